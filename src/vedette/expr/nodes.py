@@ -1,0 +1,236 @@
+"""The nodes. Adding one means: a dataclass here, its meaning in `reference`, its text in `printer`, a property test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field as attribute
+from enum import StrEnum
+
+from vedette.core.errors import Span
+
+NOWHERE = Span()
+"""Span of nodes that no person wrote, such as those a log source adds."""
+
+
+class Space(StrEnum):
+    """Whose names a field uses."""
+
+    DATA = "data"
+    """The source's own field names; dots walk into objects unless the dotted name is itself a key."""
+    OCSF = "ocsf"
+    """OCSF paths, read through the source file's map."""
+    ATTRIBUTE = "attribute"
+    """Payment rule attributes such as `:amount_in_usd:`; features are attributes too."""
+    METADATA = "metadata"
+    """The merchant's own key-value pairs on a payment, such as `::basket id::`."""
+
+
+class TextMatch(StrEnum):
+    """How a text literal is compared."""
+
+    EQUALS = "equals"
+    STARTS = "startswith"
+    ENDS = "endswith"
+    CONTAINS = "contains"
+    GLOB = "glob"
+    """`*` any run of characters, `?` exactly one; both over line breaks too."""
+
+
+class Comparison(StrEnum):
+    """How two values are compared."""
+
+    EQ = "="
+    NE = "!="
+    LT = "<"
+    LE = "<="
+    GT = ">"
+    GE = ">="
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A value read from the event. Names are case-sensitive."""
+
+    name: str
+    space: Space = Space.DATA
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A value written in the rule. Text, whole number, float or truth value."""
+
+    value: str | int | float | bool
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+Operand = Field | Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Always true or always false."""
+
+    value: bool
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """Minimum of its children; true when it has none."""
+
+    children: tuple[Node, ...]
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Maximum of its children; false when it has none."""
+
+    children: tuple[Node, ...]
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """Swaps true and false, keeps unknown."""
+
+    child: Node
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """True when the child is true, else false: how a language says that unknown counts as false."""
+
+    child: Node
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """True when the field is in the event (null and empty count), else false; never unknown."""
+
+    field: Field
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull:
+    """True when the field is absent or null, else false; never unknown. The empty text is not null."""
+
+    field: Field
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Compares the field's text. Unknown when absent or null; a list matches when any element does.
+
+    Numbers and truth values are compared by their text (`1`, `true`). Without `cased`, both sides are folded by full
+    Unicode case folding.
+    """
+
+    field: Field
+    match: TextMatch
+    value: str
+    """For GLOB: `*` and `?` are wildcards, and a backslash takes the special meaning from `*`, `?` and itself."""
+    cased: bool = False
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """True when RE2 finds the pattern anywhere in the field's text. Case-sensitive without the `i` flag."""
+
+    field: Field
+    pattern: str
+    flags: str = ""
+    """Any of `i` (ignore case), `m` (`^` and `$` at line ends), `s` (dot matches a line break)."""
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Cidr:
+    """True when the field is an address inside the network; false when it is no address of that version."""
+
+    field: Field
+    network: str
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyword:
+    """True when any value of the event, at any depth, matches; field names are not searched. Never unknown."""
+
+    match: TextMatch
+    value: str
+    cased: bool = False
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeywordRegex:
+    """True when RE2 finds the pattern in any value of the event, at any depth. Never unknown."""
+
+    pattern: str
+    flags: str = ""
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMatch:
+    """Compares the texts of two fields. Unknown when either is absent or null."""
+
+    field: Field
+    match: TextMatch
+    other: Field
+    cased: bool = False
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Compares two values. Unknown when either is absent or null, or when they cannot be compared.
+
+    Two numbers (numeric text counts beside a number) compare as numbers; two texts by `=` and `!=` only, folded unless
+    `cased`.
+    """
+
+    left: Operand
+    op: Comparison
+    right: Operand
+    cased: bool = False
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """True when the value equals one of the items; unknown when it is absent or null."""
+
+    value: Operand
+    items: tuple[str | int | float, ...] = ()
+    list_name: str = ""
+    """Name of a typed list kept outside the rule (`@alias`); its items are looked up when the rule set is loaded."""
+    cased: bool = False
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+Node = (
+    Constant
+    | And
+    | Or
+    | Not
+    | Known
+    | Exists
+    | IsNull
+    | Text
+    | Regex
+    | Cidr
+    | Keyword
+    | KeywordRegex
+    | FieldMatch
+    | Compare
+    | Among
+)
+"""Every node of the language; engines match on this closed set."""
