@@ -1,9 +1,10 @@
 """Relational state: SQLite by default, PostgreSQL by URL, one schema and one migration path for both.
 
-A `Database` is one SQLite file or one PostgreSQL schema. `begin` opens a transaction that on SQLite holds the write lock
+`Database` is one SQLite file or one PostgreSQL schema. `begin` opens a transaction that on SQLite holds the write lock
 from its first statement (`BEGIN IMMEDIATE`), so what it reads stays true until it commits; on PostgreSQL a room locks
 the rows it decides on. A commit is synced: it survives a power cut. Rooms hand over their `Migration`s by component
 name; each runs once, in order.
+
 """
 
 from __future__ import annotations
