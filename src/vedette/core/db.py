@@ -5,6 +5,7 @@ from its first statement (`BEGIN IMMEDIATE`), so what it reads stays true until 
 the rows it decides on. A commit is synced: it survives a power cut. Rooms hand over their `Migration`s by component
 name; each runs once, in order.
 
+This module is the one door to SQLAlchemy: rooms that keep tables write `from vedette.core.db import sa`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from vedette.core.errors import DefinitionError
+
+__all__ = ["BUSY_MS", "Connection", "Database", "Migration", "create", "open_database", "sa"]
 
 BUSY_MS = 5_000
 """How long a SQLite writer waits for another one before it fails."""
