@@ -8,7 +8,8 @@ Example:
     >>> from vedette.expr.nodes import Comparison, Compare, Field, Literal
     >>> from vedette.expr.reference import evaluate
     >>> from vedette.expr.truth import Truth
+    >>> from vedette.expr.values import reader
     >>> node = Compare(Field("amount"), Comparison.GE, Literal(100))
-    >>> evaluate(node, {"amount": 120}.get) is Truth.TRUE
+    >>> evaluate(node, reader({"amount": 120})) is Truth.TRUE
     True
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from enum import StrEnum
@@ -234,3 +235,36 @@ Node = (
     | Among
 )
 """Every node of the language; engines match on this closed set."""
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes directly below; empty for predicates and constants."""
+    match node:
+        case And(children=below) | Or(children=below):
+            return below
+        case Not(child=child) | Known(child=child):
+            return (child,)
+        case _:
+            return ()
+
+
+def fields(node: Node) -> tuple[Field, ...]:
+    """The fields that this node itself reads, not those of its children; keywords read every value and name none."""
+    match node:
+        case Exists() | IsNull() | Text() | Regex() | Cidr():
+            return (node.field,)
+        case FieldMatch(field=left, other=right):
+            return (left, right)
+        case Compare(left=left_operand, right=right_operand):
+            return tuple(side for side in (left_operand, right_operand) if isinstance(side, Field))
+        case Among(value=Field() as value):
+            return (value,)
+        case _:
+            return ()
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and everything below it, parents first, in the order written."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
