@@ -38,8 +38,8 @@ HOMES = {
 }
 """Room -> libraries that only it imports; other rooms use them through it."""
 
-BROAD_CATCH = {"run/guard.py", "serve/errors.py"}
-"""The per-event guard and the outermost handler: the only places where an unknown error is caught."""
+BROAD_CATCH = {"run/guard.py", "serve/errors.py", "core/execute.py"}
+"""The per-event guard, the outermost handler and the guard of a durable step: where an unknown error may be caught."""
 
 VAULT_READERS = {"serve/vault_app.py"}
 FILE_LINES, FUNCTION_LINES = 800, 70

@@ -181,38 +181,26 @@ Interpreter = Callable[[Steps, Json, Json], Json]
 
 def attempt(body: Callable[[], Json], timeout_s: float = 0.0) -> Outcome:
     """One attempt of a step's body; its error becomes data."""
+    if timeout_s <= 0:
+        return _guarded(body)
+    box: list[Outcome] = []
+    thread = threading.Thread(target=lambda: box.append(_guarded(body)), name="vedette-step", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if box:
+        return box[0]
+    return Outcome(False, None, "execute.step.timeout", f"the step took longer than {timeout_s:g} s", retryable=True)
+
+
+def _guarded(body: Callable[[], Json]) -> Outcome:
     try:
-        value = _within(body, timeout_s) if timeout_s > 0 else body()
-        return Outcome(ok=True, value=msgspec.json.decode(msgspec.json.encode(value)))
+        return Outcome(ok=True, value=msgspec.json.decode(msgspec.json.encode(body())))
     except VedetteError as error:
         after = error.retry_after if isinstance(error, TransientError) else 0.0
         return Outcome(False, None, error.code, error.message, error.retryable, after)
     except Exception as error:  # noqa: BLE001 - a bug in one action must not lose the run; it is recorded as its outcome
         # Only the type: the text of a foreign error may hold a secret.
         return Outcome(False, None, "execute.step.crashed", f"the step raised {type(error).__name__}")
-
-
-def _within(body: Callable[[], Json], timeout_s: float) -> Json:
-    box: list[Callable[[], Json]] = []
-
-    def call() -> None:
-        try:
-            value = body()
-            box.append(lambda: value)
-        except BaseException as error:  # noqa: BLE001 - carried over to the thread that waits
-            caught = error
-            box.append(lambda: _raise(caught))
-
-    thread = threading.Thread(target=call, name="vedette-step", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if not box:
-        raise TransientError("execute.step.timeout", f"the step took longer than {timeout_s:g} s")
-    return box[0]()
-
-
-def _raise(error: BaseException) -> Json:
-    raise error
 
 
 class _Steps:
