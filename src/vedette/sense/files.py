@@ -1,0 +1,301 @@
+"""Files and folders become chunks of lines, with the place of every line; bad input never ends the reading.
+
+Plain and gzip files (told by their first bytes, several members too) are read in bounded blocks and split at newlines.
+A line's place is its number and its byte offset in the decompressed stream. What cannot be read as a line is one
+`BadRecord`: an over-long line, the tail of a broken gzip file, a decompression bomb. Memory is bounded by
+`Limits.line_bytes` plus a few blocks, whatever the file holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import BinaryIO
+
+from vedette.core.errors import DataError
+
+SUFFIXES = (".ndjson", ".jsonl", ".json", ".log", ".txt")
+"""What a folder is searched for, each also with `.gz`. A file named on its own may have any name."""
+
+HEAD_BYTES = 4_096
+"""How much of a bad record's beginning is kept for quarantine."""
+
+FINGERPRINT_BYTES = 4_096
+"""How much of the first line goes into a stream's identity."""
+
+_READ_BYTES = 1 << 16
+# Small, because every further gzip member in a block costs a copy of the rest of the block.
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_WINDOW = 31
+_BOM = b"\xef\xbb\xbf"
+_BLANK = (b"", b"\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one file may cost."""
+
+    line_bytes: int = 16 << 20
+    """Longest line that is kept; a longer one is skipped without being held."""
+    chunk_bytes: int = 1 << 18
+    """Decompressed bytes that are split at once."""
+    ratio: int = 250
+    """Decompressed size over compressed size from which a file is taken for a bomb. Text logs reach about 100, the
+    format itself about 1,030."""
+    ratio_from_bytes: int = 64 << 20
+    """The ratio is judged only after that many decompressed bytes, so small and very regular files pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A stretch of a file that is no record."""
+
+    line: int
+    """From 1."""
+    offset: int
+    """Of its first byte, in the decompressed stream."""
+    code: str
+    message: str
+    raw: bytes = b""
+    """Its beginning, at most `HEAD_BYTES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Lines of one file that were read together. Blank lines are left out; a carriage return before a newline stays."""
+
+    path: Path
+    lines: list[bytes]
+    numbers: Sequence[int]
+    """Line number of each, from 1."""
+    offsets: list[int]
+    """Byte offset of each in the decompressed stream."""
+    bad: list[BadRecord] = field(default_factory=list)
+
+    @property
+    def first_line(self) -> int:
+        """Number of the first line, or 0 when the chunk holds bad records only."""
+        return self.numbers[0] if self.numbers else 0
+
+    @property
+    def count(self) -> int:
+        """Records read: lines and bad ones."""
+        return len(self.lines) + len(self.bad)
+
+
+class _Broken(Exception):
+    """The byte stream cannot go on; what came before it is good."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def list_files(path: Path) -> list[Path]:
+    """The file itself, or what lies under a folder with one of `SUFFIXES`, in the order of their names.
+
+    Raises:
+        DataError: `files.path.missing` when there is nothing at `path`, `files.folder.empty` when a folder has none.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError("files.path.missing", "no such file or folder", at=str(path))
+    found = sorted(
+        each for each in path.rglob("*") if each.is_file() and each.name.removesuffix(".gz").endswith(SUFFIXES)
+    )
+    if not found:
+        raise DataError("files.folder.empty", f"no file named {', '.join(SUFFIXES)} (or .gz) in it", at=str(path))
+    return found
+
+
+def read_lines(path: Path, *, limits: Limits = Limits()) -> Iterator[Chunk]:
+    """Reads a file, or every file of a folder, chunk by chunk.
+
+    Args:
+        path: A plain or gzip file, or a folder (see `list_files`).
+        limits: What one file may cost.
+
+    Yields:
+        Chunks in file order. A broken gzip tail gives the whole lines before it, then one bad record.
+
+    Raises:
+        DataError: `files.path.missing`, `files.folder.empty`, `files.path.unreadable`, and `files.gzip.not_gzip` when a
+            file named on its own ends in `.gz` but is none; inside a folder that is a bad record, and reading goes on.
+    """
+    for file in list_files(path):
+        if file == path:
+            yield from _read_file(file, limits)
+            continue
+        try:
+            yield from _read_file(file, limits)
+        except DataError as error:
+            yield Chunk(file, [], [], [], [BadRecord(1, 0, error.code, error.message)])
+
+
+def stream_identity(path: Path, first_line: bytes, name: str = "") -> str:
+    """Names the stream that a file's records are numbered in.
+
+    The resolved path and a hash of the first record: a file that grows stays the same stream, a rotated file that takes
+    over the name is another one. A moved or compressed copy is another stream unless `name` says otherwise.
+    """
+    digest = hashlib.sha256(first_line[:FINGERPRINT_BYTES].strip()).hexdigest()[:16]
+    return f"{name or path.resolve()}#{digest}"
+
+
+def _read_file(path: Path, limits: Limits) -> Iterator[Chunk]:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_GZIP_MAGIC))
+            file.seek(0)
+            if magic and magic != _GZIP_MAGIC and path.suffix == ".gz":
+                raise DataError(
+                    "files.gzip.not_gzip", "named .gz but not gzip", hint="rename it or compress it", at=str(path)
+                )
+            blocks = _inflate(file, limits) if magic == _GZIP_MAGIC else _plain(file, limits)
+            yield from _split(path, blocks, limits)
+    except OSError as error:
+        raise DataError("files.path.unreadable", error.strerror or "cannot be read", at=str(path)) from error
+
+
+def _plain(file: BinaryIO, limits: Limits) -> Iterator[bytes]:
+    while block := file.read(limits.chunk_bytes):
+        yield block
+
+
+def _inflate(file: BinaryIO, limits: Limits) -> Iterator[bytes]:
+    """Decompressed blocks of at most `chunk_bytes`; never more than one of them in memory."""
+    engine = zlib.decompressobj(_GZIP_WINDOW)
+    pending = b""
+    read = written = 0
+    while True:
+        if engine.eof:
+            read -= len(engine.unused_data)
+            pending = (engine.unused_data or file.read(_READ_BYTES)).lstrip(b"\0")
+            if not pending:
+                return
+            engine = zlib.decompressobj(_GZIP_WINDOW)
+        elif not pending:
+            pending = file.read(_READ_BYTES)
+        if not pending:
+            # The engine may hold the rest of one match that did not fit the last block.
+            yield engine.flush()
+            if engine.eof:
+                continue
+            raise _Broken("files.gzip.truncated", "the gzip file ends before its last member does")
+        read += len(pending)
+        try:
+            block = engine.decompress(pending, limits.chunk_bytes)
+        except zlib.error as error:
+            raise _Broken("files.gzip.corrupt", f"the gzip file is damaged: {error}") from error
+        pending = engine.unconsumed_tail
+        read -= len(pending)
+        written += len(block)
+        if written > limits.ratio_from_bytes and written > read * limits.ratio:
+            raise _Broken("files.gzip.ratio", f"{written} bytes out of {read}: more than {limits.ratio} times")
+        if block:
+            yield block
+
+
+class _Lines:
+    """Cuts blocks into lines; holds the unfinished last one, but never more than `line_bytes` of it."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.path = path
+        self.limits = limits
+        self.line = 1
+        self.offset = 0
+        self.head: list[bytes] = []
+        self.held = 0
+        self.skipping = False
+
+    def feed(self, block: bytes) -> Chunk | None:
+        """The lines that end in this block, if any does."""
+        cut = block.rfind(b"\n")
+        if cut < 0:
+            self._hold(block)
+            return None
+        lines = block[:cut].split(b"\n")
+        first = self._finish(lines[0])
+        chunk = self._chunk(first, lines)
+        self._hold(block[cut + 1 :])
+        return chunk
+
+    def end(self) -> Chunk | None:
+        """The last line, when it has no newline."""
+        if not self.held:
+            return None
+        return self._chunk(self._finish(b""), [b""])
+
+    def broken(self, reason: _Broken) -> Chunk:
+        """The stream ended badly: what is held is no whole record."""
+        raw = b"".join(self.head)[:HEAD_BYTES]
+        return Chunk(self.path, [], [], [], [BadRecord(self.line, self.offset, reason.code, reason.message, raw)])
+
+    def _hold(self, piece: bytes) -> None:
+        if not piece:
+            return
+        self.held += len(piece)
+        if self.skipping:
+            return
+        self.head.append(piece)
+        if self.held > self.limits.line_bytes:
+            self.skipping = True
+            self.head = [b"".join(self.head)[:HEAD_BYTES]]
+
+    def _finish(self, piece: bytes) -> tuple[bytes, int]:
+        """The first line of a block with what was held before it, and its true length."""
+        length = self.held + len(piece)
+        line = b"".join((*self.head, piece)) if not self.skipping else self.head[0]
+        self.head, self.held, self.skipping = [], 0, False
+        return line, length
+
+    def _chunk(self, first: tuple[bytes, int], lines: list[bytes]) -> Chunk:
+        lines[0], length = first
+        sizes = [length, *map(len, lines[1:])]
+        offsets = list(accumulate((size + 1 for size in sizes), initial=self.offset))
+        numbers = range(self.line, self.line + len(lines))
+        if self.line == 1 and lines[0].startswith(_BOM):
+            lines[0] = lines[0][len(_BOM) :]
+        self.offset = offsets.pop()
+        self.line += len(lines)
+        if max(sizes) > self.limits.line_bytes or min(sizes) <= 1:
+            return self._sifted(lines, numbers, offsets, sizes)
+        return Chunk(self.path, lines, numbers, offsets)
+
+    def _sifted(self, lines: list[bytes], numbers: range, offsets: list[int], sizes: list[int]) -> Chunk:
+        """The slow way: takes over-long lines and blank ones out."""
+        limit = self.limits.line_bytes
+        bad = [
+            BadRecord(number, offset, "files.line.too_long", f"{size} bytes, the limit is {limit}", line[:HEAD_BYTES])
+            for line, number, offset, size in zip(lines, numbers, offsets, sizes, strict=True)
+            if size > limit
+        ]
+        good = [place for place, line in enumerate(lines) if sizes[place] <= limit and line not in _BLANK]
+        return Chunk(
+            self.path,
+            [lines[place] for place in good],
+            [numbers[place] for place in good],
+            [offsets[place] for place in good],
+            bad,
+        )
+
+
+def _split(path: Path, blocks: Iterator[bytes], limits: Limits) -> Iterator[Chunk]:
+    lines = _Lines(path, limits)
+    try:
+        for block in blocks:
+            chunk = lines.feed(block)
+            if chunk is not None and chunk.count:
+                yield chunk
+    except _Broken as reason:
+        yield lines.broken(reason)
+        return
+    last = lines.end()
+    if last is not None and last.count:
+        yield last
