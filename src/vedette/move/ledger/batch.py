@@ -1,0 +1,97 @@
+"""One batch, in order: chains all-or-nothing, imports all or none, and each event's own decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeVar
+
+from vedette.move.ledger.nouns import (
+    TIMESTAMP_MAX,
+    Account,
+    AccountFlags,
+    AccountStatus,
+    Transfer,
+    TransferFlags,
+    TransferStatus,
+)
+
+_Event = TypeVar("_Event", Account, Transfer)
+_Status = TypeVar("_Status", AccountStatus, TransferStatus)
+
+
+_LINKED: Final = 1
+"""The same bit for accounts and transfers."""
+
+
+class WorkingSet(Protocol[_Event, _Status]):  # type: ignore[misc]
+    """What decides single events and can take a chain back: `Book` and `Opening`."""
+
+    def mark(self) -> int:
+        """Where it stands."""
+
+    def undo(self, mark: int) -> None:
+        """Takes back everything since `mark`."""
+
+    def burn(self, event: _Event, status: _Status) -> None:
+        """Told of every status, so that passing failures can burn the id."""
+
+    def create(self, event: _Event, timestamp: int) -> _Status:
+        """Decides one event and applies it if it is accepted."""
+
+
+def run(
+    events: Sequence[_Event],
+    kind: type[_Status],
+    book: WorkingSet[_Event, _Status],
+    *,
+    base: int,
+) -> list[_Status]:
+    """Decides a batch.
+
+    Args:
+        events: Accounts or transfers, at most `MAX_BATCH`.
+        kind: The status type of these events.
+        book: Their working set.
+        base: The event at place `i` is stamped `base + i`, unless it is imported with its own time.
+    """
+    statuses: list[_Status] = []
+    chain: tuple[int, int] | None = None  # place of the chain's first event, and the mark before it
+    broken = False
+    last = len(events) - 1
+    imported = bool(events) and _is_imported(events[0])
+    for place, event in enumerate(events):
+        linked = bool(event.flags & _LINKED)
+        if linked and chain is None:
+            chain, broken = (place, book.mark()), False
+        if linked and place == last:
+            status = kind.LINKED_EVENT_CHAIN_OPEN
+        elif broken:
+            status = kind.LINKED_EVENT_FAILED
+        else:
+            stamp = event.timestamp if imported else base + place
+            status = _envelope(event, kind, base + last, imported=imported) or book.create(event, stamp)
+        if status is not kind.CREATED and chain is not None and not broken:
+            broken = True
+            first, mark = chain
+            book.undo(mark)
+            statuses[first:] = [kind.LINKED_EVENT_FAILED] * (place - first)
+        book.burn(event, status)
+        statuses.append(status)
+        if chain is not None and not linked:
+            chain, broken = None, False
+    return statuses
+
+
+def _is_imported(event: Account | Transfer) -> bool:
+    flag = AccountFlags.IMPORTED if isinstance(event, Account) else TransferFlags.IMPORTED
+    return bool(event.flags & int(flag))
+
+
+def _envelope(event: Account | Transfer, kind: type[_Status], now: int, *, imported: bool) -> _Status | None:
+    if _is_imported(event) is not imported:
+        return kind.IMPORTED_EVENT_EXPECTED if imported else kind.IMPORTED_EVENT_NOT_EXPECTED
+    if not imported:
+        return kind.TIMESTAMP_MUST_BE_ZERO if event.timestamp else None
+    if not 0 < event.timestamp <= TIMESTAMP_MAX:
+        return kind.IMPORTED_EVENT_TIMESTAMP_OUT_OF_RANGE
+    return kind.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_ADVANCE if event.timestamp >= now else None

@@ -1,0 +1,123 @@
+"""The ledger's tables. A transfer row is the entry: there are no separate postings."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from vedette.core.db import Migration
+from vedette.move.ledger.numbers import WIDE, Unsigned
+
+METADATA = sa.MetaData()
+
+account = sa.Table(
+    "ledger_account",
+    METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("id", Unsigned(16), primary_key=True),
+    sa.Column("ledger", WIDE, nullable=False),
+    sa.Column("code", sa.Integer, nullable=False),
+    sa.Column("flags", sa.Integer, nullable=False),
+    sa.Column("user_data_128", Unsigned(16), nullable=False),
+    sa.Column("user_data_64", Unsigned(8), nullable=False),
+    sa.Column("user_data_32", WIDE, nullable=False),
+    sa.Column("debits_pending", Unsigned(16), nullable=False),
+    sa.Column("debits_posted", Unsigned(16), nullable=False),
+    sa.Column("credits_pending", Unsigned(16), nullable=False),
+    sa.Column("credits_posted", Unsigned(16), nullable=False),
+    sa.Column("timestamp", WIDE, nullable=False),
+    sa.Column("touched", WIDE, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""`touched`: timestamp of the newest transfer on the account; the next one must come after it."""
+
+transfer = sa.Table(
+    "ledger_transfer",
+    METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("id", Unsigned(16), primary_key=True),
+    sa.Column("debit_account_id", Unsigned(16), nullable=False),
+    sa.Column("credit_account_id", Unsigned(16), nullable=False),
+    sa.Column("amount", Unsigned(16), nullable=False),
+    sa.Column("pending_id", Unsigned(16)),
+    sa.Column("user_data_128", Unsigned(16), nullable=False),
+    sa.Column("user_data_64", Unsigned(8), nullable=False),
+    sa.Column("user_data_32", WIDE, nullable=False),
+    sa.Column("timeout", WIDE, nullable=False),
+    sa.Column("ledger", WIDE, nullable=False),
+    sa.Column("code", sa.Integer, nullable=False),
+    sa.Column("flags", sa.Integer, nullable=False),
+    sa.Column("timestamp", WIDE, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+# The index is the last line of defence: no pending transfer can be resolved twice, whatever the program does.
+sa.Index(
+    "ledger_transfer_resolves",
+    transfer.c.tenant,
+    transfer.c.pending_id,
+    unique=True,
+    sqlite_where=transfer.c.pending_id.is_not(None),
+    postgresql_where=transfer.c.pending_id.is_not(None),
+)
+sa.Index("ledger_transfer_time", transfer.c.tenant, transfer.c.timestamp)
+
+pending = sa.Table(
+    "ledger_pending",
+    METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("id", Unsigned(16), primary_key=True),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("expires_at", WIDE),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Where each two-phase transfer is; the only thing about a transfer that changes."""
+sa.Index(
+    "ledger_pending_due",
+    pending.c.tenant,
+    pending.c.expires_at,
+    sqlite_where=(pending.c.status == "pending") & pending.c.expires_at.is_not(None),
+    postgresql_where=(pending.c.status == "pending") & pending.c.expires_at.is_not(None),
+)
+
+failed = sa.Table(
+    "ledger_failed",
+    METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("id", Unsigned(16), primary_key=True),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Burnt ids: a transfer of this id met a passing condition, and a retry must not succeed later."""
+
+_SQLITE_TRIGGERS = (
+    """create trigger ledger_transfer_no_update before update on ledger_transfer
+    begin select raise(abort, 'transfers are immutable'); end""",
+    """create trigger ledger_transfer_no_delete before delete on ledger_transfer
+    begin select raise(abort, 'transfers are immutable'); end""",
+    """create trigger ledger_account_no_delete before delete on ledger_account
+    begin select raise(abort, 'accounts are never deleted'); end""",
+    """create trigger ledger_account_fixed before update of tenant, id, ledger, code, user_data_128, user_data_64,
+    user_data_32, timestamp on ledger_account begin select raise(abort, 'an account keeps its identity'); end""",
+)
+_POSTGRES_TRIGGERS = (
+    """create function ledger_refuse() returns trigger language plpgsql as
+    $$ begin raise exception '% of % is refused: the ledger only grows', tg_op, tg_table_name; end $$""",
+    """create trigger ledger_transfer_immutable before update or delete or truncate on ledger_transfer
+    for each statement execute function ledger_refuse()""",
+    """create trigger ledger_account_no_delete before delete or truncate on ledger_account
+    for each statement execute function ledger_refuse()""",
+    """create trigger ledger_account_fixed before update of tenant, id, ledger, code, user_data_128, user_data_64,
+    user_data_32, timestamp on ledger_account for each statement execute function ledger_refuse()""",
+)
+
+
+def _create(connection: Connection) -> None:
+    METADATA.create_all(connection, checkfirst=False)
+    for trigger in _SQLITE_TRIGGERS if connection.dialect.name == "sqlite" else _POSTGRES_TRIGGERS:
+        connection.exec_driver_sql(trigger.replace("%", "%%") if connection.dialect.name != "sqlite" else trigger)
+
+
+MIGRATIONS = (Migration(1, "accounts, transfers, pendings, burnt ids", _create),)
