@@ -3,8 +3,8 @@
 import json
 
 import pytest
-import sqlalchemy as sa
 
+from vedette.core.db import sa
 from vedette.move.ledger import schema
 from vedette.move.ledger.ledger import Ledger
 from vedette.move.ledger.nouns import U128_MAX, Account, AccountStatus, Transfer, TransferFlags, TransferStatus

@@ -10,12 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
-
 from vedette.core.clock import Clock
-from vedette.core.db import Database
+from vedette.core.db import Connection, Database, sa
 from vedette.core.errors import DataError, TransientError
 from vedette.move.ledger import schema
 from vedette.move.ledger.batch import run
@@ -145,7 +141,7 @@ class Ledger:
             try:
                 with connection.begin_nested():
                     return attempt()
-            except IntegrityError:
+            except sa.exc.IntegrityError:
                 continue
         raise TransientError("ledger.batch.contended", "other batches keep creating the same ids", retry_after=0.1)
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection
-
-from vedette.core.db import Migration
+from vedette.core.db import Connection, Migration, sa
 from vedette.move.ledger.numbers import WIDE, Unsigned
 
 METADATA = sa.MetaData()
