@@ -1,0 +1,254 @@
+"""Rules and rule sets: what each says about one event, and which answer wins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as attribute
+from enum import StrEnum
+
+from vedette.core.decision import Action
+from vedette.core.errors import DefinitionError, Problems, Span, VedetteError
+from vedette.expr import nodes
+from vedette.expr.nodes import Field, Node, Space
+from vedette.expr.printer import to_text
+from vedette.expr.truth import Truth
+from vedette.judge.payment.attributes import ATTRIBUTES, Attribute, Kind, Phase
+from vedette.judge.payment.compiled import Evaluator, Values, compile_node, key_of
+from vedette.judge.payment.lists import ValueList
+from vedette.judge.payment.lowering import lower
+from vedette.judge.payment.problems import Origin
+
+MAX_RULES = 200
+"""Most rules of one set; a set's work on one event is bounded by this times the nodes of a rule."""
+MAX_TESTS = 100
+"""Most tests of one rule."""
+
+
+class Outcome(StrEnum):
+    """What one rule said about one event."""
+
+    FIRED = "fired"
+    QUIET = "quiet"
+    UNKNOWN = "unknown"
+    """A missing value decided it; the rule does not fire."""
+
+
+_OUTCOMES = {Truth.FALSE: Outcome.QUIET, Truth.UNKNOWN: Outcome.UNKNOWN, Truth.TRUE: Outcome.FIRED}
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTest:
+    """One example that a rule carries with it."""
+
+    given: Values
+    """Values as the rule names them: `{":amount_in_usd:": 600}`. What is left out is missing."""
+    expect: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something allowed that its author should look at; not an error."""
+
+    code: str
+    rule_id: str
+    message: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentRule:
+    """One typed rule, ready to run."""
+
+    id: str
+    action: Action
+    text: str
+    node: Node
+    """The condition, three-valued; `Known` round it is the language's law that unknown does not fire."""
+    attributes: frozenset[Attribute]
+    evaluate: Evaluator = attribute(compare=False, repr=False)
+    owner: str = ""
+    tests: tuple[RuleTest, ...] = ()
+    span: Span = attribute(default=nodes.NOWHERE, compare=False)
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def phase(self) -> Phase:
+        """After authorisation when it uses a value known only then."""
+        return Phase.AFTER if any(used.phase is Phase.AFTER for used in self.attributes) else Phase.BEFORE
+
+    @property
+    def needs_score(self) -> bool:
+        """True when it cannot be judged before the model has answered."""
+        return any(used.scored for used in self.attributes)
+
+    @property
+    def fields(self) -> frozenset[Field]:
+        """Everything it reads."""
+        return frozenset(_fields(self.node))
+
+    def result(self, values: Values) -> Outcome:
+        """What the rule says. Values by their text in the language; missing ones are left out or None."""
+        return _OUTCOMES[self.evaluate(values)]
+
+    def failures(self) -> Iterator[VedetteError]:
+        """Runs the rule's own tests and gives an error for each that fails: `payment.test.failed`."""
+        for place, test in enumerate(self.tests):
+            said = self.result(test.given)
+            if said is not test.expect:
+                yield DefinitionError(
+                    "payment.test.failed",
+                    f"test {place + 1} of rule `{self.id}` expects {test.expect}, the rule is {said}",
+                    hint="run `vedette explain` on the rule and the test's values",
+                    span=self.span,
+                )
+
+
+def _fields(node: Node) -> Iterator[Field]:
+    for child in nodes.children(node):
+        yield from _fields(child)
+    yield from nodes.fields(node)
+
+
+def rule_id(text: str) -> str:
+    """The id of a rule that has none: `rule_` and the first 12 hex digits of SHA-256 of its text, blanks squeezed.
+
+    It stays the same when lines move, and changes when the rule does.
+    """
+    return "rule_" + hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:12]
+
+
+def parse_rule(
+    text: str,
+    *,
+    id: str = "",  # noqa: A002 - the field's name
+    owner: str = "",
+    tests: Sequence[RuleTest] = (),
+    attributes: Mapping[str, Attribute] = ATTRIBUTES,
+    lists: Mapping[str, ValueList] | None = None,
+    origin: Origin = Origin(),  # noqa: B008 - a frozen value
+) -> PaymentRule:
+    """Parses, types and compiles one rule.
+
+    Args:
+        text: `{action} if {condition}`.
+        id: Its id; by default made from the text by `rule_id`.
+        owner: Who answers for it.
+        tests: Its own tests; they are checked for names here and run by `PaymentRule.failures`.
+        attributes: The names it may use: the built-in table, with a model's features added by `with_features`.
+        lists: Lists it may name with `@`.
+        origin: Where the text stands in its file.
+
+    Raises:
+        RuleError: The one thing wrong with it, or `Problems` with all of them; codes in docs/rules.md.
+    """
+    lowered = lower(text, attributes=attributes, lists=lists, origin=origin)
+    name = id or rule_id(text)
+    return PaymentRule(
+        id=name,
+        action=lowered.action,
+        text=text,
+        node=lowered.node,
+        attributes=lowered.attributes,
+        evaluate=compile_node(lowered.node),
+        owner=owner,
+        tests=tuple(tests),
+        span=origin.span(1, 1, 1, 1),
+        notes=tuple(Note(code, name, message, span) for code, message, span in lowered.notes),
+    )
+
+
+HIGHEST_RISK = "builtin.highest_risk"
+"""Id of the rule that every set has: without it the score alone would decide nothing."""
+
+
+def _builtin() -> PaymentRule:
+    return parse_rule("block if :risk_level: = 'highest'", id=HIGHEST_RISK, owner="vedette")
+
+
+class PaymentRules:
+    """A set of rules with one answer.
+
+    Classes are asked in this order, and the first that has a fired rule gives the answer: allow, block, then allow and
+    block of the rules that wait for the issuer's checks, then review. A challenge never ends the search: it is the
+    answer only when no other class fires. Rules of one class have no order.
+
+    Args:
+        rules: At most `MAX_RULES`, ids distinct.
+        builtin: Whether the set also blocks the highest risk level.
+
+    Raises:
+        Problems: `payment.rules.duplicate_id`, `payment.rules.too_many`, `payment.test.failed`.
+    """
+
+    def __init__(self, rules: Iterable[PaymentRule] = (), *, builtin: bool = True) -> None:
+        self.rules: tuple[PaymentRule, ...] = (*rules, *([_builtin()] if builtin else []))
+        problems = [*self._duplicates(), *(failure for rule in self.rules for failure in rule.failures())]
+        if len(self.rules) > MAX_RULES + builtin:
+            message = f"a set has at most {MAX_RULES} rules, this one {len(self.rules) - builtin}"
+            problems.append(DefinitionError("payment.rules.too_many", message, hint="merge rules by lists"))
+        if problems:
+            raise Problems(problems)
+        self.fields: frozenset[Field] = frozenset(field for rule in self.rules for field in rule.fields)
+        self.version: str = self._version()
+        self._runs = tuple((rule, rule.evaluate) for rule in self.rules)
+
+    def _duplicates(self) -> Iterator[VedetteError]:
+        seen: dict[str, PaymentRule] = {}
+        for rule in self.rules:
+            first = seen.setdefault(rule.id, rule)
+            if first is not rule:
+                yield DefinitionError(
+                    "payment.rules.duplicate_id",
+                    f"rule `{rule.id}` is there twice, first at {first.span}",
+                    hint="ids are distinct; a rule without an id is named by its text",
+                    span=rule.span,
+                )
+
+    def _version(self) -> str:
+        content = [[rule.id, rule.action.value, rule.phase.value, to_text(rule.node)] for rule in self.rules]
+        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+    def results(self, values: Values) -> list[tuple[PaymentRule, Outcome]]:
+        """What every rule says, in the set's order."""
+        return [(rule, _OUTCOMES[evaluate(values)]) for rule, evaluate in self._runs]
+
+    def check(self, provided: Collection[str]) -> tuple[Note, ...]:
+        """What an author should look at: notes of the rules, and names that nothing provides.
+
+        Args:
+            provided: Texts of the fields that events or features give, such as `:amount_in_usd:`.
+        """
+        absent = (
+            Note("payment.note.not_provided", rule.id, _absent(field), field.span)
+            for rule in self.rules
+            for field in sorted(rule.fields, key=key_of)
+            if field.space is Space.ATTRIBUTE and key_of(field) not in provided
+        )
+        return (*(note for rule in self.rules for note in rule.notes), *absent)
+
+
+def _absent(field: Field) -> str:
+    builtin = ATTRIBUTES.get(field.name)
+    always = "false" if builtin and builtin.kind is Kind.BOOLEAN else "missing"
+    return f"nothing provides `{key_of(field)}`, so it is always {always}"
+
+
+_STEPS: tuple[tuple[Action, Callable[[PaymentRule], bool]], ...] = (
+    (Action.ALLOW, lambda rule: rule.phase is Phase.BEFORE),
+    (Action.BLOCK, lambda rule: rule.phase is Phase.BEFORE),
+    (Action.ALLOW, lambda rule: rule.phase is Phase.AFTER),
+    (Action.BLOCK, lambda rule: rule.phase is Phase.AFTER),
+    (Action.REVIEW, lambda _rule: True),
+    (Action.CHALLENGE, lambda _rule: True),
+)
+
+
+def answer(fired: Sequence[PaymentRule]) -> Action | None:
+    """The action that fired rules lead to; None when none fired."""
+    for action, in_phase in _STEPS:
+        if any(rule.action is action and in_phase(rule) for rule in fired):
+            return action
+    return None
