@@ -17,14 +17,28 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from vedette.core.errors import DefinitionError
 
-__all__ = ["BUSY_MS", "Connection", "Database", "Migration", "create", "open_database", "sa"]
+__all__ = [
+    "BUSY_MS",
+    "LONG",
+    "Connection",
+    "Database",
+    "Migration",
+    "create",
+    "insert_new",
+    "open_database",
+    "sa",
+]
 
 BUSY_MS = 5_000
 """How long a SQLite writer waits for another one before it fails."""
+
+LONG = sa.BigInteger().with_variant(sa.INTEGER(), "sqlite")
+"""64-bit whole number, such as a time in microseconds; SQLite's STRICT tables know no BIGINT."""
 
 _VERSIONS = sa.Table(
     "schema_version",
@@ -48,6 +62,14 @@ class Migration:
 def create(metadata: sa.MetaData) -> Callable[[Connection], None]:
     """The usual first step: create every table of `metadata`."""
     return lambda connection: metadata.create_all(connection, checkfirst=False)
+
+
+def insert_new(connection: Connection, table: sa.Table, **values: Any) -> bool:
+    """Inserts a row unless its key is taken; true when it was inserted. A row that is there stays as it is."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    # RETURNING and not the row count, which the PostgreSQL driver does not give for this.
+    statement = dialect.insert(table).values(**values).on_conflict_do_nothing().returning(sa.literal(1))
+    return connection.execute(statement).first() is not None
 
 
 class Database:

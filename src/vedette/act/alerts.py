@@ -1,0 +1,282 @@
+"""The alert store: signals from the log become alerts, exactly once in effect.
+
+The consumer's place in the log is a row of the same transaction as the alerts it changes, and every signal id is kept:
+a killed consumer, a record delivered twice and a signal written twice all count once. Every read names a tenant and
+sees nothing of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from vedette.act.grouping import DEFAULT, Alert, AlertState, Grouping, merge, reopen, to_alert
+from vedette.act.risk import RELEVANT, risk
+from vedette.core.db import LONG, Connection, Database, Migration, create, insert_new, sa
+from vedette.core.errors import NotFoundError
+from vedette.core.event import Entity
+from vedette.core.signal import Signal
+
+TOPIC = "signal"
+BATCH = 500
+MAX_LIST = 1_000
+MAX_RISK_ALERTS = 1_000
+"""Newest alerts of an entity that its risk looks at."""
+
+_METADATA = sa.MetaData()
+_ALERT = sa.Table(
+    "alert",
+    _METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("severity_id", sa.Integer, nullable=False),
+    sa.Column("last_time", LONG, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Index("alert_queue", "tenant", "state", "severity_id", "last_time"),
+    sqlite_strict=True,
+)
+_SIGNAL = sa.Table(
+    "alert_signal",
+    _METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("alert_id", sa.Text, nullable=False),
+    sa.Column("event_time", LONG, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Index("alert_signal_alert", "tenant", "alert_id", "event_time"),
+    sqlite_strict=True,
+)
+_ENTITY = sa.Table(
+    "alert_entity",
+    _METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("entity", sa.Text, primary_key=True),
+    sa.Column("alert_id", sa.Text, primary_key=True),
+    sqlite_strict=True,
+)
+_CURSOR = sa.Table(
+    "alert_cursor",
+    _METADATA,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True),
+    sa.Column("next_offset", LONG, nullable=False),
+    sqlite_strict=True,
+)
+_REJECT = sa.Table(
+    "alert_reject",
+    _METADATA,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True),
+    sa.Column("log_offset", LONG, primary_key=True),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sqlite_strict=True,
+)
+MIGRATIONS = (Migration(1, "alerts", create(_METADATA)),)
+
+
+class LogRecord(Protocol):
+    """What the consumer needs of a log record."""
+
+    @property
+    def offset(self) -> int:
+        """Place in its partition."""
+
+    @property
+    def value(self) -> bytes:
+        """The signal as JSON."""
+
+    @property
+    def time(self) -> int:
+        """When it was appended, microseconds UTC."""
+
+
+class SignalLog(Protocol):
+    """What the consumer needs of the log."""
+
+    def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[LogRecord]:
+        """At most `limit` records from `offset` on."""
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has."""
+
+
+class Progress(msgspec.Struct):
+    """What a consumer did: read = applied + duplicate + rejected."""
+
+    read: int = 0
+    applied: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+
+
+class Alerts:
+    """Alerts of all tenants in one database.
+
+    Args:
+        database: state.db, or its PostgreSQL schema.
+        groupings: Rule id -> how its signals are grouped.
+        default: For the rules not named.
+    """
+
+    def __init__(
+        self, database: Database, groupings: Mapping[str, Grouping] | None = None, default: Grouping = DEFAULT
+    ) -> None:
+        self._database = database
+        self._groupings = dict(groupings or {})
+        self._default = default
+        database.migrate("alerts", MIGRATIONS)
+
+    def consume(self, log: SignalLog, *, limit: int = BATCH) -> Progress:
+        """Takes what is new in the log, at most `limit` records a partition, and marks it taken in the same commit."""
+        progress = Progress()
+        for partition in range(log.partitions(TOPIC)):
+            with self._database.begin() as connection:
+                self._consume(connection, log, partition, limit, progress)
+        return progress
+
+    def _consume(self, connection: Connection, log: SignalLog, partition: int, limit: int, progress: Progress) -> None:
+        place = (_CURSOR.c.topic == TOPIC) & (_CURSOR.c.partition == partition)
+        start = {"topic": TOPIC, "partition": partition, "next_offset": 0}
+        insert_new(connection, _CURSOR, **start)
+        # Two consumers of one partition take turns here.
+        offset: int = connection.execute(sa.select(_CURSOR.c.next_offset).where(place).with_for_update()).scalar_one()
+        records = log.read(TOPIC, partition, offset, limit)
+        signals: list[tuple[Signal, int]] = []
+        for record in records:
+            try:
+                signals.append((msgspec.json.decode(record.value, type=Signal), record.time))
+            except msgspec.MsgspecError as error:
+                reason = {"code": "alerts.signal.malformed", "reason": str(error)[:500]}
+                row = {"topic": TOPIC, "partition": partition, "log_offset": record.offset, **reason}
+                insert_new(connection, _REJECT, **row)
+                progress.rejected += 1
+        applied = self._apply(connection, signals)
+        progress.read += len(records)
+        progress.applied += applied
+        progress.duplicate += len(signals) - applied
+        if records:
+            connection.execute(_CURSOR.update().where(place).values(next_offset=records[-1].offset + 1))
+
+    def apply(self, signals: Sequence[tuple[Signal, int]]) -> int:
+        """Adds (signal, log time) pairs; gives how many were new. All or none."""
+        with self._database.begin() as connection:
+            return self._apply(connection, signals)
+
+    def _apply(self, connection: Connection, signals: Sequence[tuple[Signal, int]]) -> int:
+        fresh: dict[str, list[Alert]] = {}
+        count = 0
+        for signal, log_time in signals:
+            alert = to_alert(signal, self._groupings.get(signal.rule_id, self._default), log_time)
+            row = {
+                "tenant": signal.tenant,
+                "id": signal.id,
+                "alert_id": alert.id,
+                "event_time": signal.event_time,
+                "body": msgspec.json.encode(signal).decode(),
+            }
+            if insert_new(connection, _SIGNAL, **row):
+                fresh.setdefault(alert.id, []).append(alert)
+                count += 1
+        # In id order, so that two writers on PostgreSQL never wait for each other in a circle.
+        for alert_id in sorted(fresh):
+            self._upsert(connection, fresh[alert_id])
+        return count
+
+    def _upsert(self, connection: Connection, parts: Sequence[Alert]) -> None:
+        added = parts[0]
+        for part in parts[1:]:
+            added = merge(added, part)
+        if not insert_new(connection, _ALERT, **_row(added)):
+            here = (_ALERT.c.tenant == added.tenant) & (_ALERT.c.id == added.id)
+            body = connection.execute(sa.select(_ALERT.c.body).where(here).with_for_update()).scalar_one()
+            whole = reopen(merge(msgspec.json.decode(body, type=Alert), added), added.last_time)
+            connection.execute(_ALERT.update().where(here).values(**_row(whole)))
+        for entity in added.entities:
+            row = {"tenant": added.tenant, "entity": entity.key, "alert_id": added.id}
+            insert_new(connection, _ENTITY, **row)
+
+    def get(self, tenant: str, alert_id: str) -> Alert:
+        """One alert.
+
+        Raises:
+            NotFoundError: `alerts.alert.unknown`, also for another tenant's.
+        """
+        with self._database.read() as connection:
+            return _load(connection, tenant, alert_id)
+
+    def find(
+        self, tenant: str, *, states: Sequence[AlertState] = (), entity: Entity | None = None, limit: int = 100
+    ) -> list[Alert]:
+        """The queue: highest severity first, then the newest event. At most `MAX_LIST`."""
+        query = sa.select(_ALERT.c.body).where(_ALERT.c.tenant == tenant)
+        if states:
+            query = query.where(_ALERT.c.state.in_([str(state) for state in states]))
+        if entity is not None:
+            query = query.where(_ALERT.c.id.in_(_alerts_of(tenant, entity)))
+        order = (_ALERT.c.severity_id.desc(), _ALERT.c.last_time.desc(), _ALERT.c.id)
+        return self._alerts(query.order_by(*order).limit(min(limit, MAX_LIST)))
+
+    def signals(self, tenant: str, alert_id: str, *, limit: int = 100) -> list[Signal]:
+        """The alert's signals by event time, oldest first."""
+        here = (_SIGNAL.c.tenant == tenant) & (_SIGNAL.c.alert_id == alert_id)
+        query = sa.select(_SIGNAL.c.body).where(here).order_by(_SIGNAL.c.event_time, _SIGNAL.c.id)
+        with self._database.read() as connection:
+            bodies = connection.execute(query.limit(min(limit, MAX_LIST))).scalars().all()
+        return [msgspec.json.decode(body, type=Signal) for body in bodies]
+
+    def risk(self, tenant: str, entity: Entity, at: int) -> float:
+        """Risk of an entity at a time (microseconds UTC), 0 to 99.9, from its alerts of the last ten half-lives."""
+        query = (
+            sa.select(_ALERT.c.body)
+            .where(_ALERT.c.tenant == tenant, _ALERT.c.last_time > at - RELEVANT)
+            .where(_ALERT.c.id.in_(_alerts_of(tenant, entity)))
+            .order_by(_ALERT.c.last_time.desc(), _ALERT.c.id)
+            .limit(MAX_RISK_ALERTS)
+        )
+        return risk(self._alerts(query), at)
+
+    def set_state(self, tenant: str, alert_id: str, state: AlertState) -> Alert:
+        """A person's verdict on the group as it now is; a later event opens a resolved one again."""
+        with self._database.begin() as connection:
+            alert = _load(connection, tenant, alert_id, lock=True)
+            changed = msgspec.structs.replace(alert, state=state, state_time=alert.last_time)
+            here = (_ALERT.c.tenant == tenant) & (_ALERT.c.id == alert_id)
+            connection.execute(_ALERT.update().where(here).values(**_row(changed)))
+        return changed
+
+    def rejects(self) -> list[dict[str, Any]]:
+        """Log records that were no signals: topic, partition, log_offset, code, reason. For operators."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(_REJECT).order_by(_REJECT.c.log_offset).limit(MAX_LIST))
+            return [dict(row) for row in rows.mappings()]
+
+    def _alerts(self, query: sa.Select[Any]) -> list[Alert]:
+        with self._database.read() as connection:
+            return [msgspec.json.decode(body, type=Alert) for body in connection.execute(query).scalars()]
+
+
+def _alerts_of(tenant: str, entity: Entity) -> sa.Select[Any]:
+    return sa.select(_ENTITY.c.alert_id).where(_ENTITY.c.tenant == tenant, _ENTITY.c.entity == entity.key)
+
+
+def _load(connection: Connection, tenant: str, alert_id: str, *, lock: bool = False) -> Alert:
+    query = sa.select(_ALERT.c.body).where(_ALERT.c.tenant == tenant, _ALERT.c.id == alert_id)
+    body = connection.execute(query.with_for_update() if lock else query).scalar()
+    if body is None:
+        raise NotFoundError("alerts.alert.unknown", "no such alert", at=alert_id)
+    return msgspec.json.decode(body, type=Alert)
+
+
+def _row(alert: Alert) -> dict[str, Any]:
+    return {
+        "tenant": alert.tenant,
+        "id": alert.id,
+        "state": str(alert.state),
+        "severity_id": alert.severity_id,
+        "last_time": alert.last_time,
+        "body": msgspec.json.encode(alert).decode(),
+    }

@@ -1,0 +1,43 @@
+"""How risky an entity is now, from its alerts: bounded, and fading by event time.
+
+Risk is computed, never stored: resolving an alert as noise takes its part away at once, and no order of arrival can
+change it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from vedette.act.grouping import Alert, AlertState
+from vedette.core.clock import DAY
+from vedette.core.signal import Level
+
+HALF_LIFE = DAY
+"""After this long an alert counts half."""
+
+POINTS = {Level.INFORMATIONAL: 0.0, Level.LOW: 5.0, Level.MEDIUM: 20.0, Level.HIGH: 50.0, Level.CRITICAL: 100.0}
+"""Points of an alert's first signal, by level."""
+
+MAX_FACTOR = 4.0
+"""One alert counts at most this often, however many signals it holds: a noisy low rule never looks like an attack."""
+
+SCALE = 50.0
+"""Points at which risk is 50."""
+
+RELEVANT = 10 * HALF_LIFE
+"""Older alerts count less than a thousandth and are left out."""
+
+
+def points(alert: Alert, at: int) -> float:
+    """What an alert adds at time `at` (microseconds UTC of event time); 0 when suppressed."""
+    if alert.state is AlertState.SUPPRESSED:
+        return 0.0
+    factor = min(1.0 + math.log2(alert.signal_count), MAX_FACTOR)
+    return POINTS[alert.level] * factor * math.exp2(-max(0, at - alert.last_time) / HALF_LIFE)
+
+
+def risk(alerts: Iterable[Alert], at: int) -> float:
+    """Risk of an entity, 0 (nothing known) up to but not reaching 100, one decimal; 50 for one fresh high alert."""
+    total = math.fsum(points(alert, at) for alert in alerts)
+    return min(99.9, round(100.0 * (1.0 - math.exp2(-total / SCALE)), 1))
