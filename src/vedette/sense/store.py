@@ -1,0 +1,193 @@
+"""The event store: one Delta Lake table per source, partitioned by tenant and date of the event.
+
+Columns: the envelope; `data`, the record as JSON text; and the source's promoted fields as nullable text, a dot or dash
+in their names written as `_`. An append stores each event at most once: a batch whose mark is already in the table is a
+replay and adds nothing, and an event whose id is already there is a duplicate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vedette.core.clock import DAY, MICROS, to_iso
+from vedette.core.errors import DataError, DefinitionError
+from vedette.core.event import Event
+from vedette.sense.paths import compile_path
+from vedette.sense.sources import Source
+from vedette.sense.tables import Mark, Table, known_keys
+
+DEDUP_SLACK = 3_600 * MICROS
+"""An id is looked for among the stored events between the batch's first and last event time, widened by one hour on
+both sides. An id that comes back with another time outside of that is another event."""
+
+TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+"""What a tenant may be called: it names folders."""
+
+_MICRO = pa.timestamp("us", tz="UTC")
+_COLUMNS: list[Any] = [
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("tenant", pa.string(), nullable=False),
+    pa.field("date", pa.date32(), nullable=False),
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("seq", pa.int64(), nullable=False),
+    pa.field("event_time", _MICRO, nullable=False),
+    pa.field("ingest_time", _MICRO, nullable=False),
+    pa.field("class_uid", pa.int32(), nullable=False),
+    pa.field("entities", pa.list_(pa.string()), nullable=False),
+    pa.field("raw_ref", pa.string(), nullable=False),
+    pa.field("data", pa.string(), nullable=False),
+]
+ENVELOPE = pa.schema(_COLUMNS)
+"""Columns that every table has. `entities` holds `type:id` texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of a batch: `stored + duplicates` is its length."""
+
+    stored: int
+    duplicates: int
+    replayed: bool = False
+    """The batch's mark was already in the table; nothing was written."""
+
+
+class Store:
+    """The event store in a folder. Safe for several processes: appends to one table take turns.
+
+    Args:
+        folder: `store/` under the home; made when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._tables: dict[str, Table] = {}
+
+    def append(self, source: Source, events: Sequence[Event], *, mark: Mark | None = None) -> Appended:
+        """Stores a batch of one source in one commit.
+
+        Args:
+            source: Whose promoted fields become columns.
+            events: Of that source, of any tenants.
+            mark: The consumer's place in its log; makes a replay of the batch a no-op.
+
+        Returns:
+            How many were stored and how many were duplicates, of stored events or of earlier ones in the batch.
+
+        Raises:
+            DataError: `store.tenant.name` for a tenant that cannot name a folder. Nothing of the batch is stored then.
+        """
+        for tenant in {event.tenant for event in events}:
+            check_tenant(tenant)
+        table = self.table(source.name)
+        with table.writing():
+            if mark is not None and table.holds(mark):
+                return Appended(0, len(events), replayed=True)
+            fresh = _fresh(table, events)
+            if fresh or mark is not None:
+                table.append(to_rows(source, fresh), mark)
+        return Appended(len(fresh), len(events) - len(fresh))
+
+    def table(self, name: str) -> Table:
+        """The table of a source, whether or not it exists yet."""
+        return self._tables.setdefault(name, Table(self.folder / name))
+
+    def names(self) -> list[str]:
+        """The tables that exist, in alphabetical order."""
+        return sorted(each.parent.name for each in self.folder.glob("*/_delta_log"))
+
+    def compact(self) -> Mapping[str, Mapping[str, int]]:
+        """`Table.compact` over every table."""
+        return {name: self.table(name).compact() for name in self.names()}
+
+
+def check_tenant(tenant: str) -> None:
+    """Refuses a name that could lead out of its folder.
+
+    Raises:
+        DataError: `store.tenant.name`.
+    """
+    if not TENANT.fullmatch(tenant):
+        raise DataError("store.tenant.name", f"{tenant!r} is no tenant name", hint=f"it must match {TENANT.pattern}")
+
+
+def column_name(field: str) -> str:
+    """The column a promoted field is stored in."""
+    return re.sub(r"\W", "_", field, flags=re.ASCII)
+
+
+def promoted(source: Source) -> dict[str, str]:
+    """Column -> field path of what a source promotes.
+
+    Raises:
+        DefinitionError: `sources.file.column` when two fields, or a field and the envelope, would share a column.
+    """
+    taken = {name.lower() for name in ENVELOPE.names}
+    columns: dict[str, str] = {}
+    for path in source.definition.promote:
+        column = column_name(path)
+        if column.lower() in taken:
+            raise DefinitionError(
+                "sources.file.column", f"`{path}` would be a second column `{column}`", at=source.name
+            )
+        taken.add(column.lower())
+        columns[column] = path
+    return columns
+
+
+def to_rows(source: Source, events: Sequence[Event]) -> pa.Table:
+    """Events as rows of their source's table."""
+    columns: dict[str, list[Any]] = {
+        "id": [event.id for event in events],
+        "tenant": [event.tenant for event in events],
+        "date": [event.event_time // DAY for event in events],
+        "source": [event.source for event in events],
+        "seq": [event.seq for event in events],
+        "event_time": [event.event_time for event in events],
+        "ingest_time": [event.ingest_time for event in events],
+        "class_uid": [event.class_uid for event in events],
+        "entities": [[entity.key for entity in event.entities] for event in events],
+        "raw_ref": [event.raw_ref for event in events],
+        "data": [orjson.dumps(event.data).decode() for event in events],
+    }
+    schema = ENVELOPE
+    for column, path in promoted(source).items():
+        read = compile_path(path)
+        columns[column] = [_text(read(event.data)) for event in events]
+        schema = schema.append(pa.field(column, pa.string()))
+    return pa.Table.from_pydict(columns, schema=schema)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return orjson.dumps(value).decode()
+
+
+def _fresh(table: Table, events: Sequence[Event]) -> list[Event]:
+    """The events whose (tenant, id) is neither stored nor earlier in the batch."""
+    first: dict[tuple[str, str], Event] = {}
+    for event in events:
+        first.setdefault((event.tenant, event.id), event)
+    if not first:
+        return []
+    times = [event.event_time for event in first.values()]
+    low, high = min(times) - DEDUP_SLACK, max(times) + DEDUP_SLACK
+    dates = [to_iso(day * DAY)[:10] for day in range(max(low, 0) // DAY, high // DAY + 1)]
+    tenants = sorted({tenant for tenant, _ in first})
+    keys = pa.table({"id": pa.array([key[1] for key in first], pa.string())})
+    span = (pc.field("event_time") >= pa.scalar(low, _MICRO)) & (pc.field("event_time") <= pa.scalar(high, _MICRO))
+    # A batch that spans years would make a long list of dates; the file statistics on event_time prune as well.
+    listed = dates if len(dates) <= _MAX_LISTED_DATES else None
+    known = known_keys(table.dataset(tenants, listed), span, keys)
+    return [event for key, event in first.items() if key not in known]
+
+
+_MAX_LISTED_DATES = 400
