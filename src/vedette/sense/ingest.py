@@ -14,7 +14,7 @@ from vedette.sense.quarantine import Quarantine, Refused
 from vedette.sense.sources import Source, sniff
 from vedette.sense.store import Store
 
-BATCH_RECORDS = 20_000
+BATCH_RECORDS = 10_000
 """Records per append: large enough for cheap commits, small enough that a killed run repeats little."""
 
 _LIMITS = Limits()
