@@ -1,0 +1,362 @@
+"""One topic in one SQLite file: a writer thread that groups commits, one that syncs, one that checkpoints.
+
+A row is a batch: the appends that shared a commit. Its primary key is `partition << 48 | offset of its first record`,
+so one tree serves every partition and an append touches one page. SQLite runs in WAL mode with `synchronous=NORMAL`: a
+commit writes the WAL without waiting for the disk, and the sync thread fsyncs that file, which makes every commit
+before it durable at once. Checkpoints run on their own connection, so an append never pays for one.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from vedette.core.errors import DefinitionError, PermanentError, TransientError
+
+BUSY_S = 5.0
+"""How long a writer waits for another process's commit."""
+LINGER_S = 0.002
+"""How long the sync thread gathers commits that nobody waits for; with the fsync itself this stays near 5 ms."""
+GROUP_RECORDS, GROUP_BYTES = 4_096, 4 * 1024 * 1024
+"""Most that one row holds, unless one append alone is larger: bounds what a reader decodes to find one record."""
+WAITING_BYTES = 256 * 1024 * 1024
+"""Most that may wait for the writer before appends are refused."""
+CHECKPOINT_BYTES, RESTART_BYTES = 8 * 1024 * 1024, 128 * 1024 * 1024
+"""The WAL is copied back each time so much was appended; past the second size writers are stopped to finish that."""
+PAGE_BYTES = 4_096
+MAX_PARTITIONS = 1_024
+FORMAT = 1
+"""PRAGMA user_version of the files this program writes."""
+
+_SHARD_BITS = 48
+_SCHEMA = f"""
+begin immediate;
+create table if not exists meta (partitions integer not null) strict;
+create table if not exists batch (
+  place integer primary key, count integer not null, runs blob not null, payload blob not null
+) strict;
+pragma user_version = {FORMAT};
+commit;
+"""
+
+
+class Run(NamedTuple):
+    """Records of one append: they share a key and a time."""
+
+    key: str
+    time: int
+    records: int
+
+
+@dataclass(slots=True, eq=False)
+class Append:
+    """What a caller wants written, and the future that tells it the offset."""
+
+    shard: int
+    run: Run
+    values: tuple[bytes, ...]
+    synced: bool
+    done: Future[int] = field(default_factory=Future)
+    size: int = 0
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        self.size = sum(map(len, self.values))
+
+
+_RUNS = msgspec.msgpack.Decoder(list[Run])
+_VALUES = msgspec.msgpack.Decoder(list[bytes])
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection in WAL mode whose statements each commit by themselves, and which never checkpoints."""
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "wal_autocheckpoint=0",
+        f"journal_size_limit={RESTART_BYTES}",
+        "trusted_schema=OFF",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names of new files durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def batches(appends: list[Append]) -> Iterator[list[Append]]:
+    """Splits appends of one partition, kept in order, into rows of bounded size."""
+    row: list[Append] = []
+    records = size = 0
+    for append in appends:
+        if row and (records + append.run.records > GROUP_RECORDS or size + append.size > GROUP_BYTES):
+            yield row
+            row, records, size = [], 0, 0
+        row.append(append)
+        records += append.run.records
+        size += append.size
+    if row:
+        yield row
+
+
+class Topic:
+    """One topic's file and its threads.
+
+    Args:
+        path: The SQLite file; made when missing.
+        partitions: For a file that is made now.
+
+    Raises:
+        DefinitionError: `log.partitions.invalid`, `log.file.newer`.
+    """
+
+    def __init__(self, path: Path, partitions: int) -> None:
+        if not 0 < partitions <= MAX_PARTITIONS:
+            raise DefinitionError("log.partitions.invalid", f"partitions must be 1 to {MAX_PARTITIONS}")
+        self._path = path
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._connection = connect(path)
+        self.partitions = self._prepare(partitions)
+        self._wal = os.open(f"{path}-wal", os.O_RDWR)
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._sync = threading.Condition(self._lock)
+        self._large = threading.Event()
+        self._waiting: deque[Append] = deque()
+        self._waiting_bytes = 0
+        self._unsynced: list[Append] = []
+        self._since_checkpoint = 0
+        self._dirty = False
+        self._writer_gone = False
+        self._closing = False
+        self._failed: str = ""
+        self._threads = [
+            self._start(self._write_loop),
+            self._start(self._sync_loop),
+            self._start(self._checkpoint_loop),
+        ]
+
+    def _prepare(self, partitions: int) -> int:
+        """Makes the tables, or checks that this program knows them; returns how many partitions the file has."""
+        (version,) = self._connection.execute("pragma user_version").fetchone()
+        if version > FORMAT:
+            raise DefinitionError("log.file.newer", f"the file has format {version}, this program knows {FORMAT}")
+        if version < FORMAT:
+            self._connection.executescript(_SCHEMA)
+        # Two processes may get here together: the first insert wins, both read what it wrote.
+        self._connection.execute("insert into meta select ? where not exists (select 1 from meta)", (partitions,))
+        self._connection.execute("pragma wal_checkpoint(passive)")
+        sync_folder(self._path.parent)
+        return int(self._connection.execute("select partitions from meta").fetchone()[0])
+
+    def _start(self, loop: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=loop, name=f"log-{self._path.stem}-{loop.__name__}", daemon=True)
+        thread.start()
+        return thread
+
+    # Appending
+
+    def submit(self, append: Append) -> Future[int]:
+        """Hands an append to the writer."""
+        with self._lock:
+            if self._closing:
+                raise PermanentError("log.closed", "the log is closed", at=self._path.stem)
+            if self._failed:
+                raise TransientError("log.append.failed", self._failed, hint="start again", at=self._path.stem)
+            if self._waiting_bytes > WAITING_BYTES:
+                raise TransientError("log.append.overloaded", "too much waits to be written", retry_after=1.0)
+            self._waiting.append(append)
+            self._waiting_bytes += append.size
+            self._work.notify()
+        return append.done
+
+    def _take(self) -> list[Append]:
+        """Everything that waits, as one group; empty when the topic is closing and nothing is left."""
+        with self._lock:
+            self._work.wait_for(lambda: self._waiting or self._closing)
+            group = list(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+        return group
+
+    def _write_loop(self) -> None:
+        while group := self._take():
+            live = [append for append in group if append.done.set_running_or_notify_cancel()]
+            try:
+                self._write(live)
+            except sqlite3.Error as error:
+                self._fail(live, "log.append.failed", f"nothing was written: {error}")
+            except BaseException as error:
+                for append in live:
+                    append.done.set_exception(error)
+                raise
+            else:
+                self._acknowledge(live)
+        with self._lock:
+            self._writer_gone = True
+            self._sync.notify()
+
+    def _write(self, group: list[Append]) -> None:
+        """One commit for the whole group. On any error nothing of it is in the file."""
+        connection = self._connection
+        connection.execute("begin immediate")
+        try:
+            for shard, appends in groupby(sorted(group, key=lambda one: one.shard), key=lambda one: one.shard):
+                end = self._end(connection, shard)
+                for row in batches(list(appends)):
+                    end = self._insert(connection, shard, end, row)
+            connection.execute("commit")
+        finally:
+            if connection.in_transaction:
+                connection.execute("rollback")
+
+    @staticmethod
+    def _insert(connection: sqlite3.Connection, shard: int, end: int, row: list[Append]) -> int:
+        first = end
+        for append in row:
+            append.first = end
+            end += append.run.records
+        if end > first:
+            runs = _encode([append.run for append in row])
+            payload = _encode([value for append in row for value in append.values])
+            connection.execute(
+                "insert into batch values (?, ?, ?, ?)", (shard << _SHARD_BITS | first, end - first, runs, payload)
+            )
+        return end
+
+    def _acknowledge(self, group: list[Append]) -> None:
+        self._since_checkpoint += sum(append.size for append in group) + PAGE_BYTES
+        if self._since_checkpoint > CHECKPOINT_BYTES:
+            self._since_checkpoint = 0
+            self._large.set()
+        with self._lock:
+            self._dirty = True
+            self._unsynced += [append for append in group if append.synced]
+            self._sync.notify()
+        for append in group:
+            if not append.synced:
+                append.done.set_result(append.first)
+
+    def _fail(self, group: list[Append], code: str, message: str) -> None:
+        for append in group:
+            append.done.set_exception(TransientError(code, message, at=self._path.stem, retry_after=1.0))
+
+    # Making durable
+
+    def _sync_loop(self) -> None:
+        while True:
+            with self._lock:
+                self._sync.wait_for(lambda: self._dirty or self._writer_gone)
+                if not self._dirty:
+                    break
+                self._sync.wait_for(lambda: self._unsynced or self._closing, timeout=LINGER_S)
+                waiters, self._unsynced, self._dirty = self._unsynced, [], False
+            try:
+                os.fsync(self._wal)
+            except OSError as error:
+                # After a failed fsync the kernel may have dropped the pages: nothing later can be trusted either.
+                self._failed = f"the disk did not confirm a write: {error}"
+                self._fail(waiters, "log.sync.failed", self._failed)
+            else:
+                for append in waiters:
+                    append.done.set_result(append.first)
+        self._large.set()
+
+    def _checkpoint_loop(self) -> None:
+        connection = connect(self._path)
+        while self._large.wait() and not self._writer_gone:
+            self._large.clear()
+            # An error leaves the WAL to grow meanwhile; when the disk is truly broken, appends say so.
+            with suppress(sqlite3.Error):
+                _busy, pages, _copied = connection.execute("pragma wal_checkpoint(passive)").fetchone()
+                if pages * PAGE_BYTES > RESTART_BYTES:
+                    connection.execute("pragma wal_checkpoint(restart)")
+        connection.close()
+
+    # Reading
+
+    @contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = connect(self._path)
+        try:
+            yield connection
+        finally:
+            self._readers.append(connection)
+
+    @staticmethod
+    def _end(connection: sqlite3.Connection, shard: int) -> int:
+        base = shard << _SHARD_BITS
+        row = connection.execute(
+            "select place, count from batch where place between ? and ? order by place desc limit 1",
+            (base, base + (1 << _SHARD_BITS) - 1),
+        ).fetchone()
+        return row[0] - base + row[1] if row else 0
+
+    def end(self, shard: int) -> int:
+        """Offset after the last committed record of a partition."""
+        with self._reader() as connection:
+            return self._end(connection, shard)
+
+    def read(self, shard: int, offset: int, limit: int) -> list[tuple[int, str, bytes, int]]:
+        """Up to `limit` of (offset, key, value, time) from `offset` on."""
+        base = shard << _SHARD_BITS
+        found: list[tuple[int, str, bytes, int]] = []
+        with self._reader() as connection:
+            rows = connection.execute(
+                "select place, runs, payload from batch where place <= :last and place >= coalesce("
+                "(select max(place) from batch where place between :base and :start), :base) order by place",
+                {"base": base, "start": base + offset, "last": base + (1 << _SHARD_BITS) - 1},
+            )
+            for place, runs, payload in rows:
+                if len(found) >= limit:
+                    break
+                found += _unpack(place - base, runs, payload, offset, limit - len(found))
+            rows.close()
+        return found
+
+    def close(self) -> None:
+        """Writes what waits, syncs it, and closes every file."""
+        with self._lock:
+            self._closing = True
+            self._work.notify()
+            self._sync.notify()
+        for thread in self._threads:
+            thread.join()
+        for reader in self._readers:
+            reader.close()
+        os.close(self._wal)
+        self._connection.close()
+
+
+def _unpack(first: int, runs: bytes, payload: bytes, offset: int, limit: int) -> list[tuple[int, str, bytes, int]]:
+    """The records of one row from `offset` on, at most `limit`."""
+    values = _VALUES.decode(payload)
+    found = []
+    place = first
+    for run in _RUNS.decode(runs):
+        start, stop = max(place, offset), min(place + run.records, max(first, offset) + limit)
+        found += [(at, run.key, values[at - first], run.time) for at in range(start, stop)]
+        place += run.records
+    return found
