@@ -1,0 +1,184 @@
+"""A model directory: `model.npz` (flat arrays), `features.yaml` (what they mean) and `model.json` (the card)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from vedette.core.errors import DataError
+from vedette.judge.models.calibration import Calibration
+from vedette.judge.models.trees import Floats, Trees
+from vedette.sense.features.definition import FeatureSet, parse_features
+
+FORMAT = 1
+MAX_BYTES = 256 << 20
+"""Largest file of a model directory."""
+ARRAYS, FEATURES, CARD = "model.npz", "features.yaml", "model.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A versioned scorer. Its directory holds everything that a score depends on."""
+
+    sha256: str
+    """Of `model.npz`: trees, calibration, feature names and the version of the feature definitions."""
+    feature_set: FeatureSet
+    trees: Trees
+    calibration: Calibration
+    card: Mapping[str, Any]
+    """Data span, hashes, metrics, limits; for people, never read by the scorer."""
+    label_delay: int
+    """Microseconds from an event to its label in the history that the model was trained on."""
+
+    @property
+    def id(self) -> str:
+        """Source and start of the hash."""
+        return f"{self.source}-{self.sha256[:12]}"
+
+    @property
+    def source(self) -> str:
+        """Source file whose events it scores."""
+        return self.feature_set.source
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Feature names, in the order of every vector."""
+        return self.feature_set.names
+
+    @property
+    def bias(self) -> float:
+        """Raw score that contributions start from."""
+        return self.trees.bias
+
+    def raw(self, vector: Floats) -> float:
+        """Log odds before calibration, bit-equal to LightGBM's raw score. NaN means missing."""
+        return self.trees.raw(vector)
+
+    def score(self, vector: Floats) -> float:
+        """Calibrated probability of fraud, 0..1, higher is riskier."""
+        return self.calibration.score(self.trees.raw(vector))
+
+    def scores(self, vectors: Floats) -> Floats:
+        """`score` of each row."""
+        return np.array([self.calibration.score(float(raw)) for raw in self.trees.raws(vectors)])
+
+    def contributions(self, vector: Floats) -> Floats:
+        """Log odds that each feature added; `bias` plus their sum is `raw`, exactly.
+
+        Path attribution (Saabas): cheap enough for every decision, but it favours splits far down the tree; TreeSHAP
+        shares differently and is far too slow for the decision path.
+        """
+        return self.trees.contributions(vector)
+
+    def warm(self) -> None:
+        """Compiles the kernels, so that no decision waits for it."""
+        vector = np.zeros(len(self.features))
+        self.score(vector)
+        self.contributions(vector)
+
+
+def store_model(
+    folder: Path,
+    *,
+    trees: Trees,
+    calibration: Calibration,
+    features: FeatureSet,
+    label_delay: int,
+    card: dict[str, Any],
+) -> Model:
+    """Writes a model directory and loads it again. The same model gives the same bytes."""
+    arrays = {field.name: getattr(trees, field.name) for field in fields(trees)}
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        allow_pickle=False,
+        format=np.int64(FORMAT),
+        names=np.array(features.names),
+        features_version=np.array(features.version),
+        label_delay=np.int64(label_delay),
+        calibration=np.array([calibration.a, calibration.b, calibration.c]),
+        **arrays,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {ARRAYS: buffer.getvalue(), FEATURES: features.text.encode()}
+    sha256 = hashlib.sha256(contents[ARRAYS]).hexdigest()
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    whole = {"id": f"{features.source}-{sha256[:12]}", "source": features.source, "files": files, **card}
+    contents[CARD] = (json.dumps(whole, indent=2) + "\n").encode()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return load_model(folder, sha256=sha256)
+
+
+def load_model(folder: Path, *, sha256: str = "") -> Model:
+    """Loads a model directory.
+
+    Args:
+        folder: Directory of the model.
+        sha256: Hash of `model.npz` that the caller expects, from a registry; without it the card's own is used.
+
+    Raises:
+        DataError: `model.file.unreadable`; `model.file.hash` when a file is not the one the card (or the caller) names;
+            `model.file.invalid`; `model.trees.invalid`.
+    """
+    card = _card(folder)
+    contents = {}
+    for name in (ARRAYS, FEATURES):
+        contents[name] = _read(folder / name)
+        found = hashlib.sha256(contents[name]).hexdigest()
+        if found != card["files"].get(name) or (sha256 and name == ARRAYS and found != sha256):
+            raise DataError(
+                "model.file.hash",
+                f"`{name}` is not the file that was stored",
+                hint="restore the model directory, or train again",
+                at=str(folder / name),
+            )
+    try:
+        features = parse_features(contents[FEATURES].decode(), path=str(folder / FEATURES))
+        with np.load(io.BytesIO(contents[ARRAYS]), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        trees = Trees(**{field.name: arrays[field.name] for field in fields(Trees)})
+        good = int(arrays["format"]) == FORMAT and str(arrays["features_version"]) == features.version
+        good = good and tuple(arrays["names"].tolist()) == features.names
+        a, b, c = arrays["calibration"].tolist()
+        delay = int(arrays["label_delay"])
+    except (KeyError, ValueError, OSError, EOFError, TypeError, BadZipFile) as error:
+        raise DataError("model.file.invalid", "the files are no model", at=str(folder)) from error
+    if not good:
+        raise DataError("model.file.invalid", "`features.yaml` is not what the trees were trained on", at=str(folder))
+    trees.check(len(features.names))
+    return Model(
+        sha256=hashlib.sha256(contents[ARRAYS]).hexdigest(),
+        feature_set=features,
+        trees=trees,
+        calibration=Calibration(a, b, c),
+        card=card,
+        label_delay=delay,
+    )
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(_read(folder / CARD))
+    except ValueError as error:
+        raise DataError("model.file.invalid", "the card is no JSON", at=str(folder / CARD)) from error
+    if not isinstance(card, dict) or not isinstance(card.get("files"), dict):
+        raise DataError("model.file.invalid", "the card names no files", at=str(folder / CARD))
+    return card
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError("model.file.unreadable", f"larger than {MAX_BYTES} bytes", at=str(path))
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError("model.file.unreadable", "no such model file", at=str(path)) from error

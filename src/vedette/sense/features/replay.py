@@ -1,0 +1,75 @@
+"""Offline features: the online kernel over a whole table, in sequence order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from vedette.sense.features import kernel
+from vedette.sense.features.definition import FeatureSet
+from vedette.sense.features.state import Floats, State, compile_plan
+from vedette.sense.features.table import Labels, Progress, label_order, to_columns
+
+CHUNK = 1 << 16
+"""Rows between two reports of progress."""
+
+
+def replay(
+    features: FeatureSet,
+    table: pa.Table,
+    *,
+    labels: Labels | None = None,
+    wanted: npt.NDArray[np.bool_] | None = None,
+    progress: Progress | None = None,
+) -> Floats:
+    """Features of a table's rows, equal to the bit to what `Engine` gives for the same events and labels in log order.
+
+    Args:
+        features: Definitions.
+        table: From `read_table`; row order is log order.
+        labels: From `to_labels`; without them label features are missing.
+        wanted: Rows to return; all without it. Every row updates the state either way.
+        progress: Called now and then with rows done and rows in all.
+
+    Returns:
+        One row per wanted row, one column per feature; 8 bytes each.
+    """
+    parts = list(replay_parts(features, table, labels=labels, wanted=wanted, progress=progress))
+    return np.concatenate(parts) if parts else np.empty((0, len(features.names)))
+
+
+def replay_parts(
+    features: FeatureSet,
+    table: pa.Table,
+    *,
+    labels: Labels | None = None,
+    wanted: npt.NDArray[np.bool_] | None = None,
+    progress: Progress | None = None,
+    chunk: int = CHUNK,
+) -> Iterator[Floats]:
+    """The rows of `replay` in parts that fit memory."""
+    plan = compile_plan(features)
+    state = State(plan)
+    columns = to_columns(table, features)
+    state.room_entities(columns.entities)
+    state.entities = columns.entities
+    known = np.zeros((0, 4), np.int64) if labels is None else label_order(labels, columns, keep=features.label.keep)
+    total = len(table)
+    want = np.ones(total, np.bool_) if wanted is None else wanted
+    at = label = 0
+    while at < total:
+        stop = min(at + chunk, total)
+        out = np.empty((int(want[at:stop].sum()), len(plan.ops)))
+        filled = 0
+        while at < stop:
+            state.room()
+            at, label, filled = kernel.run(
+                *(state.pool, state.heads, state.lpool, state.lheads, state.ent, plan.views, plan.ops, plan.scales),
+                *(columns.rows, known, at, label, stop, want, out, filled, plan.slack),
+            )
+        yield out
+        if progress:
+            progress(at, total)

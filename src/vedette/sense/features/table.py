@@ -1,0 +1,189 @@
+"""History as columns: reads Parquet, CSV and NDJSON tables, and turns them into what the kernel takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from vedette.core.clock import MICROS
+from vedette.core.errors import DataError
+from vedette.sense.features import kernel
+from vedette.sense.features.definition import FeatureSet, Field
+from vedette.sense.features.state import Ints, compile_plan
+from vedette.sense.features.values import MAX_SCALED, paths, to_fraud, to_key, to_measure, to_scaled
+from vedette.sense.labels import places
+
+BLOCK_BYTES = 16 << 20
+"""Bytes of text parsed at a time; also the longest record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Labels of a table's rows."""
+
+    rows: Ints
+    fraud: Ints
+    observed: Ints
+    """Microseconds UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A table in log order, ready for the kernel."""
+
+    rows: Ints
+    """One input row per event."""
+    entities: int
+    """Entity rows needed."""
+
+    @property
+    def times(self) -> Ints:
+        """Event times, microseconds."""
+        return self.rows[:, kernel.R_TIME]
+
+
+Column = Any
+"""A pyarrow chunked array."""
+
+
+def read_table(files: Sequence[Path], features: FeatureSet) -> pa.Table:
+    """The columns that the features read, of all files in the order given; other columns are left out.
+
+    Parquet, CSV with a header line, or NDJSON by the file's ending; `.gz` is unpacked. Rows without a usable event time
+    are left out: their number is the difference to what the files hold.
+
+    Raises:
+        DataError: `features.table.unreadable`, `features.table.column` (a path that no column has).
+    """
+    tables = []
+    for file in files:
+        try:
+            table = _read(file, features)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise DataError("features.table.unreadable", f"cannot read `{file}`: {error!s:.200}") from error
+        needed = [features.event_time, *(view.key for view in features.views if view.key)]
+        needed += [field.path for field in features.fields]
+        for column in needed:
+            if column not in table.column_names:
+                raise DataError("features.table.column", f"`{file}` has no column `{column}`", at=str(file))
+        tables.append(_typed(table, features))
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _read(file: Path, features: FeatureSet) -> pa.Table:
+    wanted = list(paths(features))
+    name = file.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        schema = pa.parquet.read_schema(file)
+        return pa.parquet.read_table(file, columns=[column for column in wanted if column in schema.names])
+    stream: Any
+    with pa.input_stream(str(file), compression="detect") as stream:
+        if name.endswith(".csv"):
+            table = pa.csv.read_csv(stream, read_options=pa.csv.ReadOptions(block_size=BLOCK_BYTES))
+        else:
+            table = pa.json.read_json(stream, read_options=pa.json.ReadOptions(block_size=BLOCK_BYTES))
+    return table.select([column for column in wanted if column in table.column_names])
+
+
+def _typed(table: pa.Table, features: FeatureSet) -> pa.Table:
+    """Event times as microseconds UTC; rows without one are dropped."""
+    place = table.column_names.index(features.event_time)
+    times = _to_times(table[features.event_time])
+    table = table.set_column(place, features.event_time, times)
+    return table if not times.null_count else table.filter(times.is_valid())
+
+
+def _to_times(column: Column) -> Column:
+    """Timestamps, ISO 8601 text, or whole seconds since 1970, as timestamp[us] UTC."""
+    if pa.types.is_integer(column.type):
+        return pc.multiply(column.cast(pa.int64()), MICROS).cast(pa.timestamp("us"))
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = column.cast(pa.timestamp("us", tz="UTC"), safe=False)
+    if pa.types.is_timestamp(column.type) and column.type.tz:
+        column = column.cast(pa.timestamp("us", tz="UTC"), safe=False)
+    return column.cast(pa.timestamp("us"), safe=False)
+
+
+def event_times(table: pa.Table, features: FeatureSet) -> Ints:
+    """Event times of a table from `read_table`, microseconds UTC."""
+    times: Ints = table[features.event_time].cast(pa.int64()).to_numpy()
+    return times
+
+
+def to_labels(table: pa.Table, features: FeatureSet, *, delay: int) -> Labels:
+    """Labels that the table carries itself, each known `delay` microseconds after its event.
+
+    Raises:
+        DataError: `features.table.column` when the label's column is missing.
+    """
+    if features.label.path not in table.column_names:
+        raise DataError("features.table.column", f"no column `{features.label.path}` to take labels from")
+    column = table[features.label.path].to_pylist()
+    truth = np.array([-1 if (fraud := to_fraud(value)) is None else fraud for value in column], np.int64)
+    rows = np.flatnonzero(truth >= 0)
+    return Labels(rows, truth[rows], event_times(table, features)[rows] + delay)
+
+
+def to_columns(table: pa.Table, features: FeatureSet) -> Columns:
+    """Kernel input of a table from `read_table`."""
+    plan = compile_plan(features)
+    rows = np.zeros((len(table), plan.width), np.int64)
+    rows[:, kernel.R_TIME] = event_times(table, features)
+    fields = [_field(table, field) for field in features.fields]
+    entities = 1
+    for place, view in enumerate(features.views):
+        at = kernel.R_VIEWS + place * plan.stride
+        codes, distinct = _codes(table[view.key]) if view.key else (np.full(len(table), -1), 0)
+        rows[:, at] = np.where(codes < 0, -1, codes + entities)
+        entities += distinct
+        for offset, measure in enumerate(view.measures):
+            if measure.field >= 0 and not measure.where:
+                rows[:, at + 1 + offset] = fields[measure.field]
+            else:
+                rows[:, at + 1 + offset] = [to_measure(values, measure) for values in zip(*fields, strict=True)]
+    return Columns(rows, entities)
+
+
+def _field(table: pa.Table, field: Field) -> Any:
+    column = table[field.path]
+    if not field.scale:
+        return [to_key(value) for value in column.to_pylist()]
+    if pa.types.is_floating(column.type) and not column.null_count:
+        product = column.cast(pa.float64()).to_numpy() * field.scale
+        usable = np.isfinite(product) & (np.abs(product) <= MAX_SCALED)
+        scaled: Ints = np.where(usable, np.rint(np.where(usable, product, 0)), 0).astype(np.int64)
+        scaled[~usable] = kernel.MISSING
+        return scaled
+    return np.array([to_scaled(value, field.scale) for value in column.to_pylist()], np.int64)
+
+
+def _codes(column: Column) -> tuple[Ints, int]:
+    """A number from 0 for each distinct id, -1 where there is none; and how many there are."""
+    encoded = column.combine_chunks().dictionary_encode()
+    keys = [to_key(value) for value in encoded.dictionary.to_pylist()]
+    numbers: dict[str, int] = {}
+    by_code = np.array([-1 if key is None else numbers.setdefault(key, len(numbers)) for key in keys] + [-1], np.int64)
+    codes = encoded.indices.fill_null(len(keys)).to_numpy(zero_copy_only=False)
+    return by_code[codes], len(numbers)
+
+
+def label_order(labels: Labels, columns: Columns, *, keep: int) -> Ints:
+    """Labels as the kernel takes them, `[place, observed, row, fraud]`, in the order they become known."""
+    usable = labels.observed - columns.times[labels.rows] <= keep
+    rows, observed, fraud = labels.rows[usable], labels.observed[usable], labels.fraud[usable]
+    place = places(columns.times, observed=observed, rows=rows)
+    order = np.lexsort((rows, observed, place))
+    return np.ascontiguousarray(np.stack([place, observed, rows, fraud], axis=1)[order])
+
+
+Progress = Callable[[int, int], None]
+"""Called with rows done and rows in all."""
