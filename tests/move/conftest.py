@@ -3,11 +3,14 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from vedette.core.db import Database, open_database
+
+sys.path.insert(0, str(Path(__file__).parent))  # `money_world`, also for the child processes' programs
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -41,7 +41,3 @@ class Unsigned(sa.types.TypeDecorator[int]):
         if value is None:
             return None
         return int.from_bytes(value, "big") if dialect.name == "sqlite" else int(value)
-
-
-WIDE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-"""A signed 64-bit integer. SQLite's STRICT tables know it as INTEGER only."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vedette.core.db import Connection, Migration, sa
-from vedette.move.ledger.numbers import WIDE, Unsigned
+from vedette.core.db import LONG, Connection, Migration, sa
+from vedette.move.ledger.numbers import Unsigned
 
 METADATA = sa.MetaData()
 
@@ -12,18 +12,18 @@ account = sa.Table(
     METADATA,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("id", Unsigned(16), primary_key=True),
-    sa.Column("ledger", WIDE, nullable=False),
+    sa.Column("ledger", LONG, nullable=False),
     sa.Column("code", sa.Integer, nullable=False),
     sa.Column("flags", sa.Integer, nullable=False),
     sa.Column("user_data_128", Unsigned(16), nullable=False),
     sa.Column("user_data_64", Unsigned(8), nullable=False),
-    sa.Column("user_data_32", WIDE, nullable=False),
+    sa.Column("user_data_32", LONG, nullable=False),
     sa.Column("debits_pending", Unsigned(16), nullable=False),
     sa.Column("debits_posted", Unsigned(16), nullable=False),
     sa.Column("credits_pending", Unsigned(16), nullable=False),
     sa.Column("credits_posted", Unsigned(16), nullable=False),
-    sa.Column("timestamp", WIDE, nullable=False),
-    sa.Column("touched", WIDE, nullable=False),
+    sa.Column("timestamp", LONG, nullable=False),
+    sa.Column("touched", LONG, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
@@ -40,12 +40,12 @@ transfer = sa.Table(
     sa.Column("pending_id", Unsigned(16)),
     sa.Column("user_data_128", Unsigned(16), nullable=False),
     sa.Column("user_data_64", Unsigned(8), nullable=False),
-    sa.Column("user_data_32", WIDE, nullable=False),
-    sa.Column("timeout", WIDE, nullable=False),
-    sa.Column("ledger", WIDE, nullable=False),
+    sa.Column("user_data_32", LONG, nullable=False),
+    sa.Column("timeout", LONG, nullable=False),
+    sa.Column("ledger", LONG, nullable=False),
     sa.Column("code", sa.Integer, nullable=False),
     sa.Column("flags", sa.Integer, nullable=False),
-    sa.Column("timestamp", WIDE, nullable=False),
+    sa.Column("timestamp", LONG, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
@@ -66,7 +66,7 @@ pending = sa.Table(
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("id", Unsigned(16), primary_key=True),
     sa.Column("status", sa.Text, nullable=False),
-    sa.Column("expires_at", WIDE),
+    sa.Column("expires_at", LONG),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
