@@ -65,6 +65,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Feature name -> value read at this decision's place in the log; None where the feature is missing."""
     fallback: str | None = None
     """Code of the part that missed its share of the deadline, when the answer came from the merchant's policy."""
+    policy: str = ""
+    """The policy that answered, `open` or `closed`; empty without a fallback."""
+    challenge: bool = False
+    """True when a challenge rule fired, whatever the action: a challenge never hides another class, nor is it lost."""
     seq: int = 0
     """Place of the event in the log; features saw only what came before it."""
     time: int = 0
@@ -75,6 +79,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the feature definitions."""
     latency_us: int = 0
     """Time from the request in hand to the answer in hand, microseconds. Not part of the digest."""
+    source: str = ""
+    """Source of the event, which says where its attributes stand."""
     event: dict[str, Any] = {}
     """The event's data as it was decided on."""
 

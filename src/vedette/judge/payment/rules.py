@@ -25,6 +25,7 @@ MAX_RULES = 200
 """Most rules of one set; a set's work on one event is bounded by this times the nodes of a rule."""
 MAX_TESTS = 100
 """Most tests of one rule."""
+MAX_RISK_SCORE = 99
 
 
 class Outcome(StrEnum):
@@ -160,6 +161,30 @@ def parse_rule(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class RiskLevels:
+    """Where `:risk_level:` changes, in risk scores 0..99.
+
+    Raises:
+        DefinitionError: `payment.levels.order` unless 0 < elevated < highest <= 99.
+    """
+
+    elevated: int = 65
+    highest: int = 75
+
+    def __post_init__(self) -> None:
+        if not 0 < self.elevated < self.highest <= MAX_RISK_SCORE:
+            raise DefinitionError(
+                "payment.levels.order", "risk levels need 0 < elevated < highest <= 99", at="$.risk_levels"
+            )
+
+    def level(self, risk_score: int | None) -> str:
+        """The level of a risk score; `not_assessed` without one."""
+        if risk_score is None:
+            return "not_assessed"
+        return "highest" if risk_score >= self.highest else "elevated" if risk_score >= self.elevated else "normal"
+
+
 HIGHEST_RISK = "builtin.highest_risk"
 """Id of the rule that every set has: without it the score alone would decide nothing."""
 
@@ -178,12 +203,20 @@ class PaymentRules:
     Args:
         rules: At most `MAX_RULES`, ids distinct.
         builtin: Whether the set also blocks the highest risk level.
+        levels: Where risk levels change.
 
     Raises:
         Problems: `payment.rules.duplicate_id`, `payment.rules.too_many`, `payment.test.failed`.
     """
 
-    def __init__(self, rules: Iterable[PaymentRule] = (), *, builtin: bool = True) -> None:
+    def __init__(
+        self,
+        rules: Iterable[PaymentRule] = (),
+        *,
+        builtin: bool = True,
+        levels: RiskLevels = RiskLevels(),
+    ) -> None:
+        self.levels = levels
         self.rules: tuple[PaymentRule, ...] = (*rules, *([_builtin()] if builtin else []))
         problems = [*self._duplicates(), *(failure for rule in self.rules for failure in rule.failures())]
         if len(self.rules) > MAX_RULES + builtin:
@@ -208,7 +241,8 @@ class PaymentRules:
                 )
 
     def _version(self) -> str:
-        content = [[rule.id, rule.action.value, rule.phase.value, to_text(rule.node)] for rule in self.rules]
+        rules = [[rule.id, rule.action.value, rule.phase.value, to_text(rule.node)] for rule in self.rules]
+        content = [[self.levels.elevated, self.levels.highest], rules]
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
     def results(self, values: Values) -> list[tuple[PaymentRule, Outcome]]:

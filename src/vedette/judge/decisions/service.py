@@ -1,0 +1,216 @@
+"""The service: what HTTP routes and pipelines await. It keeps the deadline whatever stalls.
+
+One writer thread takes what waits as a group, so concurrent requests share two commits. A request whose answer does not
+come within its budget is answered by rules over the event alone and the merchant's policy, marked with the part that
+stalled; what its caller got is what the log holds once the part goes on again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import field as attribute
+
+from vedette.core.decision import Decision
+from vedette.core.errors import TransientError, VedetteError
+from vedette.core.event import Event
+from vedette.core.label import Label
+from vedette.judge.decisions.intake import check_event
+from vedette.judge.decisions.recorder import Answer, Recorder, Wanted
+
+DEADLINE_S = 0.050
+"""Within this the caller has an answer, whatever happens."""
+SERVICE_SHARE = 0.7
+"""Part of the deadline after which the service stops waiting; the rest is for the answer by policy and its way out."""
+MAX_WAITING = 4_096
+"""Requests that may wait for the writer; further ones are answered by policy at once, and not recorded."""
+MAX_GROUP = 64
+"""Most requests that share a commit: bounds how long the first of them waits for the last."""
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """One request on its way. Whoever sets `answer` first, under the lock, has given the answer."""
+
+    event: Event
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Answer]
+    lock: threading.Lock = attribute(default_factory=threading.Lock)
+    answer: Answer | None = None
+
+    def claim(self, answer: Answer) -> bool:
+        """True when nobody has answered before."""
+        with self.lock:
+            if self.answer is not None:
+                return False
+            self.answer = answer
+            return True
+
+    def tell(self) -> None:
+        """Wakes the caller, who may be gone."""
+        if not self.future.done() and self.answer is not None:
+            self.future.set_result(self.answer)
+
+
+class DecisionService:
+    """Decisions for many callers, one writer.
+
+    Args:
+        recorder: Used by this service's thread alone from now on.
+        deadline_s: See `DEADLINE_S`.
+    """
+
+    def __init__(self, recorder: Recorder, *, deadline_s: float = DEADLINE_S) -> None:
+        self._recorder = recorder
+        self._budget = deadline_s * SERVICE_SHARE
+        self._waiting: queue.Queue[_Pending | Label | None] = queue.Queue(MAX_WAITING)
+        self._given: list[Decision] = []
+        self.fallbacks: dict[str, int] = {}
+        """Answers by policy so far, by code."""
+        self.lost_labels: dict[str, int] = {}
+        """Labels that could not be recorded, by error code: their sender must send them again."""
+        self._thread = threading.Thread(target=self._work, name="decisions", daemon=True)
+        settle()
+        self._thread.start()
+
+    async def decide(self, event: Event) -> Decision:
+        """The decision on an event, within the deadline.
+
+        Raises:
+            DataError: What `check_event` refuses.
+            ConflictError: `decision.event.conflict`.
+        """
+        check_event(event, now=self._recorder.clock.now())
+        loop = asyncio.get_running_loop()
+        pending = _Pending(event, loop, loop.create_future())
+        try:
+            self._waiting.put_nowait(pending)
+        except queue.Full:
+            return self._by_policy(event, "queue")
+        try:
+            async with asyncio.timeout(self._budget):
+                answer = await asyncio.shield(pending.future)
+        except TimeoutError:
+            answer = self._give_up(pending)
+        if isinstance(answer, VedetteError):
+            raise answer
+        return answer
+
+    async def learn(self, label: Label) -> None:
+        """Hands over a label; it is recorded in the order of the events around it.
+
+        Raises:
+            TransientError: `decision.queue.full`.
+        """
+        try:
+            self._waiting.put_nowait(label)
+        except queue.Full:
+            raise TransientError("decision.queue.full", "too much waits", retry_after=1.0) from None
+
+    @property
+    def alive(self) -> bool:
+        """False when the writer thread has ended: the process should be replaced."""
+        return self._thread.is_alive()
+
+    async def close(self) -> None:
+        """Answers what waits, ends the thread and closes the recorder."""
+        await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+        self._recorder.close()
+
+    def _give_up(self, pending: _Pending) -> Answer:
+        mine = self._by_policy(pending.event, self._recorder.decider.stage)
+        if pending.claim(mine) or pending.answer is None:
+            return mine
+        self.fallbacks[mine.fallback or ""] -= 1
+        return pending.answer
+
+    def _by_policy(self, event: Event, part: str) -> Decision:
+        decision = self._recorder.decider.fall_back(event, part)
+        code = decision.fallback or ""
+        self.fallbacks[code] = self.fallbacks.get(code, 0) + 1
+        return decision
+
+    # The writer thread
+
+    def _work(self) -> None:
+        for group in self._groups():
+            try:
+                self._answer(group)
+            except VedetteError as error:
+                self._refused(group, error)
+
+    def _refused(self, group: list[_Pending], error: VedetteError) -> None:
+        """The log took nothing, or took the events and not the decisions: the next group puts that right."""
+        for pending in group:
+            answer: Answer = self._by_policy(pending.event, "log") if error.code.startswith("log.") else error
+            self._tell(pending, answer)
+            if isinstance(pending.answer, Decision):
+                self._given.append(pending.answer)
+
+    def _groups(self) -> Iterator[list[_Pending]]:
+        """What waits, in order, at most `MAX_GROUP` at a time; labels in between are learned at their place."""
+        group: list[_Pending] = []
+        while True:
+            try:
+                item = self._waiting.get(block=not group)
+            except queue.Empty:
+                item = None
+                yield group
+                group = []
+                continue
+            if isinstance(item, _Pending):
+                group.append(item)
+            if group and (not isinstance(item, _Pending) or len(group) >= MAX_GROUP):
+                yield group
+                group = []
+            if isinstance(item, Label):
+                self._learn(item)
+            if item is None:
+                return
+
+    def _learn(self, label: Label) -> None:
+        try:
+            self._recorder.learn(label)
+        except VedetteError as error:
+            self.lost_labels[error.code] = self.lost_labels.get(error.code, 0) + 1
+
+    def _answer(self, group: list[_Pending]) -> None:
+        wanted = [
+            Wanted(one.event, one.answer if isinstance(one.answer, Decision) else None, checked=True) for one in group
+        ]
+        for pending, answer in zip(group, self._recorder.decide_many(wanted), strict=True):
+            if not self._tell(pending, answer):
+                self._late(pending, answer)
+        self._recorder.amend(self._given)
+        self._given = []
+
+    def _late(self, pending: _Pending, recorded: Answer) -> None:
+        """The caller was answered by policy while the decision was being recorded: the log must say so."""
+        if isinstance(pending.answer, Decision) and isinstance(recorded, Decision):
+            if recorded.fallback != pending.answer.fallback:
+                self._given.append(pending.answer)
+
+    def _tell(self, pending: _Pending, answer: Answer) -> bool:
+        if not pending.claim(answer):
+            return False
+        pending.loop.call_soon_threadsafe(pending.tell)
+        return True
+
+
+def settle() -> None:
+    """Takes what is loaded out of the garbage collector's sight, and makes its runs rarer.
+
+    Rules, model and feature state live as long as the process; without this each full collection walks them and a
+    decision waits milliseconds for it. Decisions make no cycles, so what comes after is freed by reference counts.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
