@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from vedette.core.event import Event
 from vedette.core.label import Label
-from vedette.judge.decisions.decider import Features, PartStalled, Scorer, Vector
+from vedette.judge.decisions.parts import Features, PartStalled, Scorer, Vector
 
 MAX_BACKLOG = 10_000
 """Updates that may wait behind a hung part; the writer waits when it is full, so that none is lost."""

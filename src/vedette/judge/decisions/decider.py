@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -14,59 +12,92 @@ import numpy.typing as npt
 
 from vedette.core.clock import Clock
 from vedette.core.decision import Action, Decision, ModelRef, Reason, RuleResult, to_risk_score
-from vedette.core.errors import DefinitionError, TransientError
+from vedette.core.errors import DefinitionError
 from vedette.core.event import Event
-from vedette.core.label import Label
 from vedette.expr.nodes import Space
 from vedette.judge.decisions.bindings import Read, readers
+from vedette.judge.decisions.parts import Features, PartStalled, Policy, Scorer, Vector
 from vedette.judge.payment.rules import Outcome, PaymentRule, PaymentRules, answer
-
-Vector = npt.NDArray[np.float64]
 
 MODEL_REASONS = 5
 """How many features a decision names, largest contribution first."""
 
 
-class Policy(StrEnum):
-    """What a merchant wants when a part does not answer in time and no rule decides."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Assessment:
+    """What the model said about one event."""
 
-    OPEN = "open"
-    """Let the payment through."""
-    CLOSED = "closed"
-    """Block it."""
-
-
-class Features(Protocol):
-    """What the decider needs of a feature engine."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names in the order of every vector."""
-
-    def fetch(self, event: Event) -> Vector:
-        """Values as of the event, NaN where missing."""
-
-    def apply(self, event: Event) -> None:
-        """Takes the event into the state; after its fetch, in log order."""
-
-    def learn(self, label: Label) -> None:
-        """Takes the truth about an earlier event."""
+    score: float
+    """0..1."""
+    inputs: Vector
+    """The model's inputs, in its order."""
+    contributions: Vector
+    """Log odds each input adds."""
 
 
-class Scorer(Protocol):
-    """What the decider needs of a model."""
+class Decider:
+    """Features, then rules and model, then one action with its reasons.
 
-    @property
-    def id(self) -> str:
-        """The model's name."""
+    Costs what the feature fetch and the model cost, plus about a microsecond a rule. Not thread-safe: one writer; but
+    `fall_back` may be called from any thread.
 
-    @property
-    def sha256(self) -> str:
-        """Hash of what it computes with."""
+    Args:
+        features: The engine; None leaves every feature missing.
+        model: The scorer; None leaves the score missing. Its inputs must be features of the engine.
+        rules: The rule set.
+        clock: For the latency that is recorded.
+        policy: What to do when a part stalls and no rule decides.
+        features_version: SHA-256 of the feature definitions, for the record.
 
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Names of its inputs, in order."""
+    Raises:
+        DefinitionError: `decision.model.features` when the model needs a feature that the engine has not.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: Features | None,
+        model: Scorer | None,
+        rules: PaymentRules,
+        clock: Clock,
+        policy: Policy = Policy.OPEN,
+        features_version: str = "",
+    ) -> None:
+        self.features = features
+        self.model = model
+        self.rules = rules
+        self.policy = policy
+        self.clock = clock
+        self.stage = "queue"
+        """The part that is being waited for; read by others to name the one that stalls."""
+        self._features_version = features_version
+        self._names: tuple[str, ...] = features.names if features else ()
+        self._pick = _picker(self._names, model.features) if model else None
+        self._readers: dict[str, tuple[tuple[str, Read], ...]] = {}
+        by_name = {name: place for place, name in enumerate(self._names)}
+        attributes = [field for field in rules.fields if field.space is Space.ATTRIBUTE]
+        self._used = tuple((f":{field.name}:", by_name[field.name]) for field in attributes if field.name in by_name)
+
+    def decide(self, event: Event) -> Decision:
+        """The answer for an event, from what the features hold before it. Changes nothing: `apply` the event after."""
+        started = self.clock.monotonic()
+        vector: Vector | None = None
+        assessment: Assessment | None = None
+        fallback: str | None = None
+        try:
+            self.stage = "features"
+            vector = self.features.fetch(event) if self.features else None
+            self.stage = "model"
+            assessment = self.assess(vector)
+        except PartStalled as late:
+            fallback = f"fallback.{late.part}"
+        self.stage = "queue"
+        decision = self.answer(event, vector, assessment, fallback=fallback)
+        return msgspec.structs.replace(decision, latency_us=round((self.clock.monotonic() - started) * 1e6))
+
+    def fall_back(self, event: Event, part: str) -> Decision:
+        """The answer when `part` stalled before anything else answered: rules over the event alone, then the policy."""
+        return self.answer(event, None, None, fallback=f"fallback.{part}")
 
     def assess(self, vector: Vector | None) -> Assessment | None:
         """What the model says of a vector in the engine's order; None without a model or a vector."""
@@ -75,8 +106,50 @@ class Scorer(Protocol):
         inputs = vector if self._pick is None else vector[self._pick]
         return Assessment(float(self.model.score(inputs)), inputs, self.model.contributions(inputs))
 
+    def answer(
+        self, event: Event, vector: Vector | None, assessment: Assessment | None, *, fallback: str | None = None
+    ) -> Decision:
+        """Rules, action and reasons from what the parts gave. A pure function of its arguments.
+
+        Args:
+            event: The event.
+            vector: Features in the engine's order; None when there are none.
+            assessment: From the model; None when there is none.
+            fallback: Code of the part that stalled.
+        """
+        held = None if vector is None else vector.tolist()
+        score = assessment.score if assessment else None
+        risk_score = None if score is None else to_risk_score(score)
+        results = self.rules.results(self._values(event, held, risk_score))
+        fired = [rule for rule, said in results if said is Outcome.FIRED]
+        return Decision(
+            event_id=event.id,
+            tenant=event.tenant,
+            action=self._action(fired, fallback),
+            score=score,
+            risk_score=risk_score,
+            reasons=self._reasons(assessment, fired, fallback),
+            rules=tuple(RuleResult(rule.id, rule.action, said.value) for rule, said in results),
+            model=ModelRef(self.model.id, self.model.sha256) if self.model else None,
+            features={} if held is None else _by_name(self._names, held),
+            fallback=fallback,
+            policy=self.policy.value if fallback else "",
+            challenge=any(rule.action is Action.CHALLENGE for rule in fired),
+            seq=event.seq,
+            time=event.event_time,
+            rules_version=self.rules.version,
+            features_version=self._features_version,
+            source=event.source,
+            event=event.data,
+        )
+
+    def values(self, event: Event, decision: Decision) -> dict[str, object]:
+        """What the rules read when a recorded decision was made, for `explain`."""
+        held = [math.nan if (value := decision.features.get(name)) is None else value for name in self._names]
+        return self._values(event, held if decision.features else None, decision.risk_score)
+
     def _values(self, event: Event, held: list[float] | None, risk_score: int | None) -> dict[str, object]:
-        """What rules read. Features win over the event's fields of the same name: nobody sends us our own features."""
+        """What rules read. Features win over fields of the same name: nobody sends us our own features."""
         bound = self._readers.get(event.source)
         if bound is None:
             bound = self._readers[event.source] = readers(event.source, self.rules.fields)
@@ -116,7 +189,9 @@ class Scorer(Protocol):
         weights = assessment.contributions
         largest = np.argsort(-np.abs(weights), kind="stable")[:MODEL_REASONS].tolist()
         return [
-            Reason(f"model.{names[place]}", _feature_text(names[place], float(assessment.inputs[place]), weight), weight)
+            Reason(
+                f"model.{names[place]}", _feature_text(names[place], float(assessment.inputs[place]), weight), weight
+            )
             for place in largest
             if (weight := float(weights[place])) != 0.0
         ]

@@ -13,7 +13,8 @@ from vedette.core.decision import Decision, ModelRef
 from vedette.core.errors import ConflictError, DataError
 from vedette.core.event import Event
 from vedette.core.label import Label
-from vedette.judge.decisions.decider import Decider, Features, Policy, Scorer, Vector
+from vedette.judge.decisions.decider import Decider
+from vedette.judge.decisions.parts import Features, Policy, Scorer, Vector
 from vedette.judge.payment.rules import PaymentRules
 
 

@@ -128,6 +128,7 @@ class Recorder:
         Raises:
             TransientError: `log.append.*`; nothing of the group was decided.
         """
+        self._pay()
         answers: list[Answer | None] = [self._known(one) for one in wanted]
         fresh: dict[bytes, int] = {}
         for place, one in enumerate(wanted):
@@ -165,7 +166,6 @@ class Recorder:
         )
 
     def _decide_fresh(self, wanted: list[Wanted], places: list[int], answers: list[Answer | None]) -> None:
-        self._pay()
         first = self._append(EVENTS, [_encode(one.event) for one in wanted])
         if first > self._next:
             self._replay(first)

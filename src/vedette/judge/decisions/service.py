@@ -194,9 +194,9 @@ class DecisionService:
 
     def _late(self, pending: _Pending, recorded: Answer) -> None:
         """The caller was answered by policy while the decision was being recorded: the log must say so."""
-        if isinstance(pending.answer, Decision) and isinstance(recorded, Decision):
-            if recorded.fallback != pending.answer.fallback:
-                self._given.append(pending.answer)
+        mine = pending.answer
+        if isinstance(mine, Decision) and isinstance(recorded, Decision) and recorded.fallback != mine.fallback:
+            self._given.append(mine)
 
     def _tell(self, pending: _Pending, answer: Answer) -> bool:
         if not pending.claim(answer):

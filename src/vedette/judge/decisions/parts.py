@@ -1,0 +1,75 @@
+"""The parts a decision is made of, as ports: whoever wires the product says which engine and model stand behind."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vedette.core.errors import TransientError
+from vedette.core.event import Event
+from vedette.core.label import Label
+
+Vector = npt.NDArray[np.float64]
+
+
+class Policy(StrEnum):
+    """What a merchant wants when a part does not answer in time and no rule decides."""
+
+    OPEN = "open"
+    """Let the payment through."""
+    CLOSED = "closed"
+    """Block it."""
+
+
+class Features(Protocol):
+    """What the decider needs of a feature engine."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in the order of every vector."""
+
+    def fetch(self, event: Event) -> Vector:
+        """Values as of the event, NaN where missing."""
+
+    def apply(self, event: Event) -> None:
+        """Takes the event into the state; after its fetch, in log order."""
+
+    def learn(self, label: Label) -> None:
+        """Takes the truth about an earlier event."""
+
+
+class Scorer(Protocol):
+    """What the decider needs of a model."""
+
+    @property
+    def id(self) -> str:
+        """The model's name."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what it computes with."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of its inputs, in order."""
+
+    def score(self, vector: Vector) -> float:
+        """Calibrated probability of fraud, 0..1."""
+
+    def contributions(self, vector: Vector) -> Vector:
+        """Log odds that each feature adds."""
+
+
+class PartStalled(TransientError):
+    """A part missed its share of the deadline.
+
+    Args:
+        part: `features`, `model`, `log`, `queue`.
+    """
+
+    def __init__(self, part: str) -> None:
+        super().__init__("decision.part.stalled", f"`{part}` did not answer in time")
+        self.part = part
