@@ -1,0 +1,128 @@
+"""Takes log records into the tree, exactly once: the place in the log moves in the transaction that appends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from vedette.core.clock import MICROS, Clock
+from vedette.core.db import Connection, sa
+from vedette.core.log import Log, Record
+from vedette.prove.evidence.store import Entry, Evidence, append_to, read_head
+from vedette.prove.evidence.tables import cursors
+
+TOPICS = ("decision", "audit", "action")
+"""Topics of which everything becomes evidence."""
+
+SETTLED = 1.0
+"""Seconds a record must be old. The log syncs within 5 ms; what a power cut may still take is not evidence yet."""
+
+GROUP = "evidence"
+
+
+class _Tenant(msgspec.Struct):
+    tenant: str = ""
+
+
+_decoder = msgspec.json.Decoder(_Tenant)
+
+
+class Collector:
+    """Reads topics of the log into the tree.
+
+    Several collectors on one database do no harm: each batch checks its place under the tree's lock.
+
+    Args:
+        evidence: The tree.
+        log: Where records come from. Their content stays there.
+        clock: To leave out what is not settled.
+        topics: Topics to read.
+        settled: Least age of a record in seconds.
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        log: Log,
+        clock: Clock,
+        *,
+        topics: Sequence[str] = TOPICS,
+        settled: float = SETTLED,
+    ) -> None:
+        self._evidence = evidence
+        self._log = log
+        self._clock = clock
+        self._topics = topics
+        self._settled = round(settled * MICROS)
+
+    def collect(self, limit: int = 5_000) -> int:
+        """Takes up to `limit` records of each partition. Gives how many it took; 0 when there is no more for now."""
+        return sum(
+            self._partition(topic, partition, limit)
+            for topic in self._topics
+            for partition in range(self._log.partitions(topic))
+        )
+
+    def _partition(self, topic: str, partition: int, limit: int) -> int:
+        with self._evidence.db.read() as connection:
+            start = read_cursor(connection, topic, partition)
+        newest = self._clock.now() - self._settled
+        batch = [record for record in self._log.read(topic, partition, start, limit) if record.time <= newest]
+        if not batch:
+            return 0
+        entries = [to_entry(topic, partition, record) for record in batch]
+        with self._evidence.db.begin() as connection:
+            # The lock first: on PostgreSQL another collector may have moved the cursor since it was read above.
+            read_head(connection, lock=True)
+            if read_cursor(connection, topic, partition) != start:
+                return 0
+            append_to(connection, entries, keep=False)
+            _move_cursor(connection, topic, partition, start + len(batch))
+        self._log.commit(GROUP, topic, partition, start + len(batch))
+        return len(batch)
+
+
+def to_entry(topic: str, partition: int, record: Record) -> Entry:
+    """The entry of a log record: its place is its id, its bytes are its content."""
+    return Entry(f"{topic}/{partition}/{record.offset}", _tenant(record), topic, record.time, record.value)
+
+
+def from_log(log: Log) -> Callable[[str], bytes | None]:
+    """Finds the content of a record by its id. Fastest in the order of the log: it reads ahead."""
+    ahead: dict[tuple[str, int], list[Record]] = {}
+
+    def find(record_id: str) -> bytes | None:
+        topic, _, rest = record_id.partition("/")
+        partition, _, offset = rest.partition("/")
+        if not (partition.isdecimal() and offset.isdecimal()):
+            return None
+        key, wanted = (topic, int(partition)), int(offset)
+        held = ahead.get(key, [])
+        if not held or not held[0].offset <= wanted <= held[-1].offset:
+            held = ahead[key] = log.read(topic, int(partition), wanted, 1_000)
+        place = wanted - held[0].offset if held else 0
+        found = held[place] if place < len(held) else None
+        return found.value if found is not None and found.offset == wanted else None
+
+    return find
+
+
+def read_cursor(connection: Connection, topic: str, partition: int) -> int:
+    """Offset of the next record to take."""
+    query = sa.select(cursors.c.next).where(cursors.c.topic == topic, cursors.c.part == partition)
+    return connection.scalar(query) or 0
+
+
+def _move_cursor(connection: Connection, topic: str, partition: int, place: int) -> None:
+    where = (cursors.c.topic == topic, cursors.c.part == partition)
+    if not connection.execute(cursors.update().where(*where).values(next=place)).rowcount:
+        connection.execute(cursors.insert().values(topic=topic, part=partition, next=place))
+
+
+def _tenant(record: Record) -> str:
+    """The tenant that the record names, else an empty text: a broken record is evidence too."""
+    try:
+        return _decoder.decode(record.value).tenant
+    except msgspec.DecodeError:
+        return ""
