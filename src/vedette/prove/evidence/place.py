@@ -77,6 +77,8 @@ def place(signed: bytes, here: bytes, names: Sequence[tuple[int, str]]) -> list[
 
 def _gap(missing: list[int], unknown: list[int], names: Sequence[tuple[int, str]], *, at_end: bool) -> list[Finding]:
     """What happened between two records that are as they were."""
+    if not at_end and len(missing) == len(unknown):
+        return [Finding(Damage.EDIT, index, id=names[now][1]) for index, now in zip(missing, unknown, strict=True)]
     by_seq = {names[now][0]: now for now in unknown}
     edited = [index for index in missing if index in by_seq]
     findings = [Finding(Damage.EDIT, index, id=names[by_seq[index]][1]) for index in edited]

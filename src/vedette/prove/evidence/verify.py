@@ -205,9 +205,11 @@ class _Scan:
             self.report.add(Finding(Damage.EDIT, row.seq, id=row.id, detail="its content does not have its digest"))
 
     def _node(self, level: int, computed: bytes) -> None:
+        if level > TILE or any(found.damage is not Damage.TREE for found in self.rows_damaged[:1]):
+            return  # what stands above a damaged record differs as a consequence
         number = (self.tree.size >> level) - 1
         query = sa.select(nodes.c.hash).where(nodes.c.level == level, nodes.c.place == number)
-        if self.connection.scalar(query) != computed and level == TILE:
+        if self.connection.scalar(query) != computed:
             first = number << level
             detail = "the stored node over these records is another"
             self._damaged(Finding(Damage.TREE, first, first + 2**level - 1, detail=detail))
