@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vedette.core.log import SqliteLog
 
 from vedette.core.db import Database
 from vedette.core.errors import ConflictError, NotFoundError, PermanentError
+from vedette.core.log import SqliteLog
 from vedette.prove.evidence import Collector, Damage, Entry, Evidence, FileAnchor, verify
 from vedette.prove.evidence.collect import from_log
 from vedette.prove.evidence.store import append_to, to_leaf
