@@ -1,0 +1,36 @@
+# Every target sets up what it needs first; a second run finds it done.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: setup demo test check bench soak clean
+.DELETE_ON_ERROR:
+
+setup: .venv/.base
+
+demo: .venv/.base
+	$(BIN)/vedette demo
+
+test: .venv/.test
+	scripts/test-packages
+	$(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+check: .venv/.test
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy src
+
+bench: .venv/.test
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+soak: .venv/.test
+	scripts/test-packages
+	$(BIN)/python -m pytest -q -m soak --timeout 0 $(ARGS)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+.venv/.base: requirements/base.txt requirements/build.txt pyproject.toml scripts/setup
+	PYTHON=$(PYTHON) scripts/setup base
+
+.venv/.test: .venv/.base requirements/test.txt
+	PYTHON=$(PYTHON) scripts/setup test
