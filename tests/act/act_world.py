@@ -1,12 +1,22 @@
-"""Signals and a log for the tests of this room."""
+"""Signals, a log, and the rooms beside this one, small and in memory."""
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from vedette.act.actions import Actions
+from vedette.act.alerts import Alerts
+from vedette.act.approvals import Approvals
+from vedette.act.cases import Cases
+from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key
+from vedette.act.playbooks.interpreter import Request, World
+from vedette.act.playbooks.responder import Responder, alert_scope, bind
 from vedette.core.event import Entity
+from vedette.core.ids import Ids
 from vedette.core.signal import Level, Signal
 
 TIME = 1_700_000_000_000_000
@@ -56,3 +66,103 @@ class ListLog:
 
     def partitions(self, topic):
         return 1
+
+
+class Keys:
+    """The access room in memory: who ended what."""
+
+    def __init__(self):
+        self.revoked = []
+
+    def revoke_key(self, tenant, key_id, *, by):
+        self.revoked.append((tenant, key_id, by))
+
+    def key(self, tenant, key_id):
+        return ApiKey(key_id, "live")
+
+
+class ApiKey(NamedTuple):
+    id: str
+    mode: str
+
+
+class Answer(NamedTuple):
+    status: int
+
+    def json(self):
+        return {"payouts": ["po_1"]}
+
+
+class Payouts:
+    """The payouts in memory, by idempotency key."""
+
+    def __init__(self):
+        self.frozen = {}
+        self.failures = []
+
+    def freeze(self, tenant, account, reason, key):
+        if self.failures:
+            raise self.failures.pop(0)
+        self.frozen[key] = (tenant, account, reason)
+        return Answer(200)
+
+    def is_frozen(self, tenant, account):
+        return any(held[:2] == (tenant, account) for held in self.frozen.values())
+
+
+KEY_SIGNAL = {"entities": (Entity("key", "vk_1"), Entity("account", "acct_1"), Entity("ip", "198.51.100.7"))}
+SHIPPED = Path(__file__).parents[2] / "content" / "playbooks" / "compromised_api_key.yaml"
+
+
+class Office:
+    """Everything a playbook needs, on one database."""
+
+    def __init__(self, database, clock):
+        self.clock = clock
+        self.database = database
+        self.alerts = Alerts(database)
+        self.cases = Cases(database, clock, Ids(clock, random.Random(7).getrandbits))
+        self.approvals = Approvals(database, clock)
+        self.effects = Effects(database, clock, self.alerts)
+        self.keys = Keys()
+        self.payouts = Payouts()
+        self.actions = Actions(
+            {
+                "snapshot_evidence": self.effects.snapshot_evidence,
+                "notify": self.effects.notify,
+                "revoke_key": revoke_key(self.keys),
+                "freeze_payouts": freeze_payouts(self.payouts),
+            },
+            {"revoke_key": preview_key(self.keys), "freeze_payouts": preview_freeze(self.payouts)},
+        )
+        self.world = World(self.actions, self.approvals, self.cases, clock)
+
+    def responder(self, runs):
+        return Responder(
+            runs=runs,
+            database=self.database,
+            alerts=self.alerts,
+            cases=self.cases,
+            approvals=self.approvals,
+            clock=self.clock,
+        )
+
+    def alert(self):
+        self.alerts.apply([(make_signal(1, **KEY_SIGNAL), TIME)])
+        return self.alerts.find("acme")[0]
+
+    def request(self, playbook, *, requester="ana", **inputs):
+        alert = self.alert()
+        case = self.cases.open("acme", alert.title, operator=requester, level=alert.level, alert_id=alert.id)
+        scope = alert_scope(alert)
+        return msgspec.to_builtins(
+            Request(
+                tenant="acme",
+                alert_id=alert.id,
+                case_id=case.id,
+                requester=requester,
+                authors=("rob", playbook.owner),
+                alert=scope,
+                inputs=bind(playbook, scope, inputs),
+            )
+        )

@@ -108,7 +108,7 @@ class _Check:
         """Why a reference names nothing, as a hint; empty when it is right."""
         if not PATH.fullmatch(reference):
             return "write ${inputs.name}, ${alert.id}, ${steps.id.field}, ${run.id} or ${secrets.name}"
-        root, name, *rest = reference.split(".")
+        root, name, *rest = reference.split(".", maxsplit=1 if reference.startswith("secrets.") else -1)
         if root == "steps":
             ids = known | ({each.id for each in walk(self._book.steps)} if loose else set())
             if name in ids:

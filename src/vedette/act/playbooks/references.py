@@ -65,7 +65,8 @@ def fill(value: Any, scope: Mapping[str, Any]) -> Any:
 def lookup(scope: Mapping[str, Any], path: str) -> Any:
     """The value at a path."""
     found: Any = scope
-    for name in path.split("."):
+    # The name of a secret may hold dots.
+    for name in path.split(".", maxsplit=1 if path.startswith("secrets.") else -1):
         if isinstance(found, Unknown):
             return Unknown(path)
         found = found.get(name) if isinstance(found, Mapping) else None
