@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+import pyarrow.fs as pafs
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 PARTITION = ("tenant", "date")
@@ -95,7 +96,10 @@ class Table:
         wanted: list[tuple[str, str, list[str]]] = [("tenant", "in", list(tenants))]
         if dates is not None:
             wanted.append(("date", "in", list(dates)))
-        dataset: pads.Dataset = delta.to_pyarrow_dataset(file_pruning_predicate=wanted)
+        # Arrow's own file system: the default one calls back into Python from reading threads, which crashes when a
+        # query that stopped early is still reading ahead while the interpreter shuts down.
+        files = pafs.SubTreeFileSystem(str(self.folder), pafs.LocalFileSystem())
+        dataset: pads.Dataset = delta.to_pyarrow_dataset(filesystem=files, file_pruning_predicate=wanted)
         return dataset.filter(pc.field("tenant").isin(list(tenants)))
 
     def compact(self) -> Mapping[str, int]:

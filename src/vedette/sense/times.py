@@ -104,5 +104,6 @@ def _epoch(value: Any, micros: Decimal) -> int:
 
 
 def _unparsable(value: Any, form: TimeFormat) -> DataError:
-    shown = repr(value)[:60] if isinstance(value, str | int | float) else type(value).__name__
+    # The value itself may be anything, a card number too: only its type and size are told.
+    shown = f"a text of {len(value)} characters" if isinstance(value, str) else f"a {type(value).__name__}"
     return DataError("event.time.unparsable", f"{shown} is no time in the format `{form}`")
