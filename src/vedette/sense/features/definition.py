@@ -195,6 +195,23 @@ def to_micros(text: object) -> int | None:
     return int(found[1]) * _UNITS[found[2]] if found else None
 
 
+def shipped(source: str) -> Path:
+    """The definition file that comes with the product for a source.
+
+    Raises:
+        DefinitionError: `features.source.unknown`, with the sources there are.
+    """
+    package = Path(__file__).resolve().parents[2]
+    installed = package / "content" / "features"
+    folder = installed if installed.is_dir() else package.parents[1] / "content" / "features"
+    known = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    if source not in known:
+        raise DefinitionError(
+            "features.source.unknown", f"no features of `{source}`", hint=f"one of {', '.join(known)}"
+        )
+    return known[source]
+
+
 def load_features(path: Path) -> FeatureSet:
     """Reads a definition file.
 
