@@ -11,9 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from vedette.core.clock import DAY, MICROS
+from vedette.core.documents import load_yaml
 from vedette.core.errors import DefinitionError, Problems, Span
 from vedette.expr.nodes import Comparison
 
@@ -228,12 +227,9 @@ def load_features(path: Path) -> FeatureSet:
 
 def parse_features(text: str, *, path: str = "") -> FeatureSet:
     """Feature definitions from YAML text. Raises as `load_features`."""
-    try:
-        data = msgspec.yaml.decode(text)
-    except msgspec.DecodeError as error:
-        raise DefinitionError("documents.yaml.invalid", "this is no YAML", at=path) from error
-    reader = _Reader(lambda _at: Span(path))
-    features = reader.feature_set(data, text)
+    document = load_yaml(text, path=path)
+    reader = _Reader(document.span)
+    features = reader.feature_set(document.data, text)
     if reader.problems or features is None:
         raise Problems(reader.problems)
     return features
@@ -311,7 +307,9 @@ class _Reader:
             label=label,
             views=views,
             text=text,
-            version=hashlib.sha256(json.dumps(top, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
+            version=hashlib.sha256(
+                json.dumps(top, sort_keys=True, separators=(",", ":"), default=str).encode()
+            ).hexdigest(),
         )
 
     def _unique(self, views: tuple[View, ...]) -> None:
@@ -412,7 +410,7 @@ class _Reader:
                 return place
         numbers = ", ".join(field.name for field in fields if field.scale or not number)
         self._wrong("field.unknown", f"no {'number' if number else 'field'} `{name!s:.80}`", at, f"known: {numbers}")
-        return 0
+        return -1
 
     def _where(self, data: object, at: str, fields: tuple[Field, ...]) -> Iterator[Where]:
         if not isinstance(data, dict):
@@ -421,10 +419,10 @@ class _Reader:
         for name, tests in data.items():
             here = f"{at}.{name}"
             field = self._field(name, here, fields, number=False)
-            if not isinstance(tests, dict) or self.problems:
+            if not isinstance(tests, dict):
                 self._wrong("definition.shape", "expected `field: {operator: value}`", here)
                 continue
-            for op, value in tests.items():
+            for op, value in tests.items() if field >= 0 else ():
                 yield from self._test(field, fields[field].scale, str(op), value, here)
 
     def _test(self, field: int, scale: int, op: str, value: Any, at: str) -> Iterator[Where]:

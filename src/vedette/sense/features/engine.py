@@ -205,7 +205,7 @@ class Engine:
             DefinitionError: `features.checkpoint.version` when it was made by other definitions.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             meta = orjson.loads(arrays["meta"].tobytes())
             known = (meta["format"], meta["version"]) == (FORMAT, features.version)
