@@ -103,6 +103,10 @@ def verify(
     report = Report()
     checkpoints = _checkpoints(anchor, trusted, report)
     with db.read() as connection:
+        if not sa.inspect(connection).has_table(records.name):
+            if report.anchored:
+                report.add(Finding(Damage.TRUNCATION, 0, report.anchored - 1, detail="there is no table of records"))
+            return report
         scan = _Scan(connection, report, checkpoints, anchor, content, progress)
         scan.run()
     report.findings.sort(key=lambda finding: (finding.first, finding.damage))
