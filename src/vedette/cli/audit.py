@@ -63,13 +63,17 @@ def verify_evidence(
     *,
     home: Home = Path(".vedette"),
     anchor: Anchor = None,
-    key: Annotated[list[str] | None, typer.Option(help="Trust only this verifier key (the anchor's by default).")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="Trust only this verifier key (the anchor's by default).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find and place what was edited, deleted, reordered, inserted or cut off."""
     folder = anchor or home / "anchor"
     if anchor is not None and not anchor.is_dir():
-        raise DefinitionError("audit.anchor.missing", "no such anchor", hint="leave --anchor out if there is none", at=str(anchor))
+        raise DefinitionError(
+            "audit.anchor.missing", "no such anchor", hint="leave --anchor out if there is none", at=str(anchor)
+        )
     database = _open(home)
     with _log(home) as log, Progress(console=Console(stderr=True), transient=True, disable=as_json) as bar:
         task = bar.add_task("records", total=None)
@@ -189,6 +193,6 @@ def _keys(texts: list[str]) -> list[VerifierKey]:
     try:
         return [parse_key(text) for text in texts]
     except Invalid as error:
-        raise DefinitionError("audit.key.invalid", str(error), hint="paste the line that `checkpoint` prints") from error
-
-
+        raise DefinitionError(
+            "audit.key.invalid", str(error), hint="paste the line that `checkpoint` prints"
+        ) from error

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vedette.core.clock import MICROS, SystemClock, to_iso
 from vedette.core.db import open_database
@@ -90,7 +90,9 @@ def list_keys(*, tenant: Tenant = "default", home: Home = Path(".vedette"), as_j
     if as_json:
         typer.echo(msgspec.json.encode([to_dict(key, now) for key in found]).decode())
         return
-    table = Table("id", "name", "mode", "state", "scopes", "accounts", "last used")
+    table = Table(
+        Column("id", no_wrap=True), "name", "mode", Column("state", no_wrap=True), "scopes", "accounts", "last used"
+    )
     for key in found:
         used = to_iso(key.last_used)[:19] if key.last_used else "-"
         row = (key.id, key.name, key.mode, state(key, now), format_scopes(key.scopes), ",".join(sorted(key.accounts)))

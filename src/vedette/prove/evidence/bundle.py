@@ -53,7 +53,9 @@ def to_bundle(
     """
     notes = anchor.notes()
     if not notes:
-        raise NotFoundError("evidence.checkpoint.none", "nothing is anchored yet", hint="run `vedette audit checkpoint`")
+        raise NotFoundError(
+            "evidence.checkpoint.none", "nothing is anchored yet", hint="run `vedette audit checkpoint`"
+        )
     keys = anchor.keys()
     oldest, newest = verify_note(notes[0], keys), verify_note(notes[-1], keys)
     with db.read() as connection:

@@ -1,0 +1,99 @@
+"""The verbs `audit` and `keys`: exit codes, JSON, and a secret that is shown once."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from vedette.cli.main import main
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([*arguments, "--home", str(tmp_path)])
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_key_is_created_listed_rolled_and_revoked(run, tmp_path: Path) -> None:
+    code, out, _ = run(
+        "keys", "create", "--scope", "charges:write", "--live", "--account", "m-1", "--expires", "90d", "--json"
+    )
+    made = json.loads(out)
+    assert code == 0
+    assert made["secret"].startswith("vk_live_")
+    code, out, _ = run("keys", "list", "--json")
+    assert [key["state"] for key in json.loads(out)] == ["active"]
+    assert "secret" not in json.loads(out)[0]
+    code, out, _ = run("keys", "roll", made["id"], "--overlap", "1h", "--json")
+    assert json.loads(out)["rolled_from"] == made["id"]
+    for _ in range(2):
+        assert run("keys", "revoke", made["id"])[:2] == (0, f"{made['id']} revoked\n")
+    code, out, _ = run("keys", "list")
+    assert made["id"] in out
+    assert "revoked" in out
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert made["secret"].encode() not in stored
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("keys", "create", "--scope", "charge:write"), "access.scope.invalid"),
+        (("keys", "create", "--scope", "charges:write", "--expires", "soon"), "keys.duration.invalid"),
+        (("keys", "create", "--scope", "charges:write", "--tenant", "No"), "access.tenant.invalid"),
+        (("keys", "revoke", "key_none"), "access.key.unknown"),
+        (("keys", "roll", "key_none", "--overlap", "8d"), "access.overlap.invalid"),
+        (("audit", "verify"), "audit.home.empty"),
+        (("audit", "verify", "--anchor", "/none"), "audit.anchor.missing"),
+    ],
+)
+def test_refusals_are_coded(run, arguments: tuple[str, ...], code: str) -> None:
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert code in err
+
+
+def test_verify_says_what_it_knows(run, tmp_path: Path) -> None:
+    run("keys", "create", "--scope", "charges:write")
+    code, out, _ = run("audit", "verify")
+    assert (code, out) == (
+        0,
+        "ok: 0 records, 0 contents compared, 0 erased\nno anchor: a rewrite of the whole database cannot be found out\n",
+    )
+
+
+def test_damage_is_exit_code_1_and_placed(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vedette.prove.evidence.collect.SETTLED", 0)
+    for i in range(5):
+        run("keys", "create", "--scope", "charges:write", "--name", f"n{i}")
+    monkeypatch.setattr("vedette.core.clock.SystemClock.now", lambda self: 4_000_000_000_000_000)
+    code, out, _ = run("audit", "checkpoint", "--json")
+    assert (code, json.loads(out)["taken"], json.loads(out)["size"]) == (0, 6, 6)
+    code, out, _ = run("audit", "verify", "--json")
+    report = json.loads(out)
+    assert (code, report["state"], report["anchored"], report["contents"]) == (0, "ok", 6, 6)
+    assert run("audit", "bundle", "--out", str(tmp_path / "b"), "--verifier", str(tmp_path / "v.py"))[0] == 0
+    assert (tmp_path / "v.py").read_text().startswith('"""Verifies an evidence bundle')
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("update evidence_records set tenant = 'evil' where seq = 2")
+    connection.close()
+    code, out, _ = run("audit", "verify", "--json")
+    assert code == 1
+    assert [(f["damage"], f["first"], f["id"]) for f in json.loads(out)["findings"]] == [("edit", 2, "audit/0/2")]
+    code, out, _ = run("audit", "verify")
+    assert code == 1
+    assert "  edit at 2: audit/0/2" in out
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("drop table evidence_records")
+    connection.close()
+    code, out, _ = run("audit", "verify", "--json")
+    assert code == 1
+    assert [(f["damage"], f["first"], f["last"]) for f in json.loads(out)["findings"]] == [("truncation", 0, 5)]
