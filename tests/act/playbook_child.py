@@ -1,0 +1,96 @@
+"""A process that executes playbooks, for the kill tests. Its actions write rows to a database of their own.
+
+Usage: playbook_child.py FOLDER [KILL] where KILL is `step:moment`, or `wait`; prints `ready`, then one line an event.
+Environment `VEDETTE_CHILD_CODE=new` runs it with changed workflow code.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+from vedette.act.actions import ActionResult, Actions
+from vedette.act.alerts import Alerts
+from vedette.act.approvals import Approvals
+from vedette.act.cases import Cases
+from vedette.act.effects import Effects
+from vedette.act.playbooks.interpreter import KIND, World, make_interpreter
+from vedette.core import execute
+from vedette.core.clock import SystemClock
+from vedette.core.db import open_database
+from vedette.core.execute import Executor
+from vedette.core.ids import Ids
+
+PATIENCE_S = 30.0
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Outside:
+    """The world outside: each call is a row, each effect is a row by its idempotency key."""
+
+    def __init__(self, path):
+        self.connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self.connection.execute("pragma journal_mode=wal")
+        self.connection.execute("pragma busy_timeout=10000")
+        self.connection.execute("create table if not exists call (name text, key text)")
+        self.connection.execute("create table if not exists effect (name text, key text primary key)")
+
+    def perform(self, name):
+        def act(call):
+            self.connection.execute("insert into call values (?, ?)", (name, call.key))
+            self.connection.execute("insert or ignore into effect values (?, ?)", (name, call.key))
+            return ActionResult({"done": name})
+
+        return act
+
+
+def build(folder, probe):
+    """The interpreter over the databases in `folder`."""
+    clock = SystemClock()
+    state = open_database(folder / "state.db")
+    alerts = Alerts(state)
+    outside = Outside(folder / "outside.db")
+    effects = Effects(state, clock, alerts)
+
+    def snapshot(call):
+        outside.perform("snapshot_evidence")(call)
+        return effects.snapshot_evidence(call)
+
+    perform = {name: outside.perform(name) for name in ("revoke_key", "freeze_payouts", "notify")}
+    actions = Actions({**perform, "snapshot_evidence": snapshot})
+    world = World(actions, Approvals(state, clock), Cases(state, clock, Ids(clock)), clock, probe)
+    interpreter = make_interpreter(world)
+    if os.environ.get("VEDETTE_CHILD_CODE") != "new":
+        return interpreter
+
+    def changed(steps, definition, inputs):
+        # Another function body: the library's own version hash would strand every pending run.
+        return interpreter(steps, {**definition}, {**inputs})
+
+    return changed
+
+
+def main(folder, kill):
+    def probe(step, moment):
+        if f"{step}:{moment}" == kill:
+            die()
+
+    with Executor(folder / "runs.db", {KIND: build(folder, probe)}) as runs:
+        print("ready", flush=True)
+        pending = [run.id for run in runs.list_runs() if not run.state.finished]
+        for line in iter(sys.stdin.readline, ""):
+            if line.strip() == "finish":
+                states = [runs.wait(run_id, timeout_s=PATIENCE_S).state for run_id in pending]
+                print("states", *states, flush=True)
+                return
+
+
+if __name__ == "__main__":
+    execute.VERSION = os.environ.get("VEDETTE_CHILD_VERSION", execute.VERSION)
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "")
