@@ -13,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -54,13 +55,13 @@ class Document:
     """Place among the documents of its file."""
 
     def span(self, json_path: str = "$", *, key: bool = False) -> Span:
-        """Where a value was written, or the nearest thing around it that was. Costs a second parse of the text.
+        """Where a value was written, or the nearest thing around it that was. The first call costs a second parse.
 
         Args:
             json_path: Such as `$.detection.sel[0]`; names with dots or brackets as `['a.b']`.
             key: The place of the value's own key instead, when it has one.
         """
-        node = place = list(_compose(self.text, self.path))[self.index]
+        node = place = _composed(self.text, self.path)[self.index]
         for step in _STEP.finditer(json_path):
             found = _child(node, step)
             if found is None:
@@ -86,6 +87,12 @@ def _span(node: Node | None, path: str) -> Span:
         return Span(path)
     start, end = node.start_mark, node.end_mark
     return Span(path, start.line + 1, start.column + 1, end.line + 1, end.column + 1)
+
+
+@functools.lru_cache(maxsize=2)
+def _composed(text: str, path: str) -> tuple[Node | None, ...]:
+    """The node trees of a text, kept for the next question: a loader asks for a place of each of its items."""
+    return tuple(_compose(text, path))
 
 
 def _compose(text: str, path: str) -> Iterator[Node | None]:

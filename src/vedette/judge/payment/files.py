@@ -1,0 +1,218 @@
+"""Rule files: YAML lists of `{id, text, owner, tests}`, or bare lines of rule text; and files of value lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vedette.core.documents import Document, load_yaml
+from vedette.core.errors import DefinitionError, Problems, Span, VedetteError
+from vedette.expr.nodes import IsNull
+from vedette.judge.payment.attributes import ATTRIBUTES, Attribute
+from vedette.judge.payment.compiled import key_of
+from vedette.judge.payment.lists import ValueList, to_lists
+from vedette.judge.payment.lowering import lower
+from vedette.judge.payment.problems import Origin, RuleError, near
+from vedette.judge.payment.rules import MAX_TESTS, Outcome, PaymentRule, PaymentRules, RiskLevels, RuleTest, parse_rule
+
+MAX_FILE_BYTES = 4 * 1024 * 1024
+"""Largest rule file."""
+_KEYS = ("id", "text", "owner", "tests")
+_BLOCK = ("|", ">")
+
+
+def load_rules(
+    path: Path,
+    *,
+    attributes: Mapping[str, Attribute] = ATTRIBUTES,
+    lists: Mapping[str, ValueList] | None = None,
+    levels: RiskLevels = RiskLevels(),  # noqa: B008 - a frozen value
+) -> PaymentRules:
+    """Reads a rule file, and runs the tests in it.
+
+    Raises:
+        Problems: Everything wrong with it, each with file, line and column; codes in docs/rules.md.
+        DefinitionError: `payment.file.unreadable`, `payment.file.too_large`, `documents.yaml.*`.
+    """
+    return read_rules(_read(path), path=str(path), attributes=attributes, lists=lists, levels=levels)
+
+
+def load_lists(path: Path) -> dict[str, ValueList]:
+    """Reads a YAML file of lists: `[{alias, item_type, items}]`.
+
+    Raises:
+        DefinitionError: `payment.file.*`, `payment.list.*`, `documents.yaml.*`.
+    """
+    document = load_yaml(_read(path), path=str(path))
+    try:
+        return to_lists(document.data)
+    except DefinitionError as error:
+        raise DefinitionError(error.code, error.message, hint=error.hint, span=document.span(error.at)) from error
+
+
+def read_rules(
+    text: str,
+    *,
+    path: str = "",
+    attributes: Mapping[str, Attribute] = ATTRIBUTES,
+    lists: Mapping[str, ValueList] | None = None,
+    levels: RiskLevels = RiskLevels(),  # noqa: B008 - a frozen value
+) -> PaymentRules:
+    """Rules from text: YAML when its first character of content is `-` or `[`, else one rule a line.
+
+    In the second form blank lines and lines that start with `#` say nothing, and a rule's id is made from its text.
+    Raises as `load_rules`.
+    """
+    found: list[PaymentRule] = []
+    problems: list[VedetteError] = []
+    items = _from_yaml(text, path) if _is_yaml(text) else _from_lines(text, path)
+    for item in items:
+        try:
+            found.append(_to_rule(item, attributes, lists or {}) if isinstance(item, _Item) else _raise(item))
+        except Problems as several:
+            problems += several.problems
+        except VedetteError as error:
+            problems.append(error)
+    try:
+        rules = PaymentRules(found, levels=levels)
+    except Problems as several:
+        problems += several.problems
+    if problems:
+        raise Problems(problems)
+    return rules
+
+
+def _read(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DefinitionError("payment.file.unreadable", f"cannot read `{path}`", hint=error.strerror or "") from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise DefinitionError("payment.file.too_large", f"larger than {MAX_FILE_BYTES} bytes", at=str(path))
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DefinitionError("payment.file.unreadable", "not UTF-8", at=f"{path}@{error.start}") from error
+
+
+def _is_yaml(text: str) -> bool:
+    lines = (line.strip() for line in text.splitlines())
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    return first.startswith(("-", "["))
+
+
+class _Item:
+    """One rule as a file has it."""
+
+    def __init__(self, text: str, origin: Origin, *, name: str = "", owner: str = "", tests: Any = ()) -> None:
+        self.text = text
+        self.origin = origin
+        self.name = name
+        self.owner = owner
+        self.tests = tests
+
+
+def _raise(error: VedetteError) -> PaymentRule:
+    raise error
+
+
+def _from_lines(text: str, path: str) -> Iterator[_Item]:
+    for number, line in enumerate(text.splitlines(), 1):
+        rule = line.strip()
+        if rule and not rule.startswith("#"):
+            yield _Item(rule, Origin(path, number, len(line) - len(line.lstrip()) + 1))
+
+
+def _from_yaml(text: str, path: str) -> Iterator[_Item | VedetteError]:
+    try:
+        document = load_yaml(text, path=path)
+    except DefinitionError as error:
+        hint = error.hint or "put quotes round a rule's text: it holds `: `, which YAML reads as a mapping"
+        raise DefinitionError(error.code, error.message, hint=hint, span=error.span) from error
+    if not isinstance(document.data, list):
+        raise DefinitionError("payment.file.shape", "expected a list of rules", span=document.span())
+    for place, entry in enumerate(document.data):
+        yield _to_item(document, entry, f"$[{place}]")
+
+
+def _to_item(document: Document, entry: Any, at: str) -> _Item | VedetteError:
+    if not isinstance(entry, dict):
+        hint = 'write `- text: "block if ..."`, or bare lines without `-`'
+        return DefinitionError("payment.file.shape", "a rule is a mapping", hint=hint, span=document.span(at))
+    for key, value in entry.items():
+        where = document.span(f"{at}.{key}")
+        if key not in _KEYS:
+            hint = near(str(key), _KEYS) or f"known: {', '.join(_KEYS)}"
+            return DefinitionError("payment.file.unknown_key", f"unknown key `{key!s:.40}`", hint=hint, span=where)
+        if key != "tests" and (not isinstance(value, str) or not value):
+            return DefinitionError(
+                "payment.file.shape", f"`{key}` must be text", hint="put quotes round it", span=where
+            )
+    if "text" not in entry:
+        return DefinitionError("payment.file.shape", "a rule needs a `text`", span=document.span(at))
+    return _Item(
+        entry["text"],
+        _origin(document, document.span(f"{at}.text")),
+        name=entry.get("id", ""),
+        owner=entry.get("owner", ""),
+        tests=entry.get("tests") or (),
+    )
+
+
+def _origin(document: Document, span: Span) -> Origin:
+    """Where the first character of a YAML text stands: after the quote, or below the sign of a block."""
+    lines = document.text.split("\n")
+    mark = lines[span.line - 1][span.col - 1 : span.col]
+    if mark in _BLOCK and span.line < len(lines):
+        first = lines[span.line]
+        indent = len(first) - len(first.lstrip()) + 1
+        return Origin(document.path, span.line + 1, indent, indent)
+    return Origin(document.path, span.line, span.col + (mark in {'"', "'"}), 1)
+
+
+def _to_rule(item: _Item, attributes: Mapping[str, Attribute], lists: Mapping[str, ValueList]) -> PaymentRule:
+    tests = tuple(_to_test(test, place, item, attributes) for place, test in enumerate(_tests(item)))
+    return parse_rule(
+        item.text,
+        id=item.name,
+        owner=item.owner,
+        tests=tests,
+        attributes=attributes,
+        lists=lists,
+        origin=item.origin,
+    )
+
+
+def _tests(item: _Item) -> list[Any]:
+    if not isinstance(item.tests, list | tuple) or len(item.tests) > MAX_TESTS:
+        raise _wrong_test(item, 0, f"`tests` is a list of at most {MAX_TESTS}")
+    return list(item.tests)
+
+
+def _to_test(test: Any, place: int, item: _Item, attributes: Mapping[str, Attribute]) -> RuleTest:
+    if not isinstance(test, dict) or set(test) != {"given", "expect"} or not isinstance(test["given"], dict):
+        raise _wrong_test(item, place, "a test is `{given: {...}, expect: fired|quiet|unknown}`")
+    if test["expect"] not in list(Outcome):
+        raise _wrong_test(item, place, f"unknown outcome `{test['expect']!s:.40}`", f"one of {', '.join(Outcome)}")
+    values = {}
+    for name, value in test["given"].items():
+        if not isinstance(value, str | int | float | bool | None):
+            raise _wrong_test(item, place, f"`{name!s:.60}` must be a text, a number or a truth value")
+        values[_name_key(str(name), place, item, attributes)] = value
+    return RuleTest(values, Outcome(test["expect"]))
+
+
+def _name_key(name: str, place: int, item: _Item, attributes: Mapping[str, Attribute]) -> str:
+    """The name as the language spells it: checked by lowering the shortest rule that holds it."""
+    try:
+        asked = lower(f"block if is_missing({name})", attributes=attributes)
+    except VedetteError as error:
+        hint = error.hint or "names stand as in rules: `:amount_in_usd:`, `::basket id::`"
+        raise _wrong_test(item, place, f"`{name:.60}` names nothing", hint) from error
+    return key_of(asked.node.field) if isinstance(asked.node, IsNull) else name.lower()
+
+
+def _wrong_test(item: _Item, place: int, message: str, hint: str = "") -> RuleError:
+    span = item.origin.span(1, 1, 1, 1)
+    return RuleError("payment.test.invalid", f"test {place + 1}: {message}", hint=hint, span=span)
