@@ -212,7 +212,7 @@ def test_labels_keep_their_place_over_a_restart(tmp_path) -> None:
             told.append(rig.recorder.decide(event))
             if int(event.id) % 3 == 0:
                 rig.recorder.learn(
-                    Label(event_id=event.id, tenant="default", fraud=True, observed_time=event.event_time)
+                    [Label(event_id=event.id, tenant="default", fraud=True, observed_time=event.event_time)]
                 )
         return told
 

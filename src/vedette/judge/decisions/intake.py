@@ -7,8 +7,10 @@ from typing import Any
 
 from vedette.core.errors import DataError
 from vedette.core.event import Event
+from vedette.core.label import Label
 from vedette.judge.decisions.bindings import binding_of
 from vedette.prove.dlp import refuse_pans
+from vedette.sense.features.values import to_fraud
 from vedette.sense.sources import MAX_ID, Source
 from vedette.sense.times import check_future
 
@@ -63,3 +65,19 @@ def check_event(event: Event, *, now: int) -> None:
     check_future(event.event_time, now)
     binding_of(event.source).check(event.data)
     refuse_pans(event.data)
+
+
+def to_label(data: Mapping[str, Any], event: Event, *, truth: str, delay: int) -> Label | None:
+    """The label that history carries itself, known `delay` microseconds after its event; None without one.
+
+    Args:
+        data: The record before `to_event` took its outcome out.
+        event: What `to_event` made of it.
+        truth: Field that tells it: 1 or true is fraud, 0 or false genuine.
+        delay: Microseconds until the label is known.
+    """
+    fraud = to_fraud(data.get(truth)) if truth else None
+    if fraud is None:
+        return None
+    known = event.event_time + delay
+    return Label(event_id=event.id, tenant=event.tenant, fraud=bool(fraud), observed_time=known, kind="verdict")

@@ -178,7 +178,7 @@ class DecisionService:
 
     def _learn(self, label: Label) -> None:
         try:
-            self._recorder.learn(label)
+            self._recorder.learn([label])
         except VedetteError as error:
             self.lost_labels[error.code] = self.lost_labels.get(error.code, 0) + 1
 

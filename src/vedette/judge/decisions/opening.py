@@ -1,0 +1,100 @@
+"""Opening: a recorder over a folder, with its features brought to where the log stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vedette.core.clock import Clock
+from vedette.core.errors import DataError, DefinitionError
+from vedette.core.log import Durability, Log, SqliteLog
+from vedette.judge.decisions.decider import Decider
+from vedette.judge.decisions.parts import Policy
+from vedette.judge.decisions.recorder import EVENTS, Recorder
+from vedette.judge.decisions.seen import Seen
+from vedette.judge.models.model import Model
+from vedette.judge.payment.rules import PaymentRules
+from vedette.sense.features.definition import FeatureSet
+from vedette.sense.features.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """An open folder of decisions: `log/`, `seen.db`, `features.npz`."""
+
+    recorder: Recorder
+    engine: Engine | None
+    log: Log
+    folder: Path
+
+    def checkpoint(self) -> None:
+        """Saves the features, so that the next start replays less."""
+        if self.engine:
+            self.recorder.checkpoint(self.engine, self.folder / "features.npz")
+
+    def close(self) -> None:
+        """Checkpoints, and gives everything back."""
+        self.checkpoint()
+        self.recorder.close()
+        self.log.close()
+
+
+def open_books(
+    folder: Path,
+    *,
+    features: FeatureSet | None,
+    model: Model | None,
+    rules: PaymentRules,
+    clock: Clock,
+    tenant: str = "default",
+    policy: Policy = Policy.OPEN,
+    durability: Durability = Durability.WRITTEN,
+) -> Books:
+    """Opens or makes the folder; replays what the last process left undone.
+
+    Args:
+        folder: Made when missing. One process at a time.
+        features: Definitions to compute; a model's own when there is a model.
+        model: Scores; None leaves the score missing.
+        rules: The rule set.
+        clock: For latencies and to refuse events from the future.
+        tenant: Whose events these are.
+        policy: What to answer when a part stalls.
+        durability: When a decision counts as recorded.
+
+    Raises:
+        DefinitionError: `decision.model.features`, `decision.log.partitions`.
+        DataError: `decision.log.record`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    engine = _engine(folder / "features.npz", features) if features else None
+    if model:
+        model.warm()
+    decider = Decider(
+        features=engine,
+        model=model,
+        rules=rules,
+        clock=clock,
+        policy=policy,
+        features_version=features.version if features else "",
+    )
+    log = SqliteLog(folder / "log", clock)
+    recorder = Recorder(
+        log,
+        decider,
+        Seen(folder / "seen.db"),
+        clock=clock,
+        tenant=tenant,
+        durability=durability,
+        features_next=engine.offsets.get(EVENTS, 0) if engine else log.end(EVENTS, 0),
+        feeds=features.source if features else "",
+    )
+    return Books(recorder, engine, log, folder)
+
+
+def _engine(path: Path, features: FeatureSet) -> Engine:
+    """The engine of the last checkpoint, or an empty one when there is none that can be used: the log has it all."""
+    try:
+        return Engine.load(path, features) if path.exists() else Engine(features)
+    except (DataError, DefinitionError):
+        return Engine(features)
