@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from vedette.act.actions import SIGNATURES
+from vedette.act.actions import Signature
 from vedette.act.playbooks.playbook import ActionStep, ApprovalStep, IfStep, Playbook, Step, WhileStep, walk
 from vedette.act.playbooks.references import PATH, references
 
@@ -14,15 +14,19 @@ _ALERT = set("id rule_id title level severity_id source signal_count first_time 
 _RUN = {"id", "tenant", "requester"}
 
 
-def check(playbook: Playbook, places: Mapping[str, str], report: Callable[..., None]) -> None:
+def check(
+    playbook: Playbook, places: Mapping[str, str], report: Callable[..., None], signatures: Mapping[str, Signature]
+) -> None:
     """Reports every problem.
 
     Args:
         playbook: Of the right shape.
         places: Step id -> its JSON path.
         report: Takes code, message, JSON path and `hint`.
+        signatures: Known actions.
     """
-    _Check(playbook, places, report).steps(playbook.steps, frozenset(), frozenset(), loop=False)
+    drastic = {name for name, signature in signatures.items() if signature.drastic}
+    _Check(playbook, places, report, drastic).steps(playbook.steps, frozenset(), frozenset(), loop=False)
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -32,7 +36,10 @@ def near(name: str, known: Iterable[str]) -> str:
 
 
 class _Check:
-    def __init__(self, playbook: Playbook, places: Mapping[str, str], report: Callable[..., None]) -> None:
+    def __init__(
+        self, playbook: Playbook, places: Mapping[str, str], report: Callable[..., None], drastic: set[str]
+    ) -> None:
+        self._drastic = drastic
         self._report = report
         self._book = playbook
         self._places = places
@@ -94,8 +101,7 @@ class _Check:
         self._references(step.title, known, f"{path}.title")
 
     def _undrastic(self, action: str, path: str) -> None:
-        signature = SIGNATURES.get(action)
-        if signature and signature.drastic:
+        if action in self._drastic:
             self._report("approval.missing", f"`{action}` cannot run as a compensation, without approval", path)
 
     def _references(self, value: Any, known: Iterable[str], path: str, *, loose: bool = False) -> None:
@@ -110,14 +116,18 @@ class _Check:
             return "write ${inputs.name}, ${alert.id}, ${steps.id.field}, ${run.id} or ${secrets.name}"
         root, name, *rest = reference.split(".", maxsplit=1 if reference.startswith("secrets.") else -1)
         if root == "steps":
-            ids = known | ({each.id for each in walk(self._book.steps)} if loose else set())
-            if name in ids:
-                return "" if rest else "name a field of the step's result, such as `ok`"
-            later = " (it has not run by then, or not on every way)" if name in self._places else ""
-            return (near(name, ids) or "no such step") + later
+            return self._wrong_step(name, rest, known, loose=loose)
         if root == "alert" and name in ("entity", "entities"):
             return "" if len(rest) == 1 else f"such as ${{alert.{name}.id}}"
         names = {"inputs": set(self._book.inputs), "alert": _ALERT, "run": _RUN, "secrets": set(self._book.secrets)}
         if root not in names:
             return near(root, [*names, "steps"]) or "start at inputs, alert, run, steps or secrets"
         return "" if name in names[root] and not rest else near(name, names[root]) or "nothing of that name"
+
+    def _wrong_step(self, name: str, rest: list[str], known: set[str], *, loose: bool) -> str:
+        ids = known | ({each.id for each in walk(self._book.steps)} if loose else set())
+        if name in ids:
+            return "" if rest else "name a field of the step's result, such as `ok`"
+        if name in self._places:
+            return "the step has not run by then, or not on every way"
+        return near(name, ids) or "no such step"

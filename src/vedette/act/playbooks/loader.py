@@ -87,8 +87,14 @@ def read_playbook(source: Source, signatures: Mapping[str, Signature] = SIGNATUR
     if playbook and not reader.problems:
         reader.whole(playbook)
     if reader.problems or playbook is None:
-        raise Problems(reader.problems)
+        raise Problems(
+            sorted(reader.problems, key=lambda each: (each.span.line, each.span.col) if each.span else (0, 0))
+        )
     return playbook
+
+
+def _place(problem: DefinitionError) -> tuple[int, int]:
+    return (problem.span.line, problem.span.col) if problem.span else (0, 0)
 
 
 class _Reader:
@@ -149,7 +155,7 @@ class _Reader:
 
     def _step(self, data: Any, path: str, depth: int) -> Step | None:
         kind = data.get("type") if isinstance(data, dict) else None
-        if kind not in _STEPS:
+        if not isinstance(kind, str) or kind not in _STEPS:
             hint = f"one of {', '.join(_STEPS)}"
             self._problem("step.type", f"unknown step type `{kind!s:.40}`", path, hint=hint)
             return None
@@ -273,9 +279,10 @@ class _Reader:
                 hint = near(str(name), known)
                 self._problem("field.unknown", f"unknown field `{name!s:.40}`", f"{path}.{name}", hint=hint)
         for name, required in known.items():
-            if required and name not in data:
+            if required and data.get(name) is None:
                 self._problem("field.missing", f"field `{name}` is missing", path)
-        return {name: value for name, value in data.items() if name in known}
+        # An empty field is an absent one.
+        return {name: value for name, value in data.items() if name in known and value is not None}
 
     def _text(self, value: Any, path: str) -> str:
         if isinstance(value, str) and value.strip():
@@ -316,4 +323,4 @@ class _Reader:
 
     def whole(self, playbook: Playbook) -> None:
         """What only the whole tells: references, coverage, order."""
-        check(playbook, self._places, self._problem)
+        check(playbook, self._places, self._problem, self._signatures)
