@@ -1,8 +1,5 @@
 """Databases for the money tests: every test that asks for `db` runs on SQLite and, where a server is up, PostgreSQL."""
 
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -31,25 +28,3 @@ def db(target) -> Database:
         with database.begin() as connection:
             connection.exec_driver_sql(f"drop schema {schema} cascade")
     database.close()
-
-
-@pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory):
-    """A PostgreSQL server of this test run, on loopback."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found or os.getuid() != 0:
-        pytest.skip("no PostgreSQL server here")
-    folder, binaries = Path(f"/tmp/vedette-move-pg-{os.getpid()}"), found[-1].parent
-    folder.mkdir()
-    shutil.chown(folder, "postgres")
-    data = folder / "data"
-
-    def run(*command):
-        subprocess.run(["runuser", "-u", "postgres", "--", *map(str, command)], check=True, stdout=subprocess.DEVNULL)
-
-    run(binaries / "initdb", "-D", data, "--auth=trust", "-U", "postgres", "-N")
-    options = f"-p 8731 -c listen_addresses=127.0.0.1 -k {folder} -c max_connections=60"
-    run(binaries / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start")
-    yield "postgresql://postgres@127.0.0.1:8731/postgres"
-    run(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
-    shutil.rmtree(folder)
