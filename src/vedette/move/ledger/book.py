@@ -273,7 +273,7 @@ class Book:
         held = row.balances()
         self._journal.append(lambda: row.restore(held))
         self.changed[row.noun.id] = row
-        row.touched = timestamp
+        row.touched = max(row.touched, timestamp)
 
     def _store(self, t: Transfer) -> None:
         previous = self.last_timestamp

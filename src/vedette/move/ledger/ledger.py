@@ -163,7 +163,8 @@ class Ledger:
         statuses = run(accounts, AccountStatus, book, base=self._clock.now() * 1_000)
         if book.created:
             connection.execute(
-                schema.account.insert(), [{**_columns(a, _ACCOUNT_FIELDS, tenant), "touched": 0} for a in book.created]
+                schema.account.insert(),
+                [{**_columns(a, _ACCOUNT_FIELDS, tenant), "touched": a.timestamp} for a in book.created],
             )
         return statuses
 

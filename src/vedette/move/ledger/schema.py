@@ -27,7 +27,7 @@ account = sa.Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""`touched`: timestamp of the newest transfer on the account; the next one must come after it."""
+"""`touched`: when the account was made or last moved; its next transfer is stamped later."""
 
 transfer = sa.Table(
     "ledger_transfer",
