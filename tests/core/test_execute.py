@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -153,3 +155,37 @@ def test_only_this_file_imports_the_library():
         str(path) for path in source.rglob("*.py") if "import dbos" in (text := path.read_text()) or "from dbos" in text
     ]
     assert users == [execute.__file__]
+
+
+LEAVE = """
+import sys, time
+from pathlib import Path
+from vedette.core.execute import Executor, Retry
+from vedette.core.errors import TransientError
+
+def again():
+    raise TransientError("a.b", "later", retry_after=600)
+
+def wait(steps, definition, inputs):
+    if inputs == "sleep":
+        return steps.step("again", again, retry=Retry(attempts=2)).code
+    return [steps.step("once", lambda: 1).value, steps.wait("go", timeout_s=600)]
+
+path = Path(sys.argv[1])
+for number in range(2):
+    with Executor(path, {"wait": wait}) as runs:
+        runs.start("w", "wait", {}, "wait")
+        runs.start("s", "wait", {}, "sleep")
+        runs.wait("w", timeout_s=10, until=lambda _: len(runs.history("w")) >= 2)
+        runs.wait("s", timeout_s=10, until=lambda _: len(runs.history("s")) >= 2)
+with Executor(path, {"wait": wait}) as runs:
+    runs.send("w", "go", "now", key="k")
+    print(runs.wait("w", timeout_s=10).result, runs.status("s").state, len(runs.history("s")), len(runs.history("w")))
+"""
+
+
+@pytest.mark.kill
+def test_a_process_leaves_at_once_though_its_runs_wait_and_the_next_goes_on(tmp_path):
+    command = [sys.executable, "-c", LEAVE, str(tmp_path / "runs.db")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[1, 'now'] running 2 3", "")

@@ -25,8 +25,8 @@ import fcntl
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +57,10 @@ BUSY_MS = 30_000
 _QUEUE = "vedette_runs"
 _WORKFLOW = "vedette.run"
 _SCHEMA = "runs"
+_NOTHING = "vedette.nothing"
+
+GRACE_S = 5.0
+"""How long `close` waits for step bodies under way."""
 
 
 class State(StrEnum):
@@ -228,8 +232,9 @@ class _Steps:
         return self._dbos.recv(topic, max(0.0, timeout_s))
 
     def sleep(self, seconds: float) -> None:
+        # Waiting for a message that never comes: unlike the library's own sleep, it can be interrupted by `close`.
         if seconds > 0:
-            self._dbos.sleep(seconds)
+            self._dbos.recv(_NOTHING, seconds)
 
 
 class Runs:
@@ -375,9 +380,13 @@ class Executor(Runs):
 
     def __init__(self, target: Path | str, interpreters: Mapping[str, Interpreter], *, name: str = "local") -> None:
         self._held = ExitStack()
+        self._closed = threading.Event()
+        self._busy = threading.Condition()
+        self._walks = 0
         if not isinstance(target, str) or not target.startswith("postgresql"):
             Path(target).parent.mkdir(parents=True, exist_ok=True)
         super().__init__(target)
+        sa.event.listen(self._engine, "checkout", self._refuse_when_closed)
         try:
             _hold(self._held, self._engine, target, name)
             self._launch(dict(interpreters), name)
@@ -392,8 +401,8 @@ class Executor(Runs):
         log = logging.getLogger("dbos")
         if not log.handlers:
             log.addHandler(logging.NullHandler())
-        self._held.callback(DBOS.destroy, destroy_registry=True)
-        DBOS(
+        self._held.callback(self._stop)
+        self._dbos = DBOS(
             config={
                 "name": "vedette",
                 "system_database_engine": self._engine,
@@ -412,7 +421,8 @@ class Executor(Runs):
             interpreter = interpreters.get(kind)
             if interpreter is None:
                 raise DefinitionError("execute.interpreter.unknown", f"no interpreter for runs of kind `{kind}`")
-            return interpreter(_Steps(DBOS, str(DBOS.workflow_id)), definition, inputs)
+            with self._walking():
+                return interpreter(_Steps(DBOS, str(DBOS.workflow_id)), definition, inputs)
 
         self._workflow = execute
         DBOS.launch()
@@ -424,10 +434,45 @@ class Executor(Runs):
         with SetWorkflowID(run_id):
             DBOS.start_workflow(self._workflow, kind, definition, inputs)
 
+    @contextmanager
+    def _walking(self) -> Iterator[None]:
+        with self._busy:
+            self._walks += 1
+        try:
+            yield
+        finally:
+            with self._busy:
+                self._walks -= 1
+                self._busy.notify_all()
+
+    def _refuse_when_closed(self, *_connection: object) -> None:
+        if self._closed.is_set():
+            raise _ClosedError
+
+    def _stop(self) -> None:
+        """Ends DBOS, then the runs that wait: its own shutdown leaves their threads waiting, for hours if need be.
+
+        Each is woken, finds the database closed to it and unwinds without recording anything, so it stays pending.
+        """
+        from dbos import DBOS
+
+        system = self._dbos._sys_db_field  # noqa: SLF001 - the library has no public way to wake its waiting threads
+        DBOS.destroy(destroy_registry=True)
+        self._closed.set()
+        waiting = system.notifications_map.snapshot() if system is not None else []
+        for _key, _components, signal in waiting:
+            signal.set()
+        with self._busy:
+            self._busy.wait_for(lambda: not self._walks, timeout=GRACE_S)
+
     def close(self) -> None:
-        """Stops executing; unfinished runs stay for the next executor. Steps under way are given no time to finish."""
+        """Stops executing; unfinished runs stay for the next executor. Step bodies under way get `GRACE_S` seconds."""
         self._held.close()
         super().close()
+
+
+class _ClosedError(BaseException):
+    """The executor is closed. No `Exception`, so that nothing on the way up takes it for the run's own failure."""
 
 
 def _to_run(status: Any) -> Run:
