@@ -30,6 +30,9 @@ from vedette.prove.verifier import (
     verify_note,
 )
 
+SQLITE = pytest.mark.parametrize("db", ["sqlite"], indirect=True)
+"""For what does not depend on the database: PostgreSQL is slower to fill."""
+
 
 def entries(first: int, count: int) -> list[Entry]:
     return [
@@ -168,6 +171,7 @@ def edit(row: dict, rng: random.Random) -> None:
 KINDS = ["edit", "deletion", "reorder", "truncation", "insertion"]
 
 
+@SQLITE
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("with_leaves", [True, False])
@@ -217,6 +221,7 @@ def test_consistent_rewrite_is_found_and_placed(  # noqa: PLR0917
         assert places == {(kind, at, at)}
 
 
+@SQLITE
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("anchored", [True, False])
 def test_plain_damage_is_found_and_placed(
@@ -289,6 +294,7 @@ def test_unanchored_tail_is_counted(evidence: Evidence, db: Database, anchor: Fi
     assert (report.state, report.anchored, report.unanchored, report.contents) == ("ok", 10, 7, 17)
 
 
+@SQLITE
 @pytest.mark.parametrize("table", ["nodes", "head", "leaf"])
 def test_damage_beside_the_records_is_told_apart(
     evidence: Evidence, db: Database, anchor: FileAnchor, table: str
@@ -329,6 +335,7 @@ def test_a_key_beside_the_database_is_not_believed(
     assert verify(db, anchor).state == "tampered"
 
 
+@SQLITE
 def test_torn_writes_of_the_anchor_are_healed(evidence: Evidence, db: Database, anchor: FileAnchor) -> None:
     """A crash may leave part of a hash, hashes without their note, or part of a note."""
     evidence.append(entries(0, 20))

@@ -11,8 +11,8 @@ from vedette.prove.verifier import EMPTY_ROOT, hash_node
 TILE = 8
 """Levels between stored nodes: one for each 256 records, one for each 65,536, and so on."""
 
-CACHED_TILES = 256
-"""Tiles of 256 leaf hashes held while proofs are made, about 20 kB each."""
+CACHED_BLOCKS = 256
+"""Blocks of 256 hashes held while proofs are made, about 20 kB each."""
 
 
 class Tree:
@@ -24,8 +24,7 @@ class Tree:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._tile = lru_cache(CACHED_TILES)(self._read_tile)
-        self._node = lru_cache(CACHED_TILES)(self._read_node)
+        self._block = lru_cache(CACHED_BLOCKS)(self._read_block)
 
     def root(self, size: int) -> bytes:
         """Root of the first `size` records."""
@@ -70,22 +69,19 @@ class Tree:
         return hash_node(self._span(start, middle), self._span(middle, end))
 
     def _full(self, level: int, place: int) -> bytes:
-        """Root of a full subtree of 2^level records."""
-        if level < TILE:
-            first = place << level
-            tile = self._tile(first >> TILE)
-            return _fold(tile[first % 2**TILE : first % 2**TILE + 2**level])
-        if level % TILE == 0:
-            return self._node(level, place)
-        return hash_node(self._full(level - 1, 2 * place), self._full(level - 1, 2 * place + 1))
+        """Root of a full subtree of 2^level records, folded from one block of 256 stored hashes."""
+        base = level - level % TILE
+        width = 1 << (level - base)
+        block, offset = divmod(place * width, 1 << TILE)
+        return _fold(self._block(base, block)[offset : offset + width])
 
-    def _read_tile(self, number: int) -> list[bytes]:
-        return self.leaves(number << TILE, 1 << TILE)
-
-    def _read_node(self, level: int, place: int) -> bytes:
-        query = sa.select(nodes.c.hash).where(nodes.c.level == level, nodes.c.place == place)
-        found: bytes = self._connection.execute(query).scalar_one()
-        return found
+    def _read_block(self, base: int, block: int) -> list[bytes]:
+        """256 neighbouring hashes of a stored level, fewer at the end of the tree; level 0 is the leaves."""
+        first = block << TILE
+        if base == 0:
+            return self.leaves(first, 1 << TILE)
+        where = (nodes.c.level == base, nodes.c.place >= first, nodes.c.place < first + (1 << TILE))
+        return list(self._connection.scalars(sa.select(nodes.c.hash).where(*where).order_by(nodes.c.place)))
 
 
 def _split(length: int) -> int:
