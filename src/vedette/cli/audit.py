@@ -47,6 +47,7 @@ BUNDLE_EXAMPLES = """Examples:
 
 Home = Annotated[Path, typer.Option(envvar="VEDETTE_HOME", help="Folder of the product's data.")]
 Anchor = Annotated[Path | None, typer.Option(help="Folder of the anchor; `anchor` under home by default.")]
+Url = Annotated[str, typer.Option("--database", envvar="VEDETTE_DATABASE_URL", help="PostgreSQL instead of state.db.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -62,6 +63,7 @@ def register(app: typer.Typer) -> None:
 def verify_evidence(
     *,
     home: Home = Path(".vedette"),
+    url: Url = "",
     anchor: Anchor = None,
     key: Annotated[
         list[str] | None, typer.Option(help="Trust only this verifier key (the anchor's by default).")
@@ -74,7 +76,7 @@ def verify_evidence(
         raise DefinitionError(
             "audit.anchor.missing", "no such anchor", hint="leave --anchor out if there is none", at=str(anchor)
         )
-    database = _open(home)
+    database = _open(home, url)
     with _log(home) as log, Progress(console=Console(stderr=True), transient=True, disable=as_json) as bar:
         task = bar.add_task("records", total=None)
         report = verify(
@@ -90,9 +92,9 @@ def verify_evidence(
         raise typer.Exit(1)
 
 
-def checkpoint(*, home: Home = Path(".vedette"), anchor: Anchor = None, as_json: AsJson = False) -> None:
+def checkpoint(*, home: Home = Path(".vedette"), url: Url = "", anchor: Anchor = None, as_json: AsJson = False) -> None:
     """Take what is new in the log into the tree, sign its head and give it to the anchor."""
-    database, clock = open_database(home / "state.db"), SystemClock()
+    database, clock = open_database(url or home / "state.db", schema="state"), SystemClock()
     signer = KeyRing(home / "keys", "evidence", ORIGIN).signer()
     evidence = Evidence(database, signer, FileAnchor(anchor or home / "anchor"), clock)
     with _log(home) as log:
@@ -111,6 +113,7 @@ def bundle(
     *,
     out: Annotated[Path, typer.Option(help="File to write.")],
     home: Home = Path(".vedette"),
+    url: Url = "",
     anchor: Anchor = None,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's records.")] = None,
     first: Annotated[int, typer.Option(min=0, help="Lowest index.")] = 0,
@@ -120,7 +123,7 @@ def bundle(
     verifier: Annotated[Path | None, typer.Option(help="Also write the program that verifies bundles.")] = None,
 ) -> None:
     """Export records with their proofs, for somebody who has no access here."""
-    database, lines = _open(home), 0
+    database, lines = _open(home, url), 0
     with _log(home) as log:
         find = from_log(log) if content else None
         choice = Choice(tenant=tenant, first=first, last=last, id=record)
@@ -178,8 +181,10 @@ def _line(finding: Finding) -> str:
     return "  " + printable(": ".join(part for part in parts if part))
 
 
-def _open(home: Path) -> Database:
+def _open(home: Path, url: str) -> Database:
     path = home / "state.db"
+    if url:
+        return open_database(url, schema="state")
     if not path.is_file():
         raise DefinitionError("audit.home.empty", "no state.db here", hint="name the folder with --home", at=str(path))
     return open_database(path)

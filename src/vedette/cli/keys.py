@@ -40,6 +40,7 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 
 Home = Annotated[Path, typer.Option(envvar="VEDETTE_HOME", help="Folder of the product's data.")]
 Tenant = Annotated[str, typer.Option(envvar="VEDETTE_TENANT", help="Whose keys.")]
+Url = Annotated[str, typer.Option("--database", envvar="VEDETTE_DATABASE_URL", help="PostgreSQL instead of state.db.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KeyId = Annotated[str, typer.Argument(metavar="KEY", help="Id of the key, never its secret.")]
 
@@ -63,13 +64,14 @@ def create(
     expires: Annotated[str, typer.Option(help="How long it may be used: 90d, 12h; for ever by default.")] = "",
     tenant: Tenant = "default",
     home: Home = Path(".vedette"),
+    url: Url = "",
     as_json: AsJson = False,
 ) -> None:
     """Create a key and show its secret this once."""
     scopes, lasts = parse_scopes(",".join(scope)), parse_duration(expires) if expires else None
     clock = SystemClock()
     with _log(home) as log:
-        access = _access(home, log)
+        access = _access(home, url, log)
         access.create_tenant(tenant)
         issued = access.issue_key(
             tenant,
@@ -82,10 +84,12 @@ def create(
     _show_issued(issued, as_json=as_json)
 
 
-def list_keys(*, tenant: Tenant = "default", home: Home = Path(".vedette"), as_json: AsJson = False) -> None:
+def list_keys(
+    *, tenant: Tenant = "default", home: Home = Path(".vedette"), url: Url = "", as_json: AsJson = False
+) -> None:
     """List keys, ended ones too, without any secret."""
     with _log(home) as log:
-        found = _access(home, log).keys(tenant)
+        found = _access(home, url, log).keys(tenant)
     now = SystemClock().now()
     if as_json:
         typer.echo(msgspec.json.encode([to_dict(key, now) for key in found]).decode())
@@ -106,19 +110,22 @@ def roll(
     overlap: Annotated[str, typer.Option(help="How long the old one may still be used: 0s to 7d.")] = "24h",
     tenant: Tenant = "default",
     home: Home = Path(".vedette"),
+    url: Url = "",
     as_json: AsJson = False,
 ) -> None:
     """Replace a key by a new one with the same reach, and show its secret this once."""
     seconds = parse_duration(overlap)
     with _log(home) as log:
-        issued = _access(home, log).roll_key(tenant, key, overlap=seconds)
+        issued = _access(home, url, log).roll_key(tenant, key, overlap=seconds)
     _show_issued(issued, as_json=as_json)
 
 
-def revoke(key: KeyId, *, tenant: Tenant = "default", home: Home = Path(".vedette"), as_json: AsJson = False) -> None:
+def revoke(
+    key: KeyId, *, tenant: Tenant = "default", home: Home = Path(".vedette"), url: Url = "", as_json: AsJson = False
+) -> None:
     """End a key for good. Running services refuse it within a second."""
     with _log(home) as log:
-        ended = _access(home, log).revoke_key(tenant, key)
+        ended = _access(home, url, log).revoke_key(tenant, key)
     now = SystemClock().now()
     typer.echo(msgspec.json.encode(to_dict(ended, now)).decode() if as_json else f"{ended.id} revoked")
 
@@ -169,9 +176,9 @@ def _show_issued(issued: IssuedKey, *, as_json: bool) -> None:
     typer.echo("The secret is shown this once and stored nowhere.", err=True)
 
 
-def _access(home: Path, log: SqliteLog) -> Access:
+def _access(home: Path, url: str, log: SqliteLog) -> Access:
     clock = SystemClock()
-    return Access(open_database(home / "state.db"), clock, Ids(clock), observe=to_log(log))
+    return Access(open_database(url or home / "state.db", schema="state"), clock, Ids(clock), observe=to_log(log))
 
 
 def _log(home: Path) -> SqliteLog:

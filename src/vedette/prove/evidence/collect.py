@@ -15,8 +15,8 @@ from vedette.prove.evidence.tables import cursors
 TOPICS = ("decision", "audit", "action")
 """Topics of which everything becomes evidence."""
 
-SETTLED = 1.0
-"""Seconds a record must be old. The log syncs within 5 ms; what a power cut may still take is not evidence yet."""
+SETTLED = 0.25
+"""Least age of a record in seconds. The log syncs within about 5 ms; what a power cut may take is no evidence yet."""
 
 GROUP = "evidence"
 
