@@ -141,14 +141,20 @@ def test_cursors_are_kept_per_group(tmp_path, clock):
         assert subject.committed("features", "event", 0) == 0
 
 
-def test_checkpoints_keep_the_wal_small(tmp_path, clock, monkeypatch):
+def test_the_wal_starts_again_under_load(tmp_path, clock, monkeypatch):
+    """Its header holds two salts that change when it is written from its start again (SQLite file format, 4.1)."""
     monkeypatch.setattr(_log_topic, "CHECKPOINT_BYTES", 64 * 1024)
     monkeypatch.setattr(_log_topic, "RESTART_BYTES", 256 * 1024)
+
+    def salts() -> bytes:
+        return (tmp_path / "event.db-wal").read_bytes()[16:24]
+
     with SqliteLog(tmp_path, clock) as subject:
-        for _ in range(400):
-            subject.append("event", "k", [bytes(10_000)])
-        assert subject.end("event", 0) == 400
-        assert (tmp_path / "event.db-wal").stat().st_size < 2_500_000
+        subject.append("event", "k", [b"first"])
+        before = salts()
+        turns = next(n for n in range(20_000) if subject.append("event", "k", [bytes(10_000)]) and salts() != before)
+        assert turns > 5
+        assert subject.end("event", 0) == turns + 2
 
 
 # Faults
@@ -252,6 +258,18 @@ def test_an_unconfirmed_write_is_told_and_stops_the_topic(tmp_path, clock, monke
         with pytest.raises(TransientError) as later:
             subject.append("event", "k", [b"3"])
     assert [unconfirmed.value.code, later.value.code] == ["log.sync.failed", "log.append.failed"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_the_writer_leaves_nobody_waiting(tmp_path, clock, monkeypatch):
+    with SqliteLog(tmp_path, clock) as subject:
+        subject.append("event", "k", [b"1"])
+        monkeypatch.setattr(_log_topic.Topic, "_write", lambda _self, _group: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            subject.append("event", "k", [b"2"])
+        with pytest.raises(TransientError) as later:
+            subject.append("event", "k", [b"3"])
+    assert later.value.code == "log.append.failed"
 
 
 def test_synced_waits_for_the_disk(tmp_path, clock, monkeypatch):

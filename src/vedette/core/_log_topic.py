@@ -206,8 +206,7 @@ class Topic:
             except sqlite3.Error as error:
                 self._fail(live, "log.append.failed", f"nothing was written: {error}")
             except BaseException as error:
-                for append in live:
-                    append.done.set_exception(error)
+                self._give_up(live, error)
                 raise
             else:
                 self._acknowledge(live)
@@ -259,6 +258,17 @@ class Topic:
     def _fail(self, group: list[Append], code: str, message: str) -> None:
         for append in group:
             append.done.set_exception(TransientError(code, message, at=self._path.stem, retry_after=1.0))
+
+    def _give_up(self, group: list[Append], error: BaseException) -> None:
+        """The writer dies of a bug: nobody may wait for it for ever."""
+        with self._lock:
+            self._failed = "the writer stopped"
+            left = [append for append in self._waiting if append.done.set_running_or_notify_cancel()]
+            self._waiting.clear()
+            self._writer_gone = True
+            self._sync.notify()
+        for append in [*group, *left]:
+            append.done.set_exception(error)
 
     # Making durable
 
