@@ -8,6 +8,7 @@ nested forms are flattened. `data` keeps the source's own field names.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from vedette.core.documents import load_yaml
 from vedette.core.errors import DataError, DefinitionError, Problems, Span, VedetteError
 from vedette.core.event import Entity, Event
 from vedette.sense.forms import PARSERS, Form
@@ -35,6 +37,7 @@ MAX_ID = 256
 MAX_ENTITY_ID = 512
 """Longest entity id, in characters; a longer value names no entity."""
 
+_AT = re.compile(r"at `(?:key in )?(\$[^`]*)`")
 _ABSENT = (None, "", "-")
 
 
@@ -304,10 +307,15 @@ def load_source(text: bytes, *, path: str) -> Source:
     place = Span(path)
     if len(text.splitlines()) > MAX_FILE_LINES:
         raise DefinitionError("sources.file.too_long", f"longer than {MAX_FILE_LINES} lines", span=place)
+    document = load_yaml(text, path=path)
     try:
-        definition = msgspec.yaml.decode(text, type=Definition)
-    except msgspec.DecodeError as error:
-        raise DefinitionError("sources.file.invalid", str(error)[:1].lower() + str(error)[1:], span=place) from error
+        definition = msgspec.convert(document.data, Definition)
+    except msgspec.ValidationError as error:
+        found = _AT.search(str(error))
+        message = str(error)[:1].lower() + str(error)[1:]
+        raise DefinitionError(
+            "sources.file.invalid", message, span=document.span(found[1]) if found else place
+        ) from error
     if not definition.name.isidentifier() or not definition.name.islower():
         raise DefinitionError("sources.file.invalid", f"`{definition.name}` is no lower-case name", span=place)
     if not definition.detect or not definition.time:
