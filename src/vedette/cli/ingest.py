@@ -51,18 +51,18 @@ def ingest(
     """Read files into the event store; what cannot be read goes to quarantine."""
     known = load_sources(sources)
     chosen = find_source(known, source) if source else None
-    files = [file for path in paths for file in list_files(path)]
+    files = sum(len(list_files(path)) for path in paths)
     work = Ingest(Store(home / "store"), known, tenant=tenant, clock=SystemClock())
-    with _bar(len(files)) as bar:
-        task = bar.add_task("reading", total=len(files), records=0)
+    with _bar(files) as bar:
+        task = bar.add_task("reading", total=files, records=0)
+        begun: set[Path] = set()
 
         def tell(chunk: Chunk) -> None:
+            begun.add(chunk.path)
             records = bar.tasks[0].fields["records"] + chunk.count
-            bar.update(task, description=printable(chunk.path.name)[:40], records=records)
+            bar.update(task, completed=len(begun) - 1, description=printable(chunk.path.name)[:40], records=records)
 
-        for file in files:
-            work.run([file], source=chosen, stream=stream, progress=tell)
-            bar.advance(task)
+        work.run(paths, source=chosen, stream=stream, progress=tell)
     _show(work.counts, as_json=as_json)
 
 

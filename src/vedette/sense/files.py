@@ -43,9 +43,9 @@ class Limits:
     """Longest line that is kept; a longer one is skipped without being held."""
     chunk_bytes: int = 1 << 18
     """Decompressed bytes that are split at once."""
-    ratio: int = 250
-    """Decompressed size over compressed size from which a file is taken for a bomb. Text logs reach about 100, the
-    format itself about 1,030."""
+    ratio: int = 400
+    """Decompressed size over compressed size from which a file is taken for a bomb. Logs of one repeated line
+    reach about 260, the format itself about 1,030."""
     ratio_from_bytes: int = 64 << 20
     """The ratio is judged only after that many decompressed bytes, so small and very regular files pass."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from vedette.core.clock import Clock
 from vedette.core.errors import DataError
 from vedette.core.event import Event
-from vedette.sense.files import Chunk, Limits, list_files, read_lines, stream_identity
+from vedette.sense.files import Chunk, Limits, read_lines, stream_identity
 from vedette.sense.quarantine import Quarantine, Refused
 from vedette.sense.sources import Source, sniff
 from vedette.sense.store import Store
@@ -78,15 +80,22 @@ class Ingest:
             DataError: `files.path.*`, `files.gzip.not_gzip` for a path that cannot be opened.
         """
         for path in paths:
-            for file in list_files(path):
-                self._file(file, source, stream, progress)
+            for file, chunks in groupby(read_lines(path, limits=self._limits), key=attrgetter("path")):
+                self._file(file, chunks, source, stream, progress)
         return self.counts
 
-    def _file(self, file: Path, source: Source | None, stream: str, progress: Callable[[Chunk], None]) -> None:
+    def _file(
+        self,
+        file: Path,
+        chunks: Iterable[Chunk],
+        source: Source | None,
+        stream: str,
+        progress: Callable[[Chunk], None],
+    ) -> None:
         identity = ""
         events: list[Event] = []
         refused: list[Refused] = []
-        for chunk in read_lines(file, limits=self._limits):
+        for chunk in chunks:
             if not identity:
                 identity = stream_identity(file, chunk.lines[0] if chunk.lines else b"", stream)
             if source is None and chunk.lines:

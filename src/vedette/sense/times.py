@@ -98,7 +98,7 @@ def _epoch(value: Any, micros: Decimal) -> int:
         raise ValueError
     # A float's shortest text is what the source wrote: 1604996384.965 must not become ...384964999.
     number = Decimal(str(value)) * micros
-    if not number.is_finite():
+    if not number.is_finite() or number < 0:
         raise ValueError
     return int(number)
 
