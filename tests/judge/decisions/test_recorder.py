@@ -174,10 +174,10 @@ class FailingLog(SqliteLog):
 
     broken = ""
 
-    def append(self, topic, key, values, **how):
+    def submit(self, topic, key, values, **how):
         if topic == self.broken:
             raise TransientError("log.append.failed", "disk full")
-        return super().append(topic, key, values, **how)
+        return super().submit(topic, key, values, **how)
 
 
 @pytest.mark.parametrize("topic", [EVENTS, DECISIONS])

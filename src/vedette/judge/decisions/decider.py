@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.core.clock import Clock
-from vedette.core.decision import Action, Decision, ModelRef, Reason, RuleResult, to_risk_score
+from vedette.core.decision import Action, Decision, ModelRef, Reason, to_risk_score
 from vedette.core.errors import DefinitionError
 from vedette.core.event import Event
 from vedette.expr.nodes import Space
 from vedette.judge.decisions.bindings import Read, readers
 from vedette.judge.decisions.parts import Features, PartStalled, Policy, Scorer, Vector
-from vedette.judge.payment.rules import Outcome, PaymentRule, PaymentRules, answer
+from vedette.judge.payment.rules import PaymentRule, PaymentRules, answer
 
 MODEL_REASONS = 5
 """How many features a decision names, largest contribution first."""
@@ -120,8 +120,7 @@ class Decider:
         held = None if vector is None else vector.tolist()
         score = assessment.score if assessment else None
         risk_score = None if score is None else to_risk_score(score)
-        results = self.rules.results(self._values(event, held, risk_score))
-        fired = [rule for rule, said in results if said is Outcome.FIRED]
+        results, fired = self.rules.results(self._values(event, held, risk_score))
         return Decision(
             event_id=event.id,
             tenant=event.tenant,
@@ -129,7 +128,7 @@ class Decider:
             score=score,
             risk_score=risk_score,
             reasons=self._reasons(assessment, fired, fallback),
-            rules=tuple(RuleResult(rule.id, rule.action, said.value) for rule, said in results),
+            rules=results,
             model=ModelRef(self.model.id, self.model.sha256) if self.model else None,
             features={} if held is None else _by_name(self._names, held),
             fallback=fallback,

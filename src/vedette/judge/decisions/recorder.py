@@ -1,9 +1,10 @@
-"""The recorder: events and decisions in the log, one decision per event id, going on after a crash where the log ends.
+"""The recorder: events and decisions in the log, one decision per event id, going on after a crash.
 
-Order of one event: it is appended to topic `event` (its place there is `seq`), decided on, applied to the features, and
-its decision is appended to topic `decision`. A process killed between the two appends leaves an event without a
-decision; the next start replays the log from the last checkpoint through the same code, which gives the same decision,
-and appends it. Labels stand in topic `event` too, as events of source `label`, so that one order rules everything.
+Order of one event: it is appended to topic `event` (its place there is `seq`) and decided on meanwhile; once it is
+there it is applied to the features, and its decision is appended to topic `decision`. A process killed between the two
+appends leaves an event without a decision; the next start replays the log from the last checkpoint through the same
+code, which gives the same decision, and appends it. Labels stand in topic `event` too, as events of source `label`, so
+that one order rules everything.
 
 Records of one event id may repeat in topic `decision` when an answer by policy was given before the disk answered; the
 last one is what the caller got.
@@ -12,6 +13,7 @@ last one is what the caller got.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -180,19 +182,29 @@ class Recorder:
         )
 
     def _decide_fresh(self, wanted: list[Wanted], places: list[int], answers: list[Answer | None]) -> None:
-        first = self._append(EVENTS, [_encode(one.event) for one in wanted])
+        writing = self._submit(EVENTS, [_encode(one.event) for one in wanted])
+        # While the disk works the first event is decided on, as if nobody else had written in between.
+        draft: tuple[Event, Decision] | None = self._draft(wanted[0])
+        self.decider.stage = "log"
+        first = writing.result()
         if first > self._next:
             self._replay(first)
+            draft = None
         decisions = []
         for offset, one in enumerate(wanted, first):
-            event = msgspec.structs.replace(one.event, seq=offset + 1)
-            decisions.append(self._decide_one(event, one.given))
+            event = draft[0] if draft else msgspec.structs.replace(one.event, seq=offset + 1)
+            decisions.append(self._decide_one(event, draft[1] if draft else one.given))
+            draft = None
             self._next = offset + 1
         # From here on the events are in the features: should the next append fail, its decisions are owed.
         self._owed = decisions
         self._pay()
         for place, decision in zip(places, decisions, strict=True):
             answers[place] = decision
+
+    def _draft(self, one: Wanted) -> tuple[Event, Decision]:
+        event = msgspec.structs.replace(one.event, seq=self._next + 1)
+        return event, self.decider.decide(event) if one.given is None else one.given
 
     def _decide_one(self, event: Event, given: Decision | None) -> Decision:
         decision = self.decider.decide(event) if given is None else msgspec.structs.replace(given, seq=event.seq)
@@ -206,9 +218,12 @@ class Recorder:
             self._note(self._append(DECISIONS, [_encode(decision) for decision in self._owed]), self._owed)
             self._owed = []
 
-    def _append(self, topic: str, values: list[bytes]) -> int:
+    def _submit(self, topic: str, values: list[bytes]) -> Future[int]:
         self.decider.stage = "log"
-        return self._log.append(topic, self._key, values, durability=self._durability)
+        return self._log.submit(topic, self._key, values, durability=self._durability)
+
+    def _append(self, topic: str, values: list[bytes]) -> int:
+        return self._submit(topic, values).result()
 
     def _note(self, first: int, decisions: Sequence[Decision]) -> None:
         for place, decision in enumerate(decisions, first):

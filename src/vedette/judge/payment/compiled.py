@@ -23,6 +23,7 @@ Values = Mapping[str, object]
 Evaluator = Callable[[Values], Truth]
 
 FALSE, UNKNOWN, TRUE = Truth.FALSE, Truth.UNKNOWN, Truth.TRUE
+_NUMBERS = frozenset({int, float})
 _NEGATED = (TRUE, UNKNOWN, FALSE)
 _ORDER = {
     Comparison.EQ: operator.eq,
@@ -160,7 +161,8 @@ def _compare_number(node: nodes.Compare, key: str, wanted: float) -> Evaluator:
 
     def evaluate(values: Values) -> Truth:
         value = values.get(key)
-        if type(value) is float and value == value:  # noqa: PLR0124 - false for not-a-number only
+        # What is equal to itself is not not-a-number; truth values are of another type.
+        if (type(value) is float or type(value) is int) and value == value:  # noqa: PLR0124
             return TRUE if ordered(value, wanted) else FALSE
         return UNKNOWN if value is None else slow(values)
 
@@ -199,7 +201,7 @@ def _among(node: nodes.Among) -> Evaluator:
             return UNKNOWN
         if type(value) is str:
             held = folded(value) in texts or (bool(bare_numbers) and number_of(value) in bare_numbers)
-        elif type(value) in (int, float):
+        elif type(value) in _NUMBERS:
             held = value in numbers
         else:
             return slow(values)

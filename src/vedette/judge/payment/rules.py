@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dataclasses import field as attribute
 from enum import StrEnum
 
-from vedette.core.decision import Action
+from vedette.core.decision import Action, RuleResult
 from vedette.core.errors import DefinitionError, Problems, Span, VedetteError
 from vedette.expr import nodes
 from vedette.expr.nodes import Field, Node, Space
@@ -226,7 +226,10 @@ class PaymentRules:
             raise Problems(problems)
         self.fields: frozenset[Field] = frozenset(field for rule in self.rules for field in rule.fields)
         self.version: str = self._version()
-        self._runs = tuple((rule, rule.evaluate) for rule in self.rules)
+        self._runs = tuple(
+            (rule, rule.evaluate, tuple(RuleResult(rule.id, rule.action, _OUTCOMES[truth].value) for truth in Truth))
+            for rule in self.rules
+        )
 
     def _duplicates(self) -> Iterator[VedetteError]:
         seen: dict[str, PaymentRule] = {}
@@ -245,9 +248,16 @@ class PaymentRules:
         content = [[self.levels.elevated, self.levels.highest], rules]
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
-    def results(self, values: Values) -> list[tuple[PaymentRule, Outcome]]:
-        """What every rule says, in the set's order."""
-        return [(rule, _OUTCOMES[evaluate(values)]) for rule, evaluate in self._runs]
+    def results(self, values: Values) -> tuple[tuple[RuleResult, ...], list[PaymentRule]]:
+        """What every rule says, in the set's order, and the rules that fired."""
+        said = []
+        fired = []
+        for rule, evaluate, results in self._runs:
+            truth = evaluate(values)
+            said.append(results[truth])
+            if truth is Truth.TRUE:
+                fired.append(rule)
+        return tuple(said), fired
 
     def check(self, provided: Collection[str]) -> tuple[Note, ...]:
         """What an author should look at: notes of the rules, and names that nothing provides.
