@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -435,3 +436,66 @@ def test_append_to_is_part_of_the_callers_transaction(evidence: Evidence, db: Da
         fail()
     assert evidence.size() == 0
     assert evidence.checkpoint().root == EMPTY_ROOT
+
+
+def test_a_row_that_is_no_text_is_placed(evidence: Evidence, anchor: FileAnchor, tmp_path: Path) -> None:
+    evidence.append(entries(0, 20))
+    evidence.checkpoint()
+    if not evidence.db.is_sqlite:
+        return
+    with evidence.db.begin() as connection:
+        connection.exec_driver_sql("update evidence_records set tenant = cast(x'ff41' as text) where seq = 7")
+    report = verify(evidence.db, anchor)
+    assert report.state == "tampered"
+    assert report.findings[0].first <= 7 <= report.findings[0].end
+
+
+def test_damaged_anchor_files_never_raise(evidence: Evidence, db: Database, anchor: FileAnchor) -> None:
+    evidence.append(entries(0, 20))
+    evidence.checkpoint()
+    rng = random.Random(7)
+    kept = {path: path.read_bytes() for path in anchor._folder.iterdir()}
+    for _ in range(60):
+        path = rng.choice(sorted(kept))
+        data = bytearray(kept[path])
+        at = rng.randrange(len(data))
+        data[at : at + rng.randrange(1, 9)] = rng.randbytes(rng.randrange(9))
+        path.write_bytes(bytes(data))
+        verify(db, anchor)
+        path.write_bytes(kept[path])
+    assert verify(db, anchor).state == "ok"
+
+
+@SQLITE
+def test_a_changed_log_file_is_found_and_placed(
+    evidence: Evidence, db: Database, anchor: FileAnchor, clock, tmp_path: Path
+) -> None:
+    """Somebody edits, breaks or removes a batch in the log's own file."""
+    with SqliteLog(tmp_path / "log", clock) as log:
+        for i in range(30):
+            log.append("decision", "k", [b'{"tenant":"acme","n":%d}' % (3 * i + k) for k in range(3)])
+        clock.advance(2)
+        Collector(evidence, log, clock, topics=["decision"]).collect()
+        evidence.checkpoint()
+    path = tmp_path / "log" / "decision.db"
+    whole = path.read_bytes()
+    changes = {
+        "update batch set payload = replace(payload, '\"n\":30', '\"n\":99') where place = 30": Damage.EDIT,
+        "update batch set payload = x'c1' where place = 30": Damage.EDIT,
+        "delete from batch where place = 30": Damage.DELETION,
+    }
+    for change, damage in changes.items():
+        path.write_bytes(whole)
+        with sqlite3.connect(path) as connection:
+            if "replace" in change:
+                payload = connection.execute("select payload from batch where place = 30").fetchone()[0]
+                forged = payload.replace(b'"n":30', b'"n":99')
+                assert forged != payload
+                connection.execute("update batch set payload = ? where place = 30", (forged,))
+            else:
+                assert connection.execute(change).rowcount == 1
+        connection.close()
+        with SqliteLog(tmp_path / "log", clock) as log:
+            found = verify(db, anchor, content=from_log(log)).findings
+        assert (found[0].damage, found[0].id) == (damage, "decision/0/30"), change
+        assert {f.id for f in found} <= {f"decision/0/{i}" for i in (30, 31, 32)}

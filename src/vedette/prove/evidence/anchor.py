@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from vedette.core.errors import PermanentError
 from vedette.prove.keys import OWNER_ONLY, sync_folder
-from vedette.prove.verifier import HASH_BYTES, VerifierKey, parse_key
+from vedette.prove.verifier import HASH_BYTES, Invalid, VerifierKey, parse_key
 
 _NOTE = re.compile(r"^(?:[^\n]+\n)+\n(?:\u2014 [^\n]+\n)+(?=\n)", re.MULTILINE)
 _TAIL = 128 * 1024
@@ -71,7 +72,7 @@ class FileAnchor:
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if key not in self.keys():
-            _append(self._keys, f"{key}\n".encode())
+            _append(self._keys, f"\n{key}\n".encode())
         kept = self.leaves(first, len(leaves))
         if self.leaf_count() < first or kept != list(leaves[: len(kept)]):
             raise PermanentError(
@@ -105,8 +106,12 @@ class FileAnchor:
 
     def keys(self) -> list[VerifierKey]:
         """Keys that published here, oldest first."""
-        lines = self._keys.read_text(encoding="utf-8").split() if self._keys.exists() else []
-        return [parse_key(line) for line in lines]
+        text = self._keys.read_text(encoding="utf-8", errors="replace") if self._keys.exists() else ""
+        found = []
+        for line in text.split("\n"):
+            with suppress(Invalid):  # a torn or damaged line is no key, and what it signed will not verify
+                found.append(parse_key(line))
+        return found
 
     def leaf_count(self) -> int:
         """Whole leaf hashes kept."""

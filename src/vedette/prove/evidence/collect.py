@@ -8,6 +8,7 @@ import msgspec
 
 from vedette.core.clock import MICROS, Clock
 from vedette.core.db import Connection, sa
+from vedette.core.errors import VedetteError
 from vedette.core.log import Log, Record
 from vedette.prove.evidence.store import Entry, Evidence, append_to, read_head
 from vedette.prove.evidence.tables import cursors
@@ -26,6 +27,8 @@ class _Tenant(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Tenant)
+_DAMAGED = (VedetteError, msgspec.MsgspecError, IndexError)
+"""What reading a log whose file was changed may raise."""
 
 
 class Collector:
@@ -89,8 +92,12 @@ def to_entry(topic: str, partition: int, record: Record) -> Entry:
 
 
 def from_log(log: Log) -> Callable[[str], bytes | None]:
-    """Finds the content of a record by its id. Fastest in the order of the log: it reads ahead."""
-    ahead: dict[tuple[str, int], list[Record]] = {}
+    """Finds the content of a record by its id. Fastest in the order of the log: it reads ahead.
+
+    A record that is not there gives None; one that stands there and cannot be read gives an empty text, which no
+    record has, so that it is found to differ.
+    """
+    ahead: dict[tuple[str, int], dict[int, bytes]] = {}
 
     def find(record_id: str) -> bytes | None:
         topic, _, rest = record_id.partition("/")
@@ -98,14 +105,22 @@ def from_log(log: Log) -> Callable[[str], bytes | None]:
         if not (partition.isdecimal() and offset.isdecimal()):
             return None
         key, wanted = (topic, int(partition)), int(offset)
-        held = ahead.get(key, [])
-        if not held or not held[0].offset <= wanted <= held[-1].offset:
-            held = ahead[key] = log.read(topic, int(partition), wanted, 1_000)
-        place = wanted - held[0].offset if held else 0
-        found = held[place] if place < len(held) else None
-        return found.value if found is not None and found.offset == wanted else None
+        if wanted not in ahead.get(key, ()):
+            try:
+                ahead[key] = {record.offset: record.value for record in _read_around(log, *key, wanted)}
+            except _DAMAGED:
+                return b""
+        return ahead[key].get(wanted)
 
     return find
+
+
+def _read_around(log: Log, topic: str, partition: int, wanted: int) -> list[Record]:
+    """Some records from a place on; only the one there when something behind it cannot be read."""
+    try:
+        return log.read(topic, partition, wanted, 1_000)
+    except _DAMAGED:
+        return log.read(topic, partition, wanted, 1)
 
 
 def read_cursor(connection: Connection, topic: str, partition: int) -> int:

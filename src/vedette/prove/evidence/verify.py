@@ -148,13 +148,14 @@ class _Scan:
     rows_damaged: list[Finding] = field(default_factory=list)
     topics: frozenset[str] = frozenset()
     expected: int = 0
+    unreadable: bool = False
 
     def run(self) -> None:
         self.topics = frozenset(self.connection.scalars(sa.select(cursors.c.topic)))
         wanted = {checkpoint.size for checkpoint in self.checkpoints}
         head = read_head_or_none(self.connection)
         total = self.connection.scalar(sa.select(sa.func.count()).select_from(records)) or 0
-        for row in _rows(self.connection):
+        for row in self._readable():
             self._row(row)
             if self.tree.size in wanted:
                 self.roots[self.tree.size] = self.tree.root()
@@ -162,6 +163,8 @@ class _Scan:
                 self.progress(self.tree.size, total)
         self.report.size = self.tree.size
         self.report.root = self.tree.root().hex()
+        if self.unreadable:
+            return
         if head is not None and head.size > self.expected:
             self._damaged(Finding(Damage.TRUNCATION, self.expected, head.size - 1, detail="the table ends early"))
         self._against_anchor()
@@ -171,6 +174,15 @@ class _Scan:
             self.report.add(Finding(Damage.TREE, 0, self.tree.size, detail="the stored head is not that of the rows"))
         for record_id in sorted(self.erased - self.erasures):
             self.report.add(Finding(Damage.EDIT, self._seq(record_id), id=record_id, detail="erased without a record"))
+
+    def _readable(self) -> Iterator[Any]:
+        """The rows, up to the first that the database itself cannot give (text that is no UTF-8, a broken page)."""
+        try:
+            yield from _rows(self.connection)
+        except sa.exc.DBAPIError:
+            self.unreadable = True
+            last = self.expected + _CHUNK - 1
+            self.report.add(Finding(Damage.EDIT, self.expected, last, detail="a row in here cannot be read"))
 
     def _damaged(self, finding: Finding) -> None:
         if len(self.rows_damaged) <= MAX_FINDINGS:
