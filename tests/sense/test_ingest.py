@@ -180,3 +180,24 @@ def test_public_logs_are_stored_whole(shared_data: Path, tmp_path: Path, path: s
 def test_big_public_logs_are_stored_whole(shared_data: Path, tmp_path: Path, path: str, count: int) -> None:
     counts = work(tmp_path).run([shared_data / f"{path}.ndjson.gz"])
     assert list(counts.values()) == [Counts(read=count, stored=count)]
+
+
+def test_a_delivered_document_gives_its_records(tmp_path: Path) -> None:
+    records = [
+        {"eventTime": "2024-01-01T00:00:00Z", "eventSource": "s3", "eventName": f"e{n}", "awsRegion": "x"}
+        for n in range(5)
+    ]
+    documents = [{"Records": [*records, 7]}, {"Records": records[:2]}, records[0], {"Records": {}}]
+    content = b"\n".join(
+        [
+            *(json.dumps(each).encode() for each in documents),
+            b'{"Records":[{]}',
+            b'{"Records":[' + b"[" * 500 + b"]" * 501 + b"}",
+        ]
+    )
+    (tmp_path / "f.json.gz").write_bytes(gzip.compress(content))
+    counts = work(tmp_path / "s").run([tmp_path / "f.json.gz"])
+    assert counts == {"cloudtrail": Counts(read=12, stored=8, quarantined=4)}
+    assert work(tmp_path / "s").run([tmp_path / "f.json.gz"])["cloudtrail"] == Counts(12, 0, 0, 12)
+    codes = sorted(str(row["code"]) for row in quarantined(tmp_path / "s"))
+    assert codes == ["event.time.unparsable", "sources.json.depth", "sources.json.not_object", "sources.json.syntax"]

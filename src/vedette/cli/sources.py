@@ -97,8 +97,9 @@ def _try(known: Any, name: str, file: Path) -> dict[str, Any]:
     read = parsed = recognised = with_entity = with_class = 0
     problems: Counter[str] = Counter()
     clock = SystemClock()
-    for chunk in read_lines(file):
-        source = source or sniff(chunk.lines, known)
+    for read_chunk in read_lines(file):
+        source = source or sniff(read_chunk.lines, known)
+        chunk = source.unwrap(read_chunk)
         stream = stream_identity(chunk.path, chunk.lines[0] if chunk.lines else b"")
         problems.update(bad.code for bad in chunk.bad)
         read += chunk.count

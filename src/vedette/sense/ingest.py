@@ -100,10 +100,11 @@ class Ingest:
                 identity = stream_identity(file, chunk.lines[0] if chunk.lines else b"", stream)
             if source is None and chunk.lines:
                 source = self._recognise(chunk)
-            self._take(chunk, source, identity, events, refused)
+            opened = source.unwrap(chunk) if source else chunk
+            self._take(opened, source, identity, events, refused)
             if len(events) + len(refused) >= BATCH_RECORDS:
                 self._flush(source, events, refused)
-            progress(chunk)
+            progress(opened)
         self._flush(source, events, refused)
 
     def _recognise(self, chunk: Chunk) -> Source | None:

@@ -20,6 +20,7 @@ import orjson
 from vedette.core.documents import load_yaml
 from vedette.core.errors import DataError, DefinitionError, Problems, Span, VedetteError
 from vedette.core.event import Entity, Event
+from vedette.sense.files import Chunk
 from vedette.sense.forms import PARSERS, Form
 from vedette.sense.forms import json as json_form
 from vedette.sense.paths import Reader, compile_path
@@ -88,6 +89,8 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     time: dict[str, TimeFormat]
     """Field -> format; the first field that is present and not empty is the event time."""
     form: Form = Form.JSON
+    records: str = ""
+    """Field of a delivered document whose list holds the records, such as CloudTrail's `Records`."""
     id: str = ""
     """Field of the record's own id; empty where ids repeat, as Windows record numbers do after a log is cleared."""
     entities: dict[str, tuple[str, ...]] = {}
@@ -130,6 +133,28 @@ class Source:
     def class_uid(self) -> int:
         """The OCSF class all records have, or 0 when it depends on the record."""
         return self.definition.class_uid if isinstance(self.definition.class_uid, int) else 0
+
+    def unwrap(self, chunk: Chunk) -> Chunk:
+        """The chunk with delivered documents (`Definition.records`) opened: each record becomes a line of its own.
+
+        Such a record has the line number of its document, and its offset plus the place in the list, which no other
+        record can have. A document that cannot be opened stays one line, and is refused when it is parsed.
+        """
+        name = self.definition.records
+        if not name or not any(_is_document(line, name) for line in chunk.lines):
+            return chunk
+        opened = [
+            (line, number, offset + place)
+            for whole, number, offset in zip(chunk.lines, chunk.numbers, chunk.offsets, strict=True)
+            for place, line in enumerate(_open(whole, name))
+        ]
+        return Chunk(
+            chunk.path,
+            [line for line, _, _ in opened],
+            [number for _, number, _ in opened],
+            [offset for _, _, offset in opened],
+            chunk.bad,
+        )
 
     def parse(self, raw: bytes) -> dict[str, Any]:
         """Decodes and flattens one record.
@@ -355,12 +380,28 @@ def sniff(first_records: Sequence[bytes], sources: Mapping[str, Source]) -> Sour
 
 
 def _score(source: Source, records: Sequence[bytes]) -> tuple[int, int]:
+    chunk = Chunk(Path(), list(records), range(len(records)), [0] * len(records))
     known = [
         fields
-        for data in source.parse_many(records)
+        for data in source.parse_many(source.unwrap(chunk).lines[:SNIFF_RECORDS])
         if not isinstance(data, DataError) and (fields := source.recognises(data))
     ]
     return len(known), sum(known)
+
+
+def _is_document(line: bytes, name: str) -> bool:
+    return line[: len(name) + 16].replace(b" ", b"").startswith(b'{"' + name.encode() + b'":[')
+
+
+def _open(line: bytes, name: str) -> list[bytes]:
+    """The records of one document, or the line itself when it is none."""
+    if not _is_document(line, name):
+        return [line]
+    try:
+        return [orjson.dumps(record) for record in orjson.loads(line)[name]]
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        # Not JSON, or too deep to write again: parsing it as one record says which.
+        return [line]
 
 
 def _flatten(data: dict[str, Any], step: Flatten) -> dict[str, Any]:
