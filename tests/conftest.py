@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 POSTGRES_PORTS = range(8710, 8720)
+
+# Helper modules stand beside the tests that use them and are imported by their own name, which is unique.
+sys.path[:0] = [str(folder) for folder in sorted((ROOT / "tests").iterdir()) if folder.is_dir()]
 
 
 class FakeClock:
