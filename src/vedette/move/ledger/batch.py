@@ -26,11 +26,14 @@ _LINKED: Final = 1
 class WorkingSet(Protocol[_Event, _Status]):  # type: ignore[misc]
     """What decides single events and can take a chain back: `Book` and `Opening`."""
 
-    def mark(self) -> int:
-        """Where it stands."""
+    def mark(self) -> None:
+        """A chain begins."""
 
-    def undo(self, mark: int) -> None:
-        """Takes back everything since `mark`."""
+    def keep(self) -> None:
+        """The chain is whole."""
+
+    def undo(self) -> None:
+        """The chain is broken: takes back everything since `mark`."""
 
     def burn(self, event: _Event, status: _Status) -> None:
         """Told of every status, so that passing failures can burn the id."""
@@ -55,14 +58,15 @@ def run(
         base: The event at place `i` is stamped `base + i`, unless it is imported with its own time.
     """
     statuses: list[_Status] = []
-    chain: tuple[int, int] | None = None  # place of the chain's first event, and the mark before it
+    chain: int | None = None  # place of the chain's first event
     broken = False
     last = len(events) - 1
     imported = bool(events) and _is_imported(events[0])
     for place, event in enumerate(events):
         linked = bool(event.flags & _LINKED)
         if linked and chain is None:
-            chain, broken = (place, book.mark()), False
+            chain, broken = place, False
+            book.mark()
         if linked and place == last:
             status = kind.LINKED_EVENT_CHAIN_OPEN
         elif broken:
@@ -72,12 +76,13 @@ def run(
             status = _envelope(event, kind, base + last, imported=imported) or book.create(event, stamp)
         if status is not kind.CREATED and chain is not None and not broken:
             broken = True
-            first, mark = chain
-            book.undo(mark)
-            statuses[first:] = [kind.LINKED_EVENT_FAILED] * (place - first)
+            book.undo()
+            statuses[chain:] = [kind.LINKED_EVENT_FAILED] * (place - chain)
         book.burn(event, status)
         statuses.append(status)
         if chain is not None and not linked:
+            if not broken:
+                book.keep()
             chain, broken = None, False
     return statuses
 

@@ -1,7 +1,7 @@
 """The working set of one batch of transfers: statuses and effects in memory. Pure; the database is elsewhere.
 
-`Book` holds every row a batch can read, loaded beforehand under lock. Each accepted change is noted in a journal, so
-that a broken chain can be taken back exactly.
+`Book` holds every row a batch can read, loaded beforehand under lock. While a chain is open each accepted change is
+noted in a journal, so that a broken chain can be taken back exactly.
 """
 
 # One return per status, top to bottom in order of precedence: read it beside `TransferStatus`.
@@ -112,16 +112,21 @@ class Book:
         self.created: list[Transfer] = []
         self.changed: dict[int, Row] = {}
         self.resolved: dict[int, PendingStatus] = {}
-        self._journal: list[Callable[[], object]] = []
+        self._journal: list[Callable[[], object]] | None = None
 
-    def mark(self) -> int:
-        """Where the journal stands; hand it to `undo` to come back here."""
-        return len(self._journal)
+    def mark(self) -> None:
+        """A chain begins: from here on changes can be taken back."""
+        self._journal = []
 
-    def undo(self, mark: int) -> None:
-        """Takes back everything since `mark`, newest first."""
-        while len(self._journal) > mark:
+    def keep(self) -> None:
+        """The chain is whole: its changes stay."""
+        self._journal = None
+
+    def undo(self) -> None:
+        """The chain is broken: takes back everything since `mark`, newest first."""
+        while self._journal:
             self._journal.pop()()
+        self._journal = None
 
     def burn(self, transfer: Transfer, status: TransferStatus) -> None:
         """Remembers an id whose failure was a passing condition."""
@@ -270,8 +275,9 @@ class Book:
             credit.flags &= ~_CLOSED
 
     def _touch(self, row: Row, timestamp: int) -> None:
-        held = row.balances()
-        self._journal.append(lambda: row.restore(held))
+        if self._journal is not None:
+            held = row.balances()
+            self._journal.append(lambda: row.restore(held))
         self.changed[row.noun.id] = row
         row.touched = max(row.touched, timestamp)
 
@@ -283,7 +289,8 @@ class Book:
             self.created.pop()
             self.last_timestamp = previous
 
-        self._journal.append(back)
+        if self._journal is not None:
+            self._journal.append(back)
         self.transfers[t.id] = t
         self.created.append(t)
         self.last_timestamp = max(previous, t.timestamp)
@@ -295,7 +302,8 @@ class Book:
             _put(self.pendings, id_, held)
             _put(self.resolved, id_, known)
 
-        self._journal.append(back)
+        if self._journal is not None:
+            self._journal.append(back)
         self.pendings[id_] = self.resolved[id_] = status
 
 

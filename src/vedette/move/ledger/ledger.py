@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from vedette.core.clock import Clock
@@ -33,6 +34,29 @@ _CHUNK: Final = 4_000
 """Ids in one `IN (...)`; SQLite takes 32,766 parameters."""
 _TRIES: Final = 8
 """Batches that make one id on different accounts collide at most once per id; then one sees the other."""
+_PENDING: Final = int(TransferFlags.PENDING)
+_IMPORTED: Final = int(TransferFlags.IMPORTED)
+_DUE: Final = (
+    sa.select(schema.pending.c.id)
+    .where(
+        schema.pending.c.tenant == sa.bindparam("tenant"),
+        schema.pending.c.status == sa.literal_column("'pending'"),
+        schema.pending.c.expires_at < sa.bindparam("now"),
+    )
+    .order_by(schema.pending.c.expires_at)
+    .limit(MAX_BATCH)
+)
+_BALANCES: Final = ("debits_pending", "debits_posted", "credits_pending", "credits_posted", "flags", "touched")
+_SET_BALANCES: Final = (
+    schema.account.update()
+    .where(schema.account.c.tenant == sa.bindparam("t"), schema.account.c.id == sa.bindparam("i"))
+    .values({name: sa.bindparam(f"new_{name}") for name in _BALANCES})
+)
+_SET_STATUS: Final = (
+    schema.pending.update()
+    .where(schema.pending.c.tenant == sa.bindparam("t"), schema.pending.c.id == sa.bindparam("i"))
+    .values(status=sa.bindparam("s"))
+)
 _Status = TypeVar("_Status", AccountStatus, TransferStatus)
 _ACCOUNT_FIELDS: Final = Account.__struct_fields__
 _TRANSFER_FIELDS: Final = Transfer.__struct_fields__
@@ -171,7 +195,7 @@ class Ledger:
     def _create_transfers(
         self, connection: Connection, tenant: str, transfers: Sequence[Transfer]
     ) -> list[TransferStatus]:
-        imported = any(t.flags & TransferFlags.IMPORTED for t in transfers)
+        imported = any(t.flags & _IMPORTED for t in transfers)
         if imported:
             self._alone(connection)
         due = self._due(connection, tenant)
@@ -187,16 +211,7 @@ class Ledger:
 
     def _due(self, connection: Connection, tenant: str) -> list[Transfer]:
         """Pending transfers whose time has passed, oldest first."""
-        rows = connection.execute(
-            sa.select(schema.pending.c.id)
-            .where(
-                schema.pending.c.tenant == tenant,
-                schema.pending.c.status == "pending",
-                schema.pending.c.expires_at < (self._clock.now() + 1) * 1_000,
-            )
-            .order_by(schema.pending.c.expires_at)
-            .limit(MAX_BATCH)
-        ).scalars()
+        rows = connection.execute(_DUE, {"tenant": tenant, "now": (self._clock.now() + 1) * 1_000}).scalars()
         return [_transfer(row) for row in _select(connection, schema.transfer, tenant, list(rows))]
 
     def _load(
@@ -223,7 +238,7 @@ class Ledger:
             if id_ in ids or {t.debit_account_id, t.credit_account_id} <= rows.keys()
         }
         stored.update((t.id, t) for t in due)
-        waiting = {t.id for t in stored.values() if t.flags & TransferFlags.PENDING}
+        waiting = {t.id for t in stored.values() if t.flags & _PENDING}
         statuses = _select(connection, schema.pending, tenant, waiting)
         failed = _select(connection, schema.failed, tenant, ids)
         newest = (
@@ -259,13 +274,17 @@ def _select(
     wanted = sorted({id_ for id_ in ids if 0 < id_ < U128_MAX})
     rows: list[sa.Row[Any]] = []
     for start in range(0, len(wanted), _CHUNK):
-        query = (
-            sa.select(table)
-            .where(table.c.tenant == tenant, table.c.id.in_(wanted[start : start + _CHUNK]))
-            .order_by(table.c.id)
-        )
-        rows += connection.execute(query.with_for_update(key_share=True) if lock else query)
+        given = {"tenant": tenant, "ids": wanted[start : start + _CHUNK]}
+        rows += connection.execute(_by_ids(table, lock=lock), given)
     return rows
+
+
+@cache
+def _by_ids(table: sa.Table, *, lock: bool) -> sa.Select[Any]:
+    # Kept: building and hashing the statement costs more than running it for one id.
+    among = table.c.id.in_(sa.bindparam("ids", expanding=True))
+    query = sa.select(table).where(table.c.tenant == sa.bindparam("tenant"), among).order_by(table.c.id)
+    return query.with_for_update(key_share=True) if lock else query
 
 
 def _taken(connection: Connection, table: sa.Table, tenant: str, timestamps: Sequence[int]) -> list[int]:
@@ -295,7 +314,7 @@ def _store(connection: Connection, tenant: str, book: Book) -> None:
         for row in rows:
             row["pending_id"] = row["pending_id"] or None
         connection.execute(schema.transfer.insert(), rows)
-    created = {t.id: t for t in book.created if t.flags & TransferFlags.PENDING}
+    created = {t.id: t for t in book.created if t.flags & _PENDING}
     fresh = [
         {"tenant": tenant, "id": id_, "status": book.resolved[id_].value, "expires_at": t.expires_at}
         for id_, t in created.items()
@@ -304,8 +323,7 @@ def _store(connection: Connection, tenant: str, book: Book) -> None:
         connection.execute(schema.pending.insert(), fresh)
     moved = [{"t": tenant, "i": id_, "s": status.value} for id_, status in book.resolved.items() if id_ not in created]
     if moved:
-        at = (schema.pending.c.tenant == sa.bindparam("t")) & (schema.pending.c.id == sa.bindparam("i"))
-        connection.execute(schema.pending.update().where(at).values(status=sa.bindparam("s")), moved)
+        connection.execute(_SET_STATUS, moved)
     if book.burnt:
         connection.execute(schema.failed.insert(), [{"tenant": tenant, "id": id_} for id_ in book.burnt])
     if book.changed:
@@ -313,17 +331,11 @@ def _store(connection: Connection, tenant: str, book: Book) -> None:
 
 
 def _store_balances(connection: Connection, tenant: str, changed: dict[int, Row]) -> None:
-    names = ("debits_pending", "debits_posted", "credits_pending", "credits_posted", "flags", "touched")
-    table = schema.account
-    statement = (
-        table.update()
-        .where(table.c.tenant == sa.bindparam("t"), table.c.id == sa.bindparam("i"))
-        .values({name: sa.bindparam(f"new_{name}") for name in names})
-    )
+    names = [f"new_{name}" for name in _BALANCES]
     connection.execute(
-        statement,
+        _SET_BALANCES,
         [
-            {"t": tenant, "i": id_, **{f"new_{name}": value for name, value in zip(names, row.balances(), strict=True)}}
+            {"t": tenant, "i": id_, **dict(zip(names, row.balances(), strict=True))}
             for id_, row in sorted(changed.items())
         ],
     )

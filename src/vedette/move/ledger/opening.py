@@ -30,15 +30,19 @@ class Opening:
         self.known = existing
         self.created: list[Account] = []
         self._newest = [last_timestamp]
+        self._mark = 0
         self.taken = set(taken)
 
-    def mark(self) -> int:
-        """Where we are; hand it to `undo`."""
-        return len(self.created)
+    def mark(self) -> None:
+        """A chain begins."""
+        self._mark = len(self.created)
 
-    def undo(self, mark: int) -> None:
-        """Takes back every account made since `mark`."""
-        while len(self.created) > mark:
+    def keep(self) -> None:
+        """The chain is whole."""
+
+    def undo(self) -> None:
+        """The chain is broken: takes back every account made since `mark`."""
+        while len(self.created) > self._mark:
             del self.known[self.created.pop().id]
             self._newest.pop()
 
