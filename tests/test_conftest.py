@@ -27,9 +27,11 @@ MODULES = {
     ],
 )
 def test_a_skip_fails_where_ci_is_set(tmp_path, ci, name, code):
-    (tmp_path / "conftest.py").write_text(CONFTEST.read_text())
-    (tmp_path / name).write_text(MODULES[name])
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", str(tmp_path)]
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    (folder / "conftest.py").write_text(CONFTEST.read_text())
+    (folder / name).write_text(MODULES[name])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CI": ci}, check=False)
     assert done.returncode == code, done.stdout
 
