@@ -48,6 +48,7 @@ class Decider:
         clock: For the latency that is recorded.
         policy: What to do when a part stalls and no rule decides.
         features_version: SHA-256 of the feature definitions, for the record.
+        scores: Source whose events have features and a score; rules alone decide on others. Empty: every source.
 
     Raises:
         DefinitionError: `decision.model.features` when the model needs a feature that the engine has not.
@@ -62,6 +63,7 @@ class Decider:
         clock: Clock,
         policy: Policy = Policy.OPEN,
         features_version: str = "",
+        scores: str = "",
     ) -> None:
         self.features = features
         self.model = model
@@ -71,12 +73,17 @@ class Decider:
         self.stage = "queue"
         """The part that is being waited for; read by others to name the one that stalls."""
         self._features_version = features_version
+        self._scores = scores
         self._names: tuple[str, ...] = features.names if features else ()
         self._pick = _picker(self._names, model.features) if model else None
         self._readers: dict[str, tuple[tuple[str, Read], ...]] = {}
         by_name = {name: place for place, name in enumerate(self._names)}
         attributes = [field for field in rules.fields if field.space is Space.ATTRIBUTE]
         self._used = tuple((f":{field.name}:", by_name[field.name]) for field in attributes if field.name in by_name)
+
+    def scores(self, event: Event) -> bool:
+        """Whether the features and the model are about events of this source."""
+        return not self._scores or event.source == self._scores
 
     def decide(self, event: Event) -> Decision:
         """The answer for an event, from what the features hold before it. Changes nothing: `apply` the event after."""
@@ -86,7 +93,7 @@ class Decider:
         fallback: str | None = None
         try:
             self.stage = "features"
-            vector = self.features.fetch(event) if self.features else None
+            vector = self.features.fetch(event) if self.features and self.scores(event) else None
             self.stage = "model"
             assessment = self.assess(vector)
         except PartStalled as late:

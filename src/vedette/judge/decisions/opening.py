@@ -26,6 +26,8 @@ class Books:
     engine: Engine | None
     log: Log
     folder: Path
+    owned: bool = True
+    """Whether `close` closes the log too."""
 
     def checkpoint(self) -> None:
         """Saves the features, so that the next start replays less."""
@@ -36,7 +38,8 @@ class Books:
         """Checkpoints, and gives everything back."""
         self.checkpoint()
         self.recorder.close()
-        self.log.close()
+        if self.owned:
+            self.log.close()
 
 
 def open_books(
@@ -49,6 +52,7 @@ def open_books(
     tenant: str = "default",
     policy: Policy = Policy.OPEN,
     durability: Durability = Durability.WRITTEN,
+    log: Log | None = None,
 ) -> Books:
     """Opens or makes the folder; replays what the last process left undone.
 
@@ -61,6 +65,7 @@ def open_books(
         tenant: Whose events these are.
         policy: What to answer when a part stalls.
         durability: When a decision counts as recorded.
+        log: To record in, when others share it; by default one in the folder.
 
     Raises:
         DefinitionError: `decision.model.features`, `decision.log.partitions`.
@@ -77,19 +82,19 @@ def open_books(
         clock=clock,
         policy=policy,
         features_version=features.version if features else "",
+        scores=features.source if features else "",
     )
-    log = SqliteLog(folder / "log", clock)
+    book = log or SqliteLog(folder / "log", clock)
     recorder = Recorder(
-        log,
+        book,
         decider,
         Seen(folder / "seen.db"),
         clock=clock,
         tenant=tenant,
         durability=durability,
-        features_next=engine.offsets.get(EVENTS, 0) if engine else log.end(EVENTS, 0),
-        feeds=features.source if features else "",
+        features_next=engine.offsets.get(EVENTS, 0) if engine else book.end(EVENTS, 0),
     )
-    return Books(recorder, engine, log, folder)
+    return Books(recorder, engine, book, folder, owned=log is None)
 
 
 def _engine(path: Path, features: FeatureSet) -> Engine:

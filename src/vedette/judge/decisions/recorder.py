@@ -89,7 +89,6 @@ class Recorder:
         tenant: Whose events these are; events of others are refused.
         durability: `written` (survives a killed process) or `synced` (survives a power cut).
         features_next: Offset of topic `event` from which on the features have seen nothing.
-        feeds: Source whose events feed the features though nobody asked for a decision; empty means every source.
 
     Raises:
         DataError: `decision.log.record` when the log holds something else.
@@ -106,7 +105,6 @@ class Recorder:
         tenant: str = "default",
         durability: Durability = Durability.WRITTEN,
         features_next: int = 0,
-        feeds: str = "",
     ) -> None:
         if log.partitions(EVENTS) != 1 or log.partitions(DECISIONS) != 1:
             raise DefinitionError("decision.log.partitions", "events to decide on need a log of one partition")
@@ -118,7 +116,6 @@ class Recorder:
         self._key = f"{DECIDED}{tenant}"
         self._durability = durability
         self._next = features_next
-        self._feeds = feeds
         self._owed: list[Decision] = []
         self.recovered = self._recover()
         """How many events of the log had no decision yet when this recorder started, and got it."""
@@ -208,7 +205,7 @@ class Recorder:
 
     def _decide_one(self, event: Event, given: Decision | None) -> Decision:
         decision = self.decider.decide(event) if given is None else msgspec.structs.replace(given, seq=event.seq)
-        if self.decider.features:
+        if self.decider.features and self.decider.scores(event):
             self.decider.features.apply(event)
         return decision
 
@@ -308,11 +305,11 @@ class Recorder:
 
     def _feed(self, event: Event) -> None:
         features = self.decider.features
-        if features is None:
+        if features is None or event.tenant != self.tenant:
             return
         if event.source == LABEL_SOURCE:
             features.learn(msgspec.convert(event.data, Label))
-        elif not self._feeds or event.source == self._feeds:
+        elif self.decider.scores(event):
             features.apply(event)
 
     @staticmethod
