@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ import orjson
 from vedette.core.documents import load_yaml
 from vedette.core.errors import DataError, DefinitionError, Problems, Span, VedetteError
 from vedette.core.event import Entity, Event
+from vedette.sense.definition import ByField, Definition, Flatten
 from vedette.sense.files import Chunk
 from vedette.sense.forms import PARSERS, Form
 from vedette.sense.forms import json as json_form
 from vedette.sense.paths import Reader, compile_path
-from vedette.sense.times import TimeFormat, check_future, parse_time
+from vedette.sense.times import check_future, parse_time
 
 MAX_FILE_LINES = 30
 """Longest source file: what needs more is a form, not a definition."""
@@ -40,69 +40,6 @@ MAX_ENTITY_ID = 512
 
 _AT = re.compile(r"at `(?:key in )?(\$[^`]*)`")
 _ABSENT = (None, "", "-")
-
-
-class Origin(StrEnum):
-    """What a source file was checked against."""
-
-    SAMPLES = "real samples"
-    DOCUMENTATION = "built from documentation"
-
-
-class LogSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the records come from, in Sigma's words; an empty word says nothing."""
-
-    product: str = ""
-    category: str = ""
-    service: str = ""
-    service_from: str = ""
-    """Field whose value is the service, such as Zeek's `_path`."""
-
-
-class Flatten(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One step that brings a nested form to the flat one. Applied only to records that have the field `when`."""
-
-    when: str
-    lift: tuple[str, ...] = ()
-    """Objects whose fields move to the top; a field that is already there keeps its value."""
-    rename: dict[str, str] = {}
-    """Old name -> new name, after lifting; the renamed field wins over one of the same name."""
-
-
-class ByField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A constant chosen by the value of a field, compared as text."""
-
-    by: str
-    of: dict[str | int, int | str]
-    otherwise: int | str | None = None
-
-
-class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A source file as it is written."""
-
-    name: str
-    about: str
-    origin: Origin
-    logsource: LogSource
-    detect: tuple[tuple[str, ...], ...]
-    """Each a set of field names; a record that has all names of one set is taken for this source."""
-    time: dict[str, TimeFormat]
-    """Field -> format; the first field that is present and not empty is the event time."""
-    form: Form = Form.JSON
-    records: str = ""
-    """Field of a delivered document whose list holds the records, such as CloudTrail's `Records`."""
-    id: str = ""
-    """Field of the record's own id; empty where ids repeat, as Windows record numbers do after a log is cleared."""
-    entities: dict[str, tuple[str, ...]] = {}
-    """Entity type -> fields that hold an id of it."""
-    class_uid: int | ByField = 0
-    ocsf: dict[str, str | int | tuple[str, ...] | ByField] = {}
-    """OCSF attribute -> field, fields (first present one), constant, or choice."""
-    promote: tuple[str, ...] = ()
-    """Fields the store also keeps as text columns of their own."""
-    flatten: tuple[Flatten, ...] = ()
-    squeeze: bool = False
-    """Take spaces out of field names, as the Windows event schema does."""
 
 
 class Source:
