@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -499,3 +500,27 @@ def test_a_changed_log_file_is_found_and_placed(
             found = verify(db, anchor, content=from_log(log)).findings
         assert (found[0].damage, found[0].id) == (damage, "decision/0/30"), change
         assert {f.id for f in found} <= {f"decision/0/{i}" for i in (30, 31, 32)}
+
+
+def test_writers_at_once_keep_one_order(evidence: Evidence, db: Database, anchor: FileAnchor) -> None:
+    """Four threads append overlapping batches while one signs: each id once, every checkpoint consistent."""
+    failures: list[BaseException] = []
+
+    def write(offset: int) -> None:
+        try:
+            for first in range(offset, 60, 2):
+                evidence.append(entries(first, 5))
+                if offset == 0 and first % 10 == 0:
+                    evidence.checkpoint()
+        except Exception as error:  # noqa: BLE001 -- reported below, in the main thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(offset,)) for offset in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    evidence.checkpoint()
+    report = verify(db, anchor)
+    assert (report.state, report.size, report.unanchored) == ("ok", 64, 0)

@@ -27,6 +27,7 @@ class _Tenant(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Tenant)
+_END = 2**63
 _DAMAGED = (VedetteError, msgspec.MsgspecError, IndexError)
 """What reading a log whose file was changed may raise."""
 
@@ -97,7 +98,7 @@ def from_log(log: Log) -> Callable[[str], bytes | None]:
     A record that is not there gives None; one that stands there and cannot be read gives an empty text, which no
     record has, so that it is found to differ.
     """
-    ahead: dict[tuple[str, int], dict[int, bytes]] = {}
+    ahead: dict[tuple[str, int], tuple[range, dict[int, bytes]]] = {}
 
     def find(record_id: str) -> bytes | None:
         topic, _, rest = record_id.partition("/")
@@ -105,12 +106,14 @@ def from_log(log: Log) -> Callable[[str], bytes | None]:
         if not (partition.isdecimal() and offset.isdecimal()):
             return None
         key, wanted = (topic, int(partition)), int(offset)
-        if wanted not in ahead.get(key, ()):
+        if key not in ahead or wanted not in ahead[key][0]:
             try:
-                ahead[key] = {record.offset: record.value for record in _read_around(log, *key, wanted)}
+                held = {record.offset: record.value for record in _read_around(log, *key, wanted)}
             except _DAMAGED:
                 return b""
-        return ahead[key].get(wanted)
+            # A gap before the first one found, or behind the last one, is known too: it is not read again and again.
+            ahead[key] = range(wanted, max(held) + 1 if held else _END), held
+        return ahead[key][1].get(wanted)
 
     return find
 

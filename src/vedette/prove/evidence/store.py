@@ -95,6 +95,7 @@ class Evidence:
             ConflictError: `evidence.id.exists` when an id is there with other content. Nothing is appended.
         """
         with self.db.begin() as connection:
+            read_head(connection, lock=True)  # so that no other writer adds one of these ids after the look
             known = _digests(connection, [entry.id for entry in entries])
             fresh = []
             for entry in entries:
@@ -115,6 +116,7 @@ class Evidence:
             NotFoundError: `evidence.record.unknown`.
         """
         with self.db.begin() as connection:
+            read_head(connection, lock=True)
             row = connection.execute(records.select().where(records.c.id == record_id)).one_or_none()
             if row is None:
                 raise NotFoundError("evidence.record.unknown", "no record of that id in the tree", at=record_id)
