@@ -98,3 +98,15 @@ def compile_regex(pattern: str, flags: str = "") -> Any:
         re2.error: The pattern is not in RE2's language (backreferences, look-around) or is too large.
     """
     return re2.compile(flagged(pattern, flags).encode("utf-8"), regex_options())
+
+
+def regex_refusal(pattern: str, flags: str = "") -> str:
+    """Why RE2 refuses a pattern, in its own words; empty when it takes it."""
+    try:
+        compile_regex(pattern, flags)
+    except re2.error as refused:
+        reason = refused.args[0]
+        return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    except UnicodeEncodeError:
+        return "it holds half of a surrogate pair"
+    return ""

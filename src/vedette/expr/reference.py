@@ -18,6 +18,8 @@ from vedette.expr.patterns import compile_regex, glob_matches, glob_tokens
 from vedette.expr.truth import Truth, truth
 from vedette.expr.values import MISSING, Reader, elements, fold, number_of, text_of, utf8
 
+__all__ = ["MISSING", "Clause", "among", "compare", "evaluate", "trace"]
+
 _ORDER = {
     Comparison.EQ: operator.eq,
     Comparison.NE: operator.ne,
@@ -26,8 +28,6 @@ _ORDER = {
     Comparison.GT: operator.gt,
     Comparison.GE: operator.ge,
 }
-
-__all__ = ["MISSING", "Clause", "evaluate", "trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ def _predicate(node: Node, read: Reader, values: Iterable[object]) -> Truth:  # 
         case nodes.FieldMatch():
             return _field_match(node, read(node.field), read(node.other))
         case nodes.Compare():
-            return _compare(node, _operand(node.left, read), _operand(node.right, read))
+            return compare(node, _operand(node.left, read), _operand(node.right, read))
         case nodes.Among():
-            return _among(node, _operand(node.value, read))
+            return among(node, _operand(node.value, read))
         case _:
             raise AssertionError(node)
 
@@ -153,12 +153,13 @@ def _field_match(node: nodes.FieldMatch, value: object, other: object) -> Truth:
     return truth(any(_text_holds(node.match, text_of(x), text_of(y), cased=node.cased) for x, y in pairs))
 
 
-def _compare(node: nodes.Compare, left: object, right: object) -> Truth:
+def compare(node: nodes.Compare, left: object, right: object) -> Truth:
+    """The answer of a comparison for the values of its two sides."""
     if _is_null(left) or _is_null(right):
         return Truth.UNKNOWN
     if node.op is Comparison.NE:
         equal = nodes.Compare(node.left, Comparison.EQ, node.right, cased=node.cased)
-        return _compare(equal, left, right).negate()
+        return compare(equal, left, right).negate()
     pairs = itertools.product(elements(left), elements(right))
     return max((truth(_ordered(x, node.op, y, cased=node.cased)) for x, y in pairs), default=Truth.FALSE)
 
@@ -175,7 +176,8 @@ def _ordered(left: object, op: Comparison, right: object, *, cased: bool) -> boo
     return bool(_ORDER[op](x, y))
 
 
-def _among(node: nodes.Among, value: object) -> Truth:
+def among(node: nodes.Among, value: object) -> Truth:
+    """The answer of a list membership for the value of its operand."""
     if _is_null(value):
         return Truth.UNKNOWN
     pairs = itertools.product(elements(value), node.items)

@@ -29,7 +29,6 @@ MISSING: Final = Missing.MISSING
 Reader = Callable[[Field], object]
 """Gives the value of a field, None for null, `MISSING` when the event has no such field."""
 
-_EXACT_FLOAT = 2.0**53
 _NUMERIC_CHARS = 40
 """Longer texts are never numbers: no amount, port or identifier that is compared by size needs more."""
 _NUMERIC = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?", re.ASCII)
@@ -101,12 +100,15 @@ def leaves(value: object) -> Iterator[object]:
 
 
 def text_of(value: object) -> str:
-    """The text a predicate sees: `true`, `1`, `1.5`; whole floats as whole numbers; objects as compact JSON."""
+    """The text a predicate sees: `true`, `1`, `1.5`; whole floats as whole numbers; objects as compact JSON.
+
+    Numbers that are equal have equal texts, whatever their type, so that engines may remember answers by value.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOAT:
+    if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, Mapping):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=text_of)

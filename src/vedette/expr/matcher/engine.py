@@ -1,0 +1,226 @@
+"""The matcher itself: builds indexes and partitions from rules and sends each event to its partition."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from vedette.core.errors import UnsupportedError
+from vedette.expr import nodes, reference
+from vedette.expr.matcher import route
+from vedette.expr.matcher.formula import Atom, Atoms, Formula, Kind, substitute
+from vedette.expr.matcher.index import Index
+from vedette.expr.matcher.memo import Budget
+from vedette.expr.matcher.partition import Access, Cross, Data, Matches, Partition, judged, needed
+from vedette.expr.matcher.witness import sharing_cost
+from vedette.expr.nodes import Field, Node, Space, Text, TextMatch
+from vedette.expr.truth import Truth
+from vedette.expr.values import MISSING, lookup
+
+MEMORY_BYTES = 96 << 20
+"""Default bound of everything remembered, by our own count; the process takes about twice as much."""
+
+ROUTES = 20_000
+"""Most combinations of raw routing values remembered; classes themselves are bounded by the rules."""
+
+
+class Matcher:
+    """Runs many rules over events. Not for several threads at once: build one per thread.
+
+    Args:
+        rules: What to match; a rule's number is its place. A rule matches when its node is true, not when unknown.
+        access: How to read fields outside the space `data`, for events that carry more; default: none can be read.
+        memory: Bound in bytes of remembered values and rows. Time, not answers, depends on it.
+
+    Raises:
+        UnsupportedError: `matcher.node.unsupported`, `matcher.space.unsupported`.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Node],
+        *,
+        access: Callable[[Field], Access] | None = None,
+        memory: int = MEMORY_BYTES,
+    ) -> None:
+        atoms = Atoms()
+        self._formulas = [atoms.formula(rule) for rule in rules]
+        self._atoms = atoms.all
+        self._access = access
+        self._budget = Budget(memory)
+        self._demands = [route.pins(formula, self._atoms) for formula in self._formulas]
+        self._routing = route.routing_fields(self._demands)
+        self._pinned = [
+            frozenset().union(*(demand[field] for demand in self._demands if field in demand))
+            for field in self._routing
+        ]
+        self._readers = tuple(self._reader(field) for field in self._routing)
+        self._partitions: dict[tuple[str, ...], Partition] = {}
+        self._routes: dict[tuple[object, ...], Partition] = {}
+        self._single: dict[Field, list[tuple[int, Atom]]] = defaultdict(list)
+        self._keyword: list[tuple[int, Atom]] = []
+        self._crossing: dict[int, Atom] = {}
+        for number, atom in enumerate(self._atoms):
+            self._sort_in(number, atom)
+        self._indexes: dict[Field, Index] = {}
+        self._keyword_index = Index(self._keyword, self._budget) if self._keyword else None
+
+    def _sort_in(self, number: int, atom: Atom) -> None:
+        if isinstance(atom.subject, Field):
+            read: tuple[Field, ...] = (atom.subject,)
+        elif isinstance(atom.subject, nodes.Keyword | nodes.KeywordRegex):
+            self._keyword.append((number, atom))
+            return
+        else:
+            read = nodes.fields(atom.subject)
+        for field in read:
+            if field.space is not Space.DATA and self._access is None:
+                raise UnsupportedError(
+                    "matcher.space.unsupported", f"no way to read `{field.name}` of the space `{field.space}`"
+                )
+        if len(set(read)) == 1:
+            self._single[read[0]].append((number, atom))
+        else:
+            self._crossing[number] = atom
+
+    def match(self, data: Data) -> Matches:
+        """Numbers of the rules that are true for an event, in rising order."""
+        return self._partition(data).match(data)
+
+    def match_many(self, events: Iterable[Data]) -> list[Matches]:
+        """`match` for each event."""
+        return [self._partition(data).match(data) for data in events]
+
+    def prepare(self) -> int:
+        """Builds the partition of every log source that a rule names, so that no event waits for it; how many."""
+        for demand in self._demands:
+            classes: list[tuple[str, ...]] = [()]
+            for field in self._routing:
+                chosen = demand.get(field, frozenset({route.OTHER}))
+                classes = [(*head, value) for head in classes for value in sorted(chosen)]
+            for key in classes:
+                self._built(key)
+        return len(self._partitions)
+
+    def _partition(self, data: Data) -> Partition:
+        key = tuple([read(data) for read in self._readers])
+        try:
+            partition = self._routes.get(key)
+        except TypeError:
+            return self._find_partition(key)
+        # True equals 1 in Python but not in a rule, so truth values never use the remembered route.
+        if partition is None or True in map(_is_bool, key):
+            return self._find_partition(key)
+        return partition
+
+    def _find_partition(self, key: tuple[object, ...]) -> Partition:
+        pairs = zip(key, self._pinned, strict=True)
+        partition = self._built(tuple(route.classify(value, pinned) for value, pinned in pairs))
+        if all(type(value) in (str, int) for value in key):
+            if len(self._routes) >= ROUTES:
+                self._routes.clear()
+            self._routes[key] = partition
+        return partition
+
+    def _built(self, classes: tuple[str, ...]) -> Partition:
+        partition = self._partitions.get(classes)
+        if partition is None:
+            partition = self._partitions[classes] = self._build(dict(zip(self._routing, classes, strict=True)))
+        return partition
+
+    def _build(self, classes: Mapping[Field, str]) -> Partition:
+        open_formulas: list[Formula] = [
+            substitute(formula, lambda number: self._known(number, classes)) if route.allows(demand, classes) else False
+            for formula, demand in zip(self._formulas, self._demands, strict=True)
+        ]
+        formulas = judged(open_formulas)
+        asked = needed(formulas.values())
+        fields = self._fields_of(asked)
+        plain = {field: self._index(field) for field in fields if self._is_plain(field)}
+        walked = {field: (self._index(field), self._reader(field)) for field in fields if field not in plain}
+        return Partition(
+            formulas,
+            plain=plain,
+            walked=walked,
+            crosses={number: self._cross(atom) for number, atom in self._crossing.items() if number in asked},
+            keywords=self._keyword_index if any(number in asked for number, _ in self._keyword) else None,
+            cost=sharing_cost(list(formulas.values()), self._weight),
+            budget=self._budget,
+        )
+
+    def _fields_of(self, asked: set[int]) -> list[Field]:
+        found: dict[Field, None] = {}
+        for number in sorted(asked):
+            subject = self._atoms[number].subject
+            found.update(dict.fromkeys((subject,) if isinstance(subject, Field) else nodes.fields(subject)))
+        return list(found)
+
+    def _known(self, number: int, classes: Mapping[Field, str]) -> bool | None:
+        """The answer of an atom that is the same for every event of these classes; None when it is not."""
+        atom = self._atoms[number]
+        field = atom.subject if isinstance(atom.subject, Field) else getattr(atom.subject, "field", None)
+        chosen = classes.get(field, route.OPEN) if isinstance(field, Field) else route.OPEN
+        if chosen == route.OPEN:
+            return None
+        if chosen != route.OTHER and atom.kind in (Kind.PRESENT, Kind.EXISTS):
+            return True
+        match atom.subject:
+            case Text(match=TextMatch.EQUALS, cased=False, value=value):
+                # A class is one folded text, or none that any rule pins, as this one does if it is among the pinned.
+                return value == chosen if chosen != route.OTHER or value in self._pins_of(field) else None
+            case Text(cased=False) as node if chosen != route.OTHER:
+                return reference.evaluate(node, lambda _field: chosen) is Truth.TRUE
+            case _:
+                return None
+
+    def _pins_of(self, field: Field) -> frozenset[str]:
+        return self._pinned[self._routing.index(field)]
+
+    def _index(self, field: Field) -> Index:
+        if field not in self._indexes:
+            self._indexes[field] = Index(self._single.get(field, ()), self._budget)
+        return self._indexes[field]
+
+    def _needs_missing(self, field: Field) -> bool:
+        return any(atom.kind is Kind.EXISTS for _, atom in self._single.get(field, ()))
+
+    def _is_plain(self, field: Field) -> bool:
+        return field.space is Space.DATA and "." not in field.name and not self._needs_missing(field)
+
+    def _reader(self, field: Field) -> Access:
+        """Reads a field; gives None for absent unless a rule tells absent from null."""
+        name = field.name
+        if self._access is not None and field.space is not Space.DATA:
+            return self._access(field)
+        if "." not in name:
+            return lambda data: data.get(name, MISSING) if self._needs_missing(field) else data.get(name)
+        keep = self._needs_missing(field)
+
+        def walk(data: Data) -> object:
+            value = lookup(data, name)
+            return None if value is MISSING and not keep else value
+
+        return walk
+
+    def _cross(self, atom: Atom) -> Cross:
+        wanted = Truth.TRUE if atom.kind is Kind.HOLDS else Truth.FALSE
+        subject = atom.subject
+        assert not isinstance(subject, Field)  # noqa: S101 - crossing atoms are predicates
+        return lambda read: reference.evaluate(subject, read) is wanted
+
+    def _weight(self, number: int) -> float:
+        """How likely an atom is to be true, very roughly: long literals are rare, presence is common."""
+        atom = self._atoms[number]
+        match atom.subject:
+            case Text(match=TextMatch.EQUALS):
+                return 0.5
+            case Text(value=value) | nodes.Keyword(value=value):
+                return max(0.05, 4.0 / (1 + len(value)))
+            case Field():
+                return 50.0
+            case _:
+                return 1.0
+
+
+def _is_bool(value: object) -> bool:
+    return value is True or value is False

@@ -1,0 +1,105 @@
+"""Many literals and wildcard patterns searched in one pass over a text."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from ahocorasick_rs import AhoCorasick
+
+from vedette.expr.nodes import TextMatch
+from vedette.expr.patterns import Wild, compile_regex, glob_regex, glob_tokens
+from vedette.expr.values import utf8
+
+_Atoms = tuple[int, ...]
+
+
+class Literals:
+    """Which of many text comparisons hold for a text: one hash lookup, one automaton, regexes only where a literal
+    part of the wildcard pattern was seen.
+
+    Args:
+        wanted: Atom, kind of comparison and value. For folded comparisons the values are folded and so must the
+            searched texts be.
+    """
+
+    def __init__(self, wanted: Iterable[tuple[int, TextMatch, str]]) -> None:
+        self._always: list[int] = []
+        """Those that every text satisfies, such as `contains ""`."""
+        self._unanchored: list[int] = []
+        """Wildcard patterns without any literal, such as `??`."""
+        self._globs: dict[int, str] = {}
+        self._compiled: dict[int, object] = {}
+        where: dict[str, dict[TextMatch, list[int]]] = defaultdict(lambda: defaultdict(list))
+        equal: dict[str, list[int]] = defaultdict(list)
+        for atom, match, value in wanted:
+            if match is TextMatch.EQUALS:
+                equal[value].append(atom)
+            elif match is TextMatch.GLOB:
+                self._add_glob(atom, value, where, equal)
+            elif value:
+                where[value][match].append(atom)
+            else:
+                self._always.append(atom)
+        self._equal = {value: tuple(atoms) for value, atoms in equal.items()}
+        self._hits = [
+            (
+                tuple(found[TextMatch.CONTAINS]),
+                tuple(found[TextMatch.STARTS]),
+                tuple(found[TextMatch.ENDS]),
+                tuple(found[TextMatch.GLOB]),
+            )
+            for found in where.values()
+        ]
+        self._automaton = AhoCorasick(list(where)) if where else None
+
+    def _add_glob(
+        self,
+        atom: int,
+        value: str,
+        where: dict[str, dict[TextMatch, list[int]]],
+        equal: dict[str, list[int]],
+    ) -> None:
+        tokens = glob_tokens(value)
+        literals = [token for token in tokens if isinstance(token, str)]
+        if set(tokens) == {Wild.ANY}:
+            self._always.append(atom)
+            return
+        if len(tokens) == len(literals):
+            equal["".join(literals)].append(atom)
+            return
+        self._globs[atom] = glob_regex(tokens)
+        if literals:
+            where[max(literals, key=len)][TextMatch.GLOB].append(atom)
+        else:
+            self._unanchored.append(atom)
+
+    def search(self, text: str, found: set[int]) -> None:
+        """Adds the atoms that hold for a text."""
+        if self._always:
+            found.update(self._always)
+        if equal := self._equal.get(text):
+            found.update(equal)
+        for atom in self._unanchored:
+            if self._glob_holds(atom, text):
+                found.add(atom)
+        if self._automaton is None:
+            return
+        length, hits = len(text), self._hits
+        for pattern, start, end in self._automaton.find_matches_as_indexes(text, overlapping=True):
+            contains, starts, ends, globs = hits[pattern]
+            if contains:
+                found.update(contains)
+            if starts and start == 0:
+                found.update(starts)
+            if ends and end == length:
+                found.update(ends)
+            for atom in globs:
+                if atom not in found and self._glob_holds(atom, text):
+                    found.add(atom)
+
+    def _glob_holds(self, atom: int, text: str) -> bool:
+        regex = self._compiled.get(atom)
+        if regex is None:
+            regex = self._compiled[atom] = compile_regex(self._globs[atom])
+        return regex.search(utf8(text)) is not None  # type: ignore[attr-defined]

@@ -1,0 +1,51 @@
+"""Loads a whole rule set: every file of every path, everything that is wrong collected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vedette.expr.nodes import Node
+from vedette.judge.sigma.files import RuleFile, rule_files
+from vedette.judge.sigma.logsources import LogSources
+from vedette.judge.sigma.rules import Rule, Skipped, parse
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """Rules that can match, and every other rule with the reason."""
+
+    rules: tuple[Rule, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    def of(self, source: str) -> list[tuple[Rule, Node]]:
+        """The rules that read a source, each with its expression over that source's events."""
+        return [(rule, rule.nodes[source]) for rule in self.rules if source in rule.nodes]
+
+
+def load(paths: Sequence[Path], places: LogSources, *, only: str = "") -> RuleSet:
+    """Parses and lowers every rule below some paths.
+
+    Args:
+        paths: Folders, `.tar.gz` archives or rule files.
+        places: Where log sources are found.
+        only: Glob that selects files inside each path.
+
+    Raises:
+        DataError: `sigma.rules.missing`, `sigma.rules.unreadable`: a path that cannot be opened.
+    """
+    return build((file for path in paths for file in rule_files(path, only)), places)
+
+
+def build(files: Iterable[RuleFile], places: LogSources) -> RuleSet:
+    """Parses and lowers rule files that are already in hand."""
+    rules: list[Rule] = []
+    skipped: list[Skipped] = []
+    for file in files:
+        for one in parse(file, places):
+            if isinstance(one, Rule):
+                rules.append(one)
+            else:
+                skipped.append(one)
+    return RuleSet(tuple(rules), tuple(skipped))

@@ -1,0 +1,152 @@
+"""Log sources: which sources a Sigma rule reads, and what marks its events there.
+
+Windows goes through pySigma's `sysmon_pipeline` and then `windows_logsource_pipeline`, which add Channel and EventID to
+the rule. Every other log source is one that a source file names as its own, or one of `logsources.yaml`. A rule whose
+log source nobody holds is refused, so that it neither matches everything nor vanishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from sigma.pipelines.sysmon import sysmon_pipeline
+from sigma.pipelines.windows import windows_logsource_pipeline
+from sigma.rule import SigmaDetectionItem, SigmaRule
+
+from vedette.core.errors import DefinitionError
+from vedette.expr.nodes import And, Field, Known, Node, Or, Text, TextMatch
+from vedette.expr.values import text_of
+from vedette.judge.sigma.lower import lower
+
+_TABLE = Path(__file__).with_name("logsources.yaml")
+_WINDOWS = "windows"
+
+
+class Named(Protocol):
+    """What a source file says about its log source, in Sigma's words; an empty word says nothing."""
+
+    @property
+    def product(self) -> str: ...  # noqa: D102
+    @property
+    def category(self) -> str: ...  # noqa: D102
+    @property
+    def service(self) -> str: ...  # noqa: D102
+    @property
+    def service_from(self) -> str: ...  # noqa: D102
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One line of the table: a log source, and the source that holds its events."""
+
+    source: str
+    product: str = ""
+    category: str = ""
+    service: str = ""
+    where: dict[str, str | int] = {}
+    fields: dict[str, str] = {}
+
+
+class LogSources:
+    """Finds the sources of a rule.
+
+    Args:
+        sources: Name of each source -> what its file says about its log source.
+        table: Further entries; those of sources that are not there are left out.
+    """
+
+    def __init__(self, sources: Mapping[str, Named], table: tuple[Entry, ...] | None = None) -> None:
+        entries = load_table() if table is None else table
+        self._sources = dict(sources)
+        self._table = tuple(entry for entry in entries if entry.source in sources)
+        self._pipeline = sysmon_pipeline() + windows_logsource_pipeline()
+        self._windows = tuple(name for name, named in sources.items() if named.product == _WINDOWS)
+
+    @property
+    def digest_parts(self) -> bytes:
+        """Everything about the mapping that decides what a rule means; part of a compiled rule set's key."""
+        named = [
+            (name, one.product, one.category, one.service, one.service_from) for name, one in self._sources.items()
+        ]
+        return msgspec.json.encode([sorted(named), self._table])
+
+    def place(self, rule: SigmaRule) -> dict[str, Node]:
+        """Source name -> the rule's expression over that source's events.
+
+        The rule itself is changed by the pipelines; it is parsed afresh for every load.
+
+        Raises:
+            DefinitionError: `sigma.logsource.unmapped`, and what `lower` raises.
+            sigma.exceptions.SigmaError: What pySigma finds wrong with a condition.
+        """
+        if rule.logsource.product == _WINDOWS:
+            return self._place_windows(rule)
+        entries = [*self._own(rule), *self._listed(rule)]
+        if not entries:
+            raise _unmapped(rule)
+        placed: dict[str, list[Node]] = {}
+        for entry in entries:
+            placed.setdefault(entry.source, []).append(_narrowed(rule, entry))
+        return {source: parts[0] if len(parts) == 1 else Or(tuple(parts)) for source, parts in placed.items()}
+
+    def _place_windows(self, rule: SigmaRule) -> dict[str, Node]:
+        text = describe(rule)
+        before = set(rule.detection.detections)
+        self._pipeline.apply(rule)
+        added = (rule.detection.detections[name] for name in rule.detection.detections if name not in before)
+        names = {item.field for part in added for item in part.detection_items if isinstance(item, SigmaDetectionItem)}
+        if "Channel" not in names:
+            raise _unmapped(rule, text)
+        node = lower(rule, rename=_squeeze)
+        return dict.fromkeys(self._windows, node)
+
+    def _own(self, rule: SigmaRule) -> list[Entry]:
+        """Sources whose own file names this log source: every word of the rule is one the source says."""
+        product, category, service = _words(rule)
+        found = []
+        for name, named in self._sources.items():
+            by_field = bool(service and named.service_from)
+            if (product and product != named.product) or (category and category != named.category):
+                continue
+            if service and not by_field and service != named.service:
+                continue
+            if not product and not category and not named.service:
+                continue
+            found.append(Entry(source=name, where={named.service_from: service} if by_field else {}))
+        return found
+
+    def _listed(self, rule: SigmaRule) -> list[Entry]:
+        words = _words(rule)
+        return [entry for entry in self._table if (entry.product, entry.category, entry.service) == words]
+
+
+def load_table() -> tuple[Entry, ...]:
+    """The shipped table."""
+    return msgspec.yaml.decode(_TABLE.read_bytes(), type=tuple[Entry, ...])
+
+
+def describe(rule: SigmaRule) -> str:
+    """The log source in one word: `product/category/service`, without the parts that are not given."""
+    return "/".join(word for word in _words(rule) if word) or "none"
+
+
+def _words(rule: SigmaRule) -> tuple[str, str, str]:
+    source = rule.logsource
+    return source.product or "", source.category or "", source.service or ""
+
+
+def _unmapped(rule: SigmaRule, text: str = "") -> DefinitionError:
+    return DefinitionError("sigma.logsource.unmapped", f"no source holds the log source `{text or describe(rule)}`")
+
+
+def _squeeze(name: str) -> str:
+    """Field names of Windows events are matched without their spaces."""
+    return name.replace(" ", "")
+
+
+def _narrowed(rule: SigmaRule, entry: Entry) -> Node:
+    node = lower(rule, rename=lambda name: entry.fields.get(name, name))
+    marks = [Known(Text(Field(name), TextMatch.EQUALS, text_of(value))) for name, value in entry.where.items()]
+    return And((*marks, node)) if marks else node

@@ -1,0 +1,168 @@
+"""A Sigma rule as we run it, and what became of every rule file: loaded, or skipped with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sigma.collection import SigmaCollection
+from sigma.correlations import SigmaCorrelationRule
+from sigma.exceptions import SigmaError
+from sigma.rule import SigmaRule
+from sigma.rule.detection import EmptySigmaDetections
+from sigma.rule.logsource import EmptyLogSource
+
+from vedette.core.errors import DefinitionError, VedetteError
+from vedette.core.signal import Level
+from vedette.expr.nodes import Node
+from vedette.judge.sigma.files import RuleFile
+from vedette.judge.sigma.logsources import LogSources
+
+DEFAULT_LEVEL = Level.MEDIUM
+"""Level of a rule that states none or one that Sigma does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule that can match."""
+
+    id: str
+    """Sigma's `id`; the path of the file where a rule has none. Rules that share an id count as one."""
+    title: str
+    level: Level
+    status: str
+    """As written: stable, test, experimental, deprecated, unsupported; all of them run."""
+    tags: tuple[str, ...]
+    path: str
+    """Of its file, inside the folder or archive."""
+    version: str
+    """SHA-256 of the document the rule was written in."""
+    nodes: Mapping[str, Node] = field(hash=False)
+    """Source name -> expression over that source's events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A rule that cannot match, and why."""
+
+    id: str
+    reason: str
+    path: str
+
+
+# A line of three dashes ends a document even inside a block of text, so splitting by lines is exact.
+_DOCUMENT = re.compile(rb"^---(?=\s|$)", re.MULTILINE)
+
+_VALUES = 100_000
+"""Most values of one document with its aliases written out; the largest rule of SigmaHQ has 1,700."""
+
+
+def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped]:
+    """Every rule of one file, in order; whatever is wrong with one does not stop the others."""
+    if file.problem:
+        yield Skipped(file.path, f"{file.problem} [sigma.file.unreadable]", file.path)
+        return
+    documents: list[dict[str, Any]] = []
+    for part in _DOCUMENT.split(file.content):
+        try:
+            document = _document(part)
+        except DefinitionError as error:
+            yield Skipped(file.path, _reason(error), file.path)
+        else:
+            documents += [document] if document else []
+    collection = _collection(documents)
+    if isinstance(collection, str):
+        yield Skipped(_id_of(documents, file), f"{collection} [sigma.rule.invalid]", file.path)
+        return
+    version = hashlib.sha256(file.content).hexdigest()
+    for one in [*collection.rules, *collection.filters]:
+        yield _rule(one, file, places, version)
+
+
+def _document(text: bytes) -> dict[str, Any] | None:
+    try:
+        data = msgspec.yaml.decode(text)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise DefinitionError("sigma.yaml.invalid", " ".join(str(error).split()) or "not YAML") from error
+    if data is None:
+        return None
+    if not isinstance(data, dict):
+        raise DefinitionError("sigma.rule.not_mapping", "a rule is a mapping")
+    if not _within(data):
+        raise DefinitionError("sigma.yaml.too_large", f"more than {_VALUES} values once its aliases are written out")
+    return data
+
+
+def _within(data: object) -> bool:
+    """Whether a document is small, counting what aliases repeat each time; stops at the limit."""
+    left, waiting = _VALUES, [data]
+    while waiting and left > 0:
+        value = waiting.pop()
+        below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        waiting.extend(below)
+        left -= 1 + len(below)
+    return left > 0
+
+
+def _collection(documents: list[dict[str, Any]]) -> SigmaCollection | str:
+    try:
+        return SigmaCollection.from_dicts(
+            documents, collect_errors=True, collect_filters=True, resolve_references=False
+        )
+    except (SigmaError, AttributeError, TypeError, ValueError, KeyError, RecursionError) as error:
+        # pySigma checks most shapes itself; the rest of what YAML can spell surfaces as one of these.
+        return f"{type(error).__name__}: {error}"
+
+
+def _rule(one: object, file: RuleFile, places: LogSources, version: str) -> Rule | Skipped:
+    name = str(getattr(one, "id", None) or file.path)
+    if not isinstance(one, SigmaRule):
+        kind = "correlation" if isinstance(one, SigmaCorrelationRule) else "filter"
+        return Skipped(name, f"a {kind}, not a rule on single events [sigma.{kind}.unsupported]", file.path)
+    try:
+        _check(one)
+        nodes = places.place(one)
+    except VedetteError as error:
+        return Skipped(name, _reason(error), file.path)
+    except (SigmaError, AttributeError, TypeError, KeyError, RecursionError) as error:
+        return Skipped(name, f"{error} [sigma.condition.invalid]", file.path)
+    return Rule(
+        id=name,
+        title=str(one.title or ""),
+        level=_level(one),
+        status=str(getattr(one.status, "name", "") or "").lower(),
+        tags=tuple(str(tag) for tag in one.tags),
+        path=file.path,
+        version=version,
+        nodes=nodes,
+    )
+
+
+def _check(rule: SigmaRule) -> None:
+    """Refuses a rule whose parts that decide a match are broken; a wrong date or tag does not stop a rule.
+
+    Raises:
+        DefinitionError: `sigma.logsource.invalid`, `sigma.detection.invalid`.
+    """
+    problems = "; ".join(str(error) for error in rule.errors)
+    if isinstance(rule.logsource, EmptyLogSource):
+        raise DefinitionError("sigma.logsource.invalid", problems)
+    if isinstance(rule.detection, EmptySigmaDetections):
+        raise DefinitionError("sigma.detection.invalid", problems)
+
+
+def _level(rule: SigmaRule) -> Level:
+    name = str(getattr(rule.level, "name", "")).lower()
+    return Level(name) if name in set(Level) else DEFAULT_LEVEL
+
+
+def _id_of(documents: list[dict[str, Any]], file: RuleFile) -> str:
+    return next((str(each["id"]) for each in documents if each.get("id")), file.path)
+
+
+def _reason(error: VedetteError) -> str:
+    return f"{error.message} [{error.code}]"
