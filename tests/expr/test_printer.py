@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from expr_strategies import any_space_fields, trees
 from hypothesis import given
 
 from vedette.expr import nodes as n
 from vedette.expr.printer import to_text
+from vedette.testing.expressions import any_space_fields, trees
 
 CASES = [
     (

@@ -1,4 +1,4 @@
-"""The matcher: thousands of rules over one event, each distinct question asked once per distinct value.
+r"""The matcher: thousands of rules over one event, each distinct question asked once per distinct value.
 
 How: events are routed by the fields that most rules pin (Channel and EventID); a partition reads only the fields that
 its rules use; the row of those values is looked up among rows already judged; for a new row each field's value is
@@ -10,8 +10,8 @@ It agrees with `expr.reference` on every event, or refuses a rule when it is bui
 Example:
     >>> from vedette.expr.matcher import Matcher
     >>> from vedette.expr.nodes import Field, Known, Text, TextMatch
-    >>> matcher = Matcher([Known(Text(Field("Image"), TextMatch.ENDS, "\\\\cmd.exe"))])
-    >>> matcher.match({"Image": "C:\\\\Windows\\\\CMD.EXE"}), matcher.match({})
+    >>> matcher = Matcher([Known(Text(Field("Image"), TextMatch.ENDS, "\\cmd.exe"))])
+    >>> matcher.match({"Image": "C:\\Windows\\CMD.EXE"}), matcher.match({})
     ((0,), ())
 """
 

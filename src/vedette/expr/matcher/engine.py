@@ -11,7 +11,7 @@ from vedette.expr.matcher import route
 from vedette.expr.matcher.formula import Atom, Atoms, Formula, Kind, substitute
 from vedette.expr.matcher.index import Index
 from vedette.expr.matcher.memo import Budget
-from vedette.expr.matcher.partition import Access, Cross, Data, Matches, Partition, judged, needed
+from vedette.expr.matcher.partition import Access, Cross, Data, Matches, Partition, confusable, judged, needed
 from vedette.expr.matcher.witness import sharing_cost
 from vedette.expr.nodes import Field, Node, Space, Text, TextMatch
 from vedette.expr.truth import Truth
@@ -54,14 +54,17 @@ class Matcher:
             frozenset().union(*(demand[field] for demand in self._demands if field in demand))
             for field in self._routing
         ]
-        self._readers = tuple(self._reader(field) for field in self._routing)
         self._partitions: dict[tuple[str, ...], Partition] = {}
         self._routes: dict[tuple[object, ...], Partition] = {}
+        self._route_names = tuple(field.name for field in self._routing)
+        self._route_walks = any("." in name for name in self._route_names)
         self._single: dict[Field, list[tuple[int, Atom]]] = defaultdict(list)
         self._keyword: list[tuple[int, Atom]] = []
         self._crossing: dict[int, Atom] = {}
         for number, atom in enumerate(self._atoms):
             self._sort_in(number, atom)
+        # Fields of which some rule asks whether they exist: only there does absent differ from null.
+        self._existing = {atom.subject for atom in self._atoms if atom.kind is Kind.EXISTS}
         self._indexes: dict[Field, Index] = {}
         self._keyword_index = Index(self._keyword, self._budget) if self._keyword else None
 
@@ -78,7 +81,7 @@ class Matcher:
                 raise UnsupportedError(
                     "matcher.space.unsupported", f"no way to read `{field.name}` of the space `{field.space}`"
                 )
-        if len(set(read)) == 1:
+        if len(set(read)) == 1 and not isinstance(atom.subject, nodes.FieldMatch):
             self._single[read[0]].append((number, atom))
         else:
             self._crossing[number] = atom
@@ -103,23 +106,26 @@ class Matcher:
         return len(self._partitions)
 
     def _partition(self, data: Data) -> Partition:
-        key = tuple([read(data) for read in self._readers])
+        key: tuple[object, ...] = tuple(map(data.get, self._route_names))
+        if self._route_walks:
+            key = tuple([lookup(data, name) for name in self._route_names])
         try:
             partition = self._routes.get(key)
-        except TypeError:
+        except TypeError:  # a list or an object
             return self._find_partition(key)
-        # True equals 1 in Python but not in a rule, so truth values never use the remembered route.
-        if partition is None or True in map(_is_bool, key):
-            return self._find_partition(key)
-        return partition
+        return self._find_partition(key) if partition is None else partition
 
     def _find_partition(self, key: tuple[object, ...]) -> Partition:
+        plain = all(value is None or type(value) in (str, int, bool) for value in key)
+        typed = (key, *map(type, key))
+        if plain and (known := self._routes.get(typed)):
+            return known
         pairs = zip(key, self._pinned, strict=True)
         partition = self._built(tuple(route.classify(value, pinned) for value, pinned in pairs))
-        if all(type(value) in (str, int) for value in key):
+        if plain:
             if len(self._routes) >= ROUTES:
                 self._routes.clear()
-            self._routes[key] = partition
+            self._routes[typed if confusable(key) else key] = partition
         return partition
 
     def _built(self, classes: tuple[str, ...]) -> Partition:
@@ -158,47 +164,38 @@ class Matcher:
     def _known(self, number: int, classes: Mapping[Field, str]) -> bool | None:
         """The answer of an atom that is the same for every event of these classes; None when it is not."""
         atom = self._atoms[number]
-        field = atom.subject if isinstance(atom.subject, Field) else getattr(atom.subject, "field", None)
-        chosen = classes.get(field, route.OPEN) if isinstance(field, Field) else route.OPEN
-        if chosen == route.OPEN:
+        subject = atom.subject
+        field = subject if isinstance(subject, Field) else subject.field if isinstance(subject, Text) else None
+        chosen = classes.get(field, route.OPEN) if field else route.OPEN
+        if field is None or chosen == route.OPEN:
             return None
-        if chosen != route.OTHER and atom.kind in (Kind.PRESENT, Kind.EXISTS):
-            return True
-        match atom.subject:
-            case Text(match=TextMatch.EQUALS, cased=False, value=value):
-                # A class is one folded text, or none that any rule pins, as this one does if it is among the pinned.
-                return value == chosen if chosen != route.OTHER or value in self._pins_of(field) else None
-            case Text(cased=False) as node if chosen != route.OTHER:
-                return reference.evaluate(node, lambda _field: chosen) is Truth.TRUE
-            case _:
-                return None
-
-    def _pins_of(self, field: Field) -> frozenset[str]:
-        return self._pinned[self._routing.index(field)]
+        if isinstance(subject, Text) and subject.match is TextMatch.EQUALS and not subject.cased:
+            # A class is one folded text, or none of those that a rule pins.
+            pinned = self._pinned[self._routing.index(field)]
+            return subject.value == chosen if chosen != route.OTHER or subject.value in pinned else None
+        if chosen == route.OTHER:
+            return None
+        if isinstance(subject, Text):
+            return None if subject.cased else reference.evaluate(subject, lambda _field: chosen) is Truth.TRUE
+        return True
 
     def _index(self, field: Field) -> Index:
         if field not in self._indexes:
             self._indexes[field] = Index(self._single.get(field, ()), self._budget)
         return self._indexes[field]
 
-    def _needs_missing(self, field: Field) -> bool:
-        return any(atom.kind is Kind.EXISTS for _, atom in self._single.get(field, ()))
-
     def _is_plain(self, field: Field) -> bool:
-        return field.space is Space.DATA and "." not in field.name and not self._needs_missing(field)
+        return field.space is Space.DATA and "." not in field.name and field not in self._existing
 
     def _reader(self, field: Field) -> Access:
-        """Reads a field; gives None for absent unless a rule tells absent from null."""
-        name = field.name
+        """Reads a field; gives None for absent unless some rule tells absent from null."""
         if self._access is not None and field.space is not Space.DATA:
             return self._access(field)
-        if "." not in name:
-            return lambda data: data.get(name, MISSING) if self._needs_missing(field) else data.get(name)
-        keep = self._needs_missing(field)
+        name, absent = field.name, MISSING if field in self._existing else None
 
         def walk(data: Data) -> object:
             value = lookup(data, name)
-            return None if value is MISSING and not keep else value
+            return absent if value is MISSING else value
 
         return walk
 
@@ -220,7 +217,3 @@ class Matcher:
                 return 50.0
             case _:
                 return 1.0
-
-
-def _is_bool(value: object) -> bool:
-    return value is True or value is False

@@ -157,7 +157,7 @@ def any_of(parts: Iterable[Formula]) -> Formula:
     return _join(parts, Any, neutral=False)
 
 
-def _join(parts: Iterable[Formula], kind: type[All] | type[Any], *, neutral: bool) -> Formula:
+def _join(parts: Iterable[Formula], kind: type[All | Any], *, neutral: bool) -> Formula:
     flat: dict[Formula, None] = {}
     for part in parts:
         if isinstance(part, bool):

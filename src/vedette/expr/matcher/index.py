@@ -11,7 +11,7 @@ from vedette.expr.matcher.formula import Atom, Kind
 from vedette.expr.matcher.literals import Literals
 from vedette.expr.matcher.memo import Budget
 from vedette.expr.matcher.regexes import Regexes
-from vedette.expr.nodes import Comparison, Literal
+from vedette.expr.nodes import Literal
 from vedette.expr.reference import compare
 from vedette.expr.truth import Truth
 from vedette.expr.values import MISSING, elements, fold, number_of, text_of
@@ -131,7 +131,7 @@ class _Members:
         number = number_of(value)
         if isinstance(value, str | bool):
             text = text_of(value)
-            return (text if self._cased else fold(text)) in self._texts or (number is not None and number in self._numbers)
+            return (text if self._cased else fold(text)) in self._texts or (
+                number is not None and number in self._numbers
+            )
         return number is not None and (number in self._numbers or number in self._spelt)
-
-

@@ -15,8 +15,9 @@ _Atoms = tuple[int, ...]
 
 
 class Literals:
-    """Which of many text comparisons hold for a text: one hash lookup, one automaton, regexes only where a literal
-    part of the wildcard pattern was seen.
+    """Which of many text comparisons hold for a text.
+
+    One hash lookup, one automaton, and a regex for a wildcard pattern only where its longest literal part was seen.
 
     Args:
         wanted: Atom, kind of comparison and value. For folded comparisons the values are folded and so must the
@@ -76,27 +77,25 @@ class Literals:
 
     def search(self, text: str, found: set[int]) -> None:
         """Adds the atoms that hold for a text."""
-        if self._always:
-            found.update(self._always)
-        if equal := self._equal.get(text):
-            found.update(equal)
-        for atom in self._unanchored:
-            if self._glob_holds(atom, text):
-                found.add(atom)
-        if self._automaton is None:
-            return
-        length, hits = len(text), self._hits
-        for pattern, start, end in self._automaton.find_matches_as_indexes(text, overlapping=True):
-            contains, starts, ends, globs = hits[pattern]
+        found.update(self._always)
+        found.update(self._equal.get(text, ()))
+        globs = set(self._unanchored)
+        if self._automaton is not None:
+            self._search_parts(self._automaton.find_matches_as_indexes(text, overlapping=True), len(text), found, globs)
+        found.update(atom for atom in globs if self._glob_holds(atom, text))
+
+    def _search_parts(self, seen: list[tuple[int, int, int]], length: int, found: set[int], globs: set[int]) -> None:
+        hits = self._hits
+        for pattern, start, end in seen:
+            contains, starts, ends, wild = hits[pattern]
             if contains:
                 found.update(contains)
             if starts and start == 0:
                 found.update(starts)
             if ends and end == length:
                 found.update(ends)
-            for atom in globs:
-                if atom not in found and self._glob_holds(atom, text):
-                    found.add(atom)
+            if wild:
+                globs.update(wild)
 
     def _glob_holds(self, atom: int, text: str) -> bool:
         regex = self._compiled.get(atom)

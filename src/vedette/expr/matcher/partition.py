@@ -58,8 +58,8 @@ class Partition:
             if formula is not True:
                 self._add(number, formula, cost)
         self._formulas = {number: formula for number, formula in formulas.items() if formula is not True}
-        self._memory = budget.memory()
-        self._typed_memory = budget.memory()
+        self._memory: dict[tuple[object, ...], Matches] = budget.memory()
+        self._typed_memory: dict[tuple[object, ...], Matches] = budget.memory()
         self._budget = budget
 
     def _add(self, number: int, formula: Formula, cost: Cost) -> None:
@@ -89,8 +89,7 @@ class Partition:
 
     def _judge_and_remember(self, row: tuple[object, ...]) -> Matches:
         memory, key = self._memory, row
-        if any(type(value) is not str and (value == 0 or value == 1) for value in row):  # noqa: PLR1714 - lists compare
-            # True equals 1 and False equals 0 in Python, but not in a rule: such rows are remembered with their types.
+        if confusable(row):
             memory, key = self._typed_memory, (*row, *map(type, row))
             if (known := memory.get(key)) is not None:
                 return known
@@ -120,6 +119,14 @@ class Partition:
         if check is None:
             check = self._checks[number] = compile_check(self._formulas[number])
         return check
+
+
+def confusable(row: tuple[object, ...]) -> bool:
+    """Whether Python finds rows equal to this one that rules do not: True equals 1 and False equals 0.
+
+    Such rows are remembered together with the types of their values.
+    """
+    return any(type(value) is not str and value in (0, 1) for value in row)
 
 
 def needed(formulas: Iterable[Formula]) -> set[int]:

@@ -1,4 +1,4 @@
-"""Which rules can match which log source: the fields that most rules pin to a few values, and an event's class by them."""
+"""Which rules can match which log source: fields that most rules pin to a few values, and an event's class by them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from vedette.expr.matcher.formula import All, Any, Atom, Formula, Kind, Lit
 from vedette.expr.nodes import Field, Space, Text, TextMatch
-from vedette.expr.values import fold, text_of
+from vedette.expr.values import MISSING, fold, text_of
 
 MAX_FIELDS = 2
 """Channel and EventID; eventSource and eventName. A third would split rules too finely to share work."""
@@ -70,7 +70,7 @@ def routing_fields(demands: Sequence[Pins]) -> tuple[Field, ...]:
 
 def classify(value: object, pinned: frozenset[str]) -> str:
     """The class of a field's value: its folded text if a rule pins it, else `OTHER` or `OPEN`."""
-    if value is None:
+    if value is None or value is MISSING:
         return OTHER
     if isinstance(value, list | tuple | dict):
         return OPEN
@@ -80,6 +80,4 @@ def classify(value: object, pinned: frozenset[str]) -> str:
 
 def allows(demand: Pins, classes: Mapping[Field, str]) -> bool:
     """Whether a rule can be true for events of these classes."""
-    return all(
-        field not in demand or chosen == OPEN or chosen in demand[field] for field, chosen in classes.items()
-    )
+    return all(field not in demand or chosen == OPEN or chosen in demand[field] for field, chosen in classes.items())

@@ -1,6 +1,8 @@
-"""Generated nodes and events that meet often: few names, few values, every kind of node, absent and null and list fields."""
+"""Generated nodes and events that often meet: few names and values, every node, absent, null and list fields."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -25,7 +27,7 @@ WORDS = [
     "a*b",
     "a\\b",
     "x\ny",
-    "ſ",
+    "\u017f",
     "é",
 ]
 PATTERNS = ["a", "^a.*b$", "B", "^$", "s+", "x.y", "[0-9]+", "\\\\"]
@@ -40,7 +42,8 @@ literals = st.builds(
 casings = st.booleans()
 
 
-def texts(field) -> st.SearchStrategy:
+def texts(field: st.SearchStrategy[n.Field]) -> st.SearchStrategy[Any]:
+    """Text comparisons of every kind on a field."""
     plain = st.builds(
         n.Text,
         field,
@@ -51,7 +54,8 @@ def texts(field) -> st.SearchStrategy:
     return plain | st.builds(n.Text, field, st.just(n.TextMatch.GLOB), st.sampled_from(GLOBS), casings)
 
 
-def predicates(field=fields) -> st.SearchStrategy:
+def predicates(field: st.SearchStrategy[n.Field] = fields) -> st.SearchStrategy[Any]:
+    """Every node without children."""
     operand = field | literals
     flags = st.sampled_from(["", "i", "s", "im"])
     plain = [m for m in n.TextMatch if m is not n.TextMatch.GLOB]
@@ -72,7 +76,8 @@ def predicates(field=fields) -> st.SearchStrategy:
     )
 
 
-def trees(field=fields) -> st.SearchStrategy:
+def trees(field: st.SearchStrategy[n.Field] = fields) -> st.SearchStrategy[Any]:
+    """Nested expressions of up to eight predicates."""
     return st.recursive(
         predicates(field),
         lambda below: st.one_of(
