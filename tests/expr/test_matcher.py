@@ -48,6 +48,23 @@ crowded = st.lists(
     st.builds(n.Text, st.just(n.Field("x")), st.sampled_from(n.TextMatch), short, st.booleans()), min_size=1, max_size=8
 )
 crowded_events = st.lists(st.fixed_dictionaries({"x": st.text("abAB*", max_size=6)}), min_size=1, max_size=4)
+x = n.Field("x")
+typed = st.lists(
+    st.one_of(
+        st.builds(
+            n.Compare, st.just(x), st.sampled_from(n.Comparison), st.sampled_from([n.Literal(1), n.Literal("1")])
+        ),
+        st.builds(n.Text, st.just(x), st.just(n.TextMatch.EQUALS), st.sampled_from(["1", "true", "ss"])),
+        st.builds(n.Among, st.just(x), st.sampled_from([(1,), ("1",), ("01", 0)])),
+        st.just(n.Exists(x)),
+        st.just(n.IsNull(x)),
+        st.builds(n.Regex, st.just(x), st.sampled_from(["1", "^t"])),
+    ).flatmap(lambda node: st.sampled_from([node, n.Not(node), n.Known(node), n.Not(n.Known(node))])),
+    min_size=1,
+    max_size=4,
+)
+typed_values = st.sampled_from([1, 0, True, False, 1.0, "1", "01", "true", "ß", None, [0, 1], [], ["a", "1"], {"b": 1}])
+typed_events = st.lists(st.just({}) | st.fixed_dictionaries({"x": typed_values}), min_size=1, max_size=6)
 memories = st.sampled_from([1, 2_000, engine.MEMORY_BYTES])
 
 
@@ -64,13 +81,19 @@ def agree(nodes, batch, memory):
     assert Matcher(nodes).match_many(batch[::-1]) == wanted[::-1], "in another order"
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(rules, some_events, memories)
 def test_matcher_equals_reference(nodes, batch, memory):
     agree(nodes, batch, memory)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=300, deadline=None)
+@given(typed, typed_events, memories)
+def test_typed_values_equal_reference(nodes, batch, memory):
+    agree(nodes, batch, memory)
+
+
+@settings(max_examples=300, deadline=None)
 @given(crowded, crowded_events, memories)
 def test_crowded_literals_equal_reference(nodes, batch, memory):
     agree(nodes, batch, memory)
@@ -127,10 +150,23 @@ def _remember_by_first_value(self, row):
 def test_a_planted_bug_is_caught(name, monkeypatch):
     PLANTS[name](monkeypatch)
     quick = [Phase.explicit, Phase.generate]
-    profile = settings(max_examples=3_000, deadline=None, database=None, derandomize=True, phases=quick)
-    with pytest.raises((AssertionError, ExceptionGroup)):
+    profile = settings(
+        max_examples=2_000,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=quick,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+
+    def check():
         profile(given(crowded, crowded_events, memories)(agree))()
+        profile(given(typed, typed_events, memories)(agree))()
         profile(given(rules, some_events, memories)(agree))()
+
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        check()
 
 
 def test_many_rules_are_routed_and_prepared():

@@ -112,8 +112,8 @@ class LogSources:
                 continue
             if service and not by_field and service != named.service:
                 continue
-            if not product and not category and not named.service:
-                continue
+            if by_field and not product and not category:
+                continue  # a service on its own, such as `apache`, says nothing about whose it is
             found.append(Entry(source=name, where={named.service_from: service} if by_field else {}))
         return found
 

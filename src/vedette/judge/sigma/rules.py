@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from sigma.collection import SigmaCollection
 from sigma.correlations import SigmaCorrelationRule
 from sigma.exceptions import SigmaError
@@ -16,7 +15,8 @@ from sigma.rule import SigmaRule
 from sigma.rule.detection import EmptySigmaDetections
 from sigma.rule.logsource import EmptyLogSource
 
-from vedette.core.errors import DefinitionError, VedetteError
+from vedette.core.documents import load_yaml
+from vedette.core.errors import DefinitionError, Span, VedetteError
 from vedette.core.signal import Level
 from vedette.expr.nodes import Node
 from vedette.judge.sigma.files import RuleFile
@@ -57,9 +57,6 @@ class Skipped:
 # A line of three dashes ends a document even inside a block of text, so splitting by lines is exact.
 _DOCUMENT = re.compile(rb"^---(?=\s|$)", re.MULTILINE)
 
-_VALUES = 100_000
-"""Most values of one document with its aliases written out; the largest rule of SigmaHQ has 1,700."""
-
 
 def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped]:
     """Every rule of one file, in order; whatever is wrong with one does not stop the others."""
@@ -67,13 +64,16 @@ def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped]:
         yield Skipped(file.path, f"{file.problem} [sigma.file.unreadable]", file.path)
         return
     documents: list[dict[str, Any]] = []
+    above = 0
     for part in _DOCUMENT.split(file.content):
         try:
-            document = _document(part)
+            # The empty lines keep the line numbers of errors true.
+            document = _document(b"\n" * above + part, file.path)
         except DefinitionError as error:
             yield Skipped(file.path, _reason(error), file.path)
         else:
             documents += [document] if document else []
+        above += part.count(b"\n")
     collection = _collection(documents)
     if isinstance(collection, str):
         yield Skipped(_id_of(documents, file), f"{collection} [sigma.rule.invalid]", file.path)
@@ -83,29 +83,11 @@ def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped]:
         yield _rule(one, file, places, version)
 
 
-def _document(text: bytes) -> dict[str, Any] | None:
-    try:
-        data = msgspec.yaml.decode(text)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise DefinitionError("sigma.yaml.invalid", " ".join(str(error).split()) or "not YAML") from error
-    if data is None:
-        return None
-    if not isinstance(data, dict):
-        raise DefinitionError("sigma.rule.not_mapping", "a rule is a mapping")
-    if not _within(data):
-        raise DefinitionError("sigma.yaml.too_large", f"more than {_VALUES} values once its aliases are written out")
+def _document(text: bytes, path: str) -> dict[str, Any] | None:
+    data = load_yaml(text, path=path).data
+    if data is not None and not isinstance(data, dict):
+        raise DefinitionError("sigma.rule.not_mapping", "a rule is a mapping", span=Span(path))
     return data
-
-
-def _within(data: object) -> bool:
-    """Whether a document is small, counting what aliases repeat each time; stops at the limit."""
-    left, waiting = _VALUES, [data]
-    while waiting and left > 0:
-        value = waiting.pop()
-        below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        waiting.extend(below)
-        left -= 1 + len(below)
-    return left > 0
 
 
 def _collection(documents: list[dict[str, Any]]) -> SigmaCollection | str:
@@ -165,4 +147,5 @@ def _id_of(documents: list[dict[str, Any]], file: RuleFile) -> str:
 
 
 def _reason(error: VedetteError) -> str:
-    return f"{error.message} [{error.code}]"
+    place = f"line {error.span.line}: " if error.span and error.span.line > 1 else ""
+    return f"{place}{error.message} [{error.code}]"

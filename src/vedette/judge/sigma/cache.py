@@ -1,0 +1,132 @@
+"""Compiled rule sets on disk, by the hash of everything that decides them.
+
+A cache file is a checksum and plain data; nothing in it can run. A file that is damaged, foreign or unwritable costs
+time, never an answer: the set is built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from vedette.core.errors import DataError
+from vedette.core.signal import Level
+from vedette.expr.codec import decode, encode
+from vedette.expr.nodes import Node
+from vedette.judge.sigma.files import RuleFile
+from vedette.judge.sigma.load import RuleSet, build
+from vedette.judge.sigma.logsources import LogSources
+from vedette.judge.sigma.rules import Rule, Skipped
+
+KEPT = 16
+"""Most cache files kept; the ones used longest ago go first."""
+
+_SUFFIX = ".rules"
+_PACKAGES = ("pysigma", "pysigma-pipeline-sysmon", "pysigma-pipeline-windows", "google-re2")
+_ROOM = Path(__file__).parents[2]
+_CODE = ("expr/nodes.py", "expr/codec.py", "expr/patterns.py", "expr/values.py", "judge/sigma")
+"""What decides how rules are lowered; a change in any of it makes every cache file foreign."""
+
+
+class _Stored(msgspec.Struct, array_like=True):
+    """A rule with its expressions as plain lists; equal expressions are stored once."""
+
+    id: str
+    title: str
+    level: Level
+    status: str
+    tags: tuple[str, ...]
+    path: str
+    version: str
+    places: dict[str, int]
+
+
+class _Set(msgspec.Struct, array_like=True):
+    nodes: list[msgspec.Raw]
+    rules: list[_Stored]
+    skipped: list[Skipped]
+
+
+def load_cached(files: Iterable[RuleFile], places: LogSources, folder: Path | None) -> RuleSet:
+    """`load.build`, or what it gave for the same files, log sources and program before.
+
+    Args:
+        files: Rule files with their content.
+        places: Where log sources are found.
+        folder: Where compiled sets are kept; None to build every time.
+    """
+    held = list(files)
+    if folder is None:
+        return build(held, places)
+    path = folder / (_key(held, places) + _SUFFIX)
+    found = _read(path)
+    if found is None:
+        found = build(held, places)
+        _write(path, found)
+    return found
+
+
+def _key(files: list[RuleFile], places: LogSources) -> str:
+    digest = hashlib.sha256(msgspec.json.encode([f"{name} {version(name)}" for name in _PACKAGES]))
+    for path in (_ROOM / part for part in _CODE):
+        for code in sorted(path.iterdir()) if path.is_dir() else [path]:
+            digest.update(code.read_bytes() if code.is_file() else b"")
+    digest.update(places.digest_parts)
+    for file in files:
+        content = hashlib.sha256(file.content).hexdigest()
+        digest.update(msgspec.json.encode([file.path, content, file.problem]))
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> RuleSet | None:
+    try:
+        raw = path.read_bytes()
+        if hashlib.sha256(raw[32:]).digest() != raw[:32]:
+            return None
+        stored = msgspec.msgpack.decode(raw[32:], type=_Set)
+        nodes = [decode(msgspec.msgpack.decode(node)) for node in stored.nodes]
+        rules = tuple(_restored(one, nodes) for one in stored.rules)
+        os.utime(path)
+    except (OSError, DataError, msgspec.DecodeError, IndexError):
+        return None
+    return RuleSet(rules, tuple(stored.skipped))
+
+
+def _restored(one: _Stored, nodes: list[Node]) -> Rule:
+    held = {source: nodes[place] for source, place in one.places.items()}
+    return Rule(one.id, one.title, one.level, one.status, one.tags, one.path, one.version, held)
+
+
+def _write(path: Path, rules: RuleSet) -> None:
+    numbers: dict[int, int] = {}
+    nodes: list[msgspec.Raw] = []
+    stored = []
+    for rule in rules.rules:
+        for node in rule.nodes.values():
+            if id(node) not in numbers:
+                numbers[id(node)] = len(nodes)
+                nodes.append(msgspec.Raw(msgspec.msgpack.encode(encode(node))))
+        held = {source: numbers[id(node)] for source, node in rule.nodes.items()}
+        facts = (rule.id, rule.title, rule.level, rule.status, rule.tags, rule.path, rule.version)
+        stored.append(_Stored(*facts, held))
+    payload = msgspec.msgpack.encode(_Set(nodes, stored, list(rules.skipped)))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".new", delete=False) as file:
+            file.write(hashlib.sha256(payload).digest() + payload)
+        Path(file.name).replace(path)
+        _prune(path.parent)
+    except OSError:
+        return  # A cache that cannot be written is a slower start, not an error.
+
+
+def _prune(folder: Path) -> None:
+    files = sorted(folder.glob("*" + _SUFFIX), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files[KEPT:]:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,206 @@
+"""The traps of Sigma's meaning, each on the reference evaluator and on the matcher."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from vedette.expr.matcher import Matcher
+from vedette.expr.printer import to_text
+from vedette.expr.reference import evaluate
+from vedette.expr.truth import Truth
+from vedette.expr.values import leaves, reader
+from vedette.judge.sigma.files import RuleFile
+from vedette.judge.sigma.load import build
+from vedette.judge.sigma.logsources import LogSources
+from vedette.sense.sources import LogSource
+
+PLACES = LogSources({"any": LogSource(category="any"), "windows": LogSource(product="windows")}, ())
+
+
+def load(detection, logsource=None):
+    rule = {"title": "t", "logsource": logsource or {"category": "any"}, "detection": detection}
+    return build([RuleFile("rule.yml", json.dumps(rule).encode())], PLACES)
+
+
+def node_of(detection, logsource=None):
+    loaded = load(detection, logsource)
+    assert not loaded.skipped, loaded.skipped
+    (node,) = loaded.rules[0].nodes.values()
+    return node
+
+
+def fires(detection, event, logsource=None):
+    node = node_of(detection, logsource)
+    answer = evaluate(node, reader(event), list(leaves(event)))
+    assert answer is not Truth.UNKNOWN, "Sigma knows two answers"
+    assert Matcher([node]).match(event) == ((0,) if answer is Truth.TRUE else ())
+    return answer is Truth.TRUE
+
+
+def one(selection, event):
+    return fires({"s": selection, "condition": "s"}, event)
+
+
+def test_absent_null_and_empty_differ():
+    wanted = {"s": {"a": "x"}, "f": {"b": "y"}, "condition": "s and not f"}
+    assert fires(wanted, {"a": "X"})
+    assert fires(wanted, {"a": "x", "b": None})
+    assert not fires(wanted, {"a": "x", "b": "Y"})
+    assert [one({"a": None}, event) for event in ({}, {"a": None}, {"a": ""})] == [True, True, False]
+    assert [one({"a": ""}, event) for event in ({}, {"a": None}, {"a": ""})] == [False, False, True]
+    assert [one({"a|exists": True}, event) for event in ({}, {"a": None}, {"a": ""})] == [False, True, True]
+    assert [one({"a|exists": False}, event) for event in ({}, {"a": None})] == [True, False]
+    assert [one({"a": "*"}, event) for event in ({}, {"a": None}, {"a": ""}, {"a": 0})] == [False, False, True, True]
+
+
+def test_case_folding_is_full_and_names_are_cased():
+    assert one({"a|contains": "STRASSE"}, {"a": "große Straße"})
+    assert not one({"a": "x"}, {"A": "x"})
+    assert not one({"a|cased": "x"}, {"a": "X"})
+    assert [one({"a|re": "^ab"}, {"a": text}) for text in ("abc", "ABC")] == [True, False]
+    assert one({"a|re|i": "^ab"}, {"a": "ABC"})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "answer"),
+    [
+        (r"C:\Windows\*", r"c:\windows\x", False),
+        (r"C:\Windows\*", r"c:\windows*", True),
+        (r"C:\Windows\\*", "c:\\windows\\x", True),
+        (r"a\\b", r"a\b", True),
+        (r"a\b", r"a\b", True),
+        (r"a\?c", "a?c", True),
+        (r"a\?c", "abc", False),
+        ("a?c", "a\nc", True),
+        ("100%_x", "100%_x", True),
+        ("100%_x", "100aax", False),
+        ("a%c", "abc", False),
+        ("\\", "\\", True),
+    ],
+)
+def test_backslash_escapes_only_wildcards_and_itself(pattern, text, answer):
+    assert one({"a": pattern}, {"a": text}) is answer
+
+
+def test_numbers_and_truth_values_meet_their_texts():
+    assert all(one({"EventID": 1}, {"EventID": value}) for value in (1, "1", 1.0, [2, "1"]))
+    assert not one({"EventID": 1}, {"EventID": True})
+    assert one({"a": True}, {"a": True})
+    assert one({"a": True}, {"a": "True"})
+    assert one({"a": "true"}, {"a": True})
+
+
+def test_a_list_of_values_matches_by_any_element():
+    assert one({"a|endswith": ".exe"}, {"a": ["x.dll", "y.EXE"]})
+    assert not one({"a|endswith": ".exe"}, {"a": []})
+
+
+def test_lists_and_maps_join_as_they_should():
+    maps = [{"a": "1", "b": "2"}, {"c": "3"}]
+    assert [one(maps, event) for event in ({"a": "1"}, {"a": "1", "b": "2"}, {"c": "3"})] == [False, True, True]
+    assert one({"a": ["1", "2"]}, {"a": "2"})
+    assert not one({"a|contains|all": ["x", "y"]}, {"a": "x"})
+    assert one({"a|contains|all": ["x", "y"]}, {"a": "yx"})
+
+
+def test_selectors_keep_all_inside_and_skip_private_names():
+    detection = {
+        "sel_1": {"a|contains|all": ["x", "y"]},
+        "sel_2": {"a": "z"},
+        "_private": {"a": "p"},
+        "condition": "1 of sel_*",
+    }
+    assert [fires(detection, {"a": text}) for text in ("x", "xy", "z")] == [False, True, True]
+    everything = {**detection, "condition": "1 of them"}
+    assert [fires(everything, {"a": text}) for text in ("p", "z")] == [False, True]
+    assert fires({**detection, "condition": "all of sel_*"}, {"a": "z"}) is False
+    assert fires({"s": {"a": "x"}, "t": {"a": "y"}, "condition": ["s", "t"]}, {"a": "y"}), "conditions are alternatives"
+
+
+def test_windash_has_five_dashes():
+    for dash in "-/–—―":
+        assert one({"a|contains|windash": " -enc "}, {"a": f"x {dash}enc y"})
+    assert not one({"a|contains|windash": " -enc "}, {"a": "x +enc y"})
+    both = {"a|contains|all|windash": ["-a", "-b"]}
+    assert [one(both, {"a": text}) for text in ("/a –b", "/a /a")] == [True, False]
+
+
+def test_encodings():
+    hidden = "IEX (New-Object"
+    for pad in range(3):
+        encoded = base64.b64encode(b"x" * pad + hidden.encode() + b"yyy").decode()
+        assert one({"a|base64offset|contains": hidden}, {"a": f"-e {encoded}"})
+    wide = base64.b64encode(hidden.encode("utf-16le")).decode()
+    assert one({"a|wide|base64": hidden}, {"a": wide.lower()}), "folded as other texts are"
+    assert one({"a|wide|base64offset|contains": hidden}, {"a": f"-e {wide}"})
+    assert not one({"a|base64|cased": hidden}, {"a": base64.b64encode(hidden.encode()).decode().lower()})
+
+
+def test_field_references():
+    assert one({"a|fieldref": "b"}, {"a": "X", "b": "x"})
+    assert not one({"a|fieldref": "b"}, {"a": "x"})
+    assert [one({"a|fieldref|startswith": "b"}, {"a": "xy", "b": each}) for each in ("X", "y")] == [True, False]
+    assert one({"a|fieldref|contains": "b"}, {"a": "xyz", "b": "Y"})
+
+
+def test_networks_of_both_versions():
+    assert one({"ip|cidr": "10.0.0.0/8"}, {"ip": "10.9.8.7"})
+    assert one({"ip|cidr": "2001:db8::/32"}, {"ip": "2001:DB8::1"})
+    assert not one({"ip|cidr": "10.0.0.0/8"}, {"ip": "ten"})
+    assert fires({"s": {"ip|cidr": "10.0.0.0/8"}, "condition": "not s"}, {})
+
+
+def test_comparisons():
+    assert [one({"n|gte": 10}, {"n": value}) for value in (10, "10", 9, "x", None, [1, 11])] == [
+        True, True, False, False, False, True,
+    ]  # fmt: skip
+    assert [one({"n|neq": 10}, event) for event in ({"n": 10}, {"n": 11}, {})] == [False, True, True]
+
+
+def test_keywords_search_every_value():
+    detection = {"k": ["mimikatz", "*.kirbi"], "condition": "k"}
+    assert fires(detection, {"Data": ["ran MIMIKATZ.exe"]})
+    assert fires(detection, {"x": {"y": "a.kirbi"}})
+    assert not fires(detection, {"mimikatz": "x"})
+    everything = {"k": {"|all": ["a", "b"]}, "condition": "k"}
+    assert [fires(everything, event) for event in ({"x": "a", "y": "b"}, {"x": "a"})] == [True, False]
+
+
+def test_spaces_in_windows_field_names_do_not_count():
+    logsource = {"product": "windows", "service": "windefend"}
+    event = {"Channel": "Microsoft-Windows-Windows Defender/Operational", "ThreatName": "x"}
+    assert fires({"s": {"Threat Name": "x"}, "condition": "s"}, event, logsource)
+
+
+def test_windows_log_sources_become_conditions():
+    node = node_of({"s": {"Image": "x"}, "condition": "s"}, {"product": "windows", "category": "process_creation"})
+    assert to_text(node) == (
+        'known(Channel is "Microsoft-Windows-Sysmon/Operational") and (known(EventID is "1") and known(Image is "x"))'
+    )
+
+
+@pytest.mark.parametrize(
+    ("detection", "code"),
+    [
+        ({"s": {"a|expand": "%admins%"}, "condition": "s"}, "sigma.placeholder.unresolved"),
+        ({"s": {"a|re": "(?=x)"}, "condition": "s"}, "sigma.regex.refused"),
+        ({"s": {"a|re": "("}, "condition": "s"}, "sigma.detection.invalid"),
+        ({"s": {"a|hour": 3}, "condition": "s"}, "sigma.value.unsupported"),
+        ({"s": {"a|nonsense": 3}, "condition": "s"}, "sigma.detection.invalid"),
+        ({"s": {"a": "x"}, "condition": "t"}, "sigma.condition.invalid"),
+        ({"s": {"a": "x"}, "condition": "1 of t*"}, "sigma.condition.empty"),
+        ({"s": {"a": "x"}, "condition": "s and"}, "sigma.condition.invalid"),
+        ({"s": {"a": "x"}, "condition": "s | count() > 3"}, "sigma.condition.invalid"),
+        ({"s": {"a": {"b": "c"}}, "condition": "s"}, "sigma."),
+        ({"s": {"a|cidr": "10.0.0.0/33"}, "condition": "s"}, "sigma.detection.invalid"),
+        ({"condition": "s"}, "sigma."),
+        ([], "sigma."),
+    ],
+)
+def test_what_cannot_run_is_named_with_its_reason(detection, code):
+    loaded = load(detection)
+    assert not loaded.rules
+    assert f"[{code}" in loaded.skipped[0].reason
