@@ -4,10 +4,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.expr.expressions import any_space_fields, trees
 
 from vedette.core.errors import DataError
 from vedette.expr.codec import decode, encode
-from vedette.testing.expressions import any_space_fields, trees
 
 
 @given(trees(any_space_fields))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.expr.expressions import NAMES, events, fields, predicates, trees, values
 
 from vedette.core.errors import UnsupportedError
 from vedette.expr import nodes as n
@@ -10,7 +11,6 @@ from vedette.expr.matcher import Matcher, engine, formula, index, literals, memo
 from vedette.expr.reference import evaluate
 from vedette.expr.truth import Truth
 from vedette.expr.values import leaves, reader
-from vedette.testing.expressions import NAMES, events, fields, predicates, trees, values
 
 PINNED = ["1", "01", "true", "a", "ß"]
 

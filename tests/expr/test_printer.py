@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from hypothesis import given
+from tests.expr.expressions import any_space_fields, trees
 
 from vedette.expr import nodes as n
 from vedette.expr.printer import to_text
-from vedette.testing.expressions import any_space_fields, trees
 
 CASES = [
     (

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
+from tests.expr.expressions import events, fields, predicates, trees
 
 from vedette.expr import nodes as n
 from vedette.expr.reference import MISSING, evaluate, trace
 from vedette.expr.truth import Truth
 from vedette.expr.values import leaves, lookup, number_of, reader, text_of
-from vedette.testing.expressions import events, fields, predicates, trees
 
 F, U, T = Truth.FALSE, Truth.UNKNOWN, Truth.TRUE
 

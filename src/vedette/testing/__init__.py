@@ -1,1 +1,0 @@
-"""Conformance suites, generators and fakes for authors of engines, stores and connectors; needs `hypothesis`."""
