@@ -157,6 +157,7 @@ def test_consuming_twice_counts_once(database):
     log.add(make_signal(2))
     totals = [msgspec.structs.astuple(store.consume(log, limit=4)) for _ in range(4)]
     assert totals == [(4, 3, 0, 1), (4, 3, 0, 1), (2, 1, 1, 0), (0, 0, 0, 0)]
+    assert (store.place(0), store.place(1)) == (10, 0)
     (alert,) = store.find("acme")
     assert alert.signal_count == 7
     assert [reject["log_offset"] for reject in store.rejects()] == [3, 5]

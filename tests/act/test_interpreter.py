@@ -77,6 +77,7 @@ def test_the_shipped_playbook_approved(office, shipped, clock):
         "StepFinished",
         "ApprovalRequested",
         "ApprovalSettled",
+        "PhaseChanged",
         "StepFinished",
         "StepFinished",
         "StepFinished",

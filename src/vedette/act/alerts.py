@@ -8,7 +8,7 @@ sees nothing of another.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -17,6 +17,7 @@ from vedette.act.risk import RELEVANT, risk
 from vedette.core.db import LONG, Connection, Database, Migration, create, insert_new, sa
 from vedette.core.errors import NotFoundError
 from vedette.core.event import Entity
+from vedette.core.log import Log
 from vedette.core.signal import Signal
 
 TOPIC = "signal"
@@ -78,32 +79,6 @@ _REJECT = sa.Table(
 MIGRATIONS = (Migration(1, "alerts", create(_METADATA)),)
 
 
-class LogRecord(Protocol):
-    """What the consumer needs of a log record."""
-
-    @property
-    def offset(self) -> int:
-        """Place in its partition."""
-
-    @property
-    def value(self) -> bytes:
-        """The signal as JSON."""
-
-    @property
-    def time(self) -> int:
-        """When it was appended, microseconds UTC."""
-
-
-class SignalLog(Protocol):
-    """What the consumer needs of the log."""
-
-    def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[LogRecord]:
-        """At most `limit` records from `offset` on."""
-
-    def partitions(self, topic: str) -> int:
-        """How many partitions the topic has."""
-
-
 class Progress(msgspec.Struct):
     """What a consumer did: read = applied + duplicate + rejected."""
 
@@ -130,7 +105,7 @@ class Alerts:
         self._default = default
         database.migrate("alerts", MIGRATIONS)
 
-    def consume(self, log: SignalLog, *, limit: int = BATCH) -> Progress:
+    def consume(self, log: Log, *, limit: int = BATCH) -> Progress:
         """Takes what is new in the log, at most `limit` records a partition, and marks it taken in the same commit."""
         progress = Progress()
         for partition in range(log.partitions(TOPIC)):
@@ -138,7 +113,7 @@ class Alerts:
                 self._consume(connection, log, partition, limit, progress)
         return progress
 
-    def _consume(self, connection: Connection, log: SignalLog, partition: int, limit: int, progress: Progress) -> None:
+    def _consume(self, connection: Connection, log: Log, partition: int, limit: int, progress: Progress) -> None:
         place = (_CURSOR.c.topic == TOPIC) & (_CURSOR.c.partition == partition)
         start = {"topic": TOPIC, "partition": partition, "next_offset": 0}
         insert_new(connection, _CURSOR, **start)
@@ -160,6 +135,12 @@ class Alerts:
         progress.duplicate += len(signals) - applied
         if records:
             connection.execute(_CURSOR.update().where(place).values(next_offset=records[-1].offset + 1))
+
+    def place(self, partition: int) -> int:
+        """Offset of the next record to take from a partition of the log."""
+        where = (_CURSOR.c.topic == TOPIC) & (_CURSOR.c.partition == partition)
+        with self._database.read() as connection:
+            return connection.execute(sa.select(_CURSOR.c.next_offset).where(where)).scalar() or 0
 
     def apply(self, signals: Sequence[tuple[Signal, int]]) -> int:
         """Adds (signal, log time) pairs; gives how many were new. All or none."""

@@ -17,7 +17,7 @@ import msgspec
 
 from vedette.act.actions import ActionCall, Actions
 from vedette.act.approvals import Approval, Approvals, ApprovalState, Covered, binding
-from vedette.act.cases import Cases
+from vedette.act.cases import Cases, Phase
 from vedette.act.playbooks.conditions import decide
 from vedette.act.playbooks.playbook import (
     ActionStep,
@@ -306,7 +306,15 @@ class _Walk:
         if settled.state is not ApprovalState.PENDING:
             entry = ApprovalSettled(settled.run_id, step, settled.state, settled.decided_by)
             self._journal(f"{step}.settle", entry)
+        if settled.state is ApprovalState.APPROVED:
+            self._contain()
         return {"state": settled.state, "by": settled.decided_by, "hash": settled.hash}
+
+    def _contain(self) -> None:
+        """What a person approved is containment; a case that is further on stays there."""
+        cases, request = self._world.cases, self._request
+        if request.case_id and cases.get(request.tenant, request.case_id).phase is Phase.ANALYSIS:
+            cases.set_phase(request.tenant, request.case_id, Phase.CONTAINMENT, operator=self._steps.run_id)
 
     def _fail(self, step: str, code: str, message: str) -> Ending:
         """Undoes what can be undone, last first. A compensation that fails is recorded and the others still run."""
