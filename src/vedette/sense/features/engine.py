@@ -49,6 +49,8 @@ class Engine:
         self._plan = compile_plan(features)
         self._state = State(self._plan)
         self._ids: list[dict[str, int]] = [{} for _ in features.views]
+        spare = [[0] * (self._plan.measures - len(view.measures)) for view in features.views]
+        self._readers = [(view.key, view.measures, zeros) for view, zeros in zip(features.views, spare, strict=True)]
         self._labelled = any(view.labelled for view in features.views)
         self._events: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._pending: list[tuple[int, ...]] = []
@@ -133,21 +135,19 @@ class Engine:
         """Fills the kernel's input row from an event; at once for the event that was prepared last."""
         if event is self._event:
             return
-        features, row, data = self.features, self._row, event.data
-        ahead = event.ingest_time and event.event_time > event.ingest_time + features.ahead
-        usable = -TIME_LIMIT < event.event_time < TIME_LIMIT
-        row[kernel.R_TIME] = event.event_time if usable else 0
-        row[kernel.R_BLIND] = bool(ahead) or not usable
-        values = [to_field(data, field) for field in features.fields]
+        time, ingested, data = event.event_time, event.ingest_time, event.data
+        usable = -TIME_LIMIT < time < TIME_LIMIT
+        ahead = ingested and time > ingested + self.features.ahead
+        row: list[int] = [time if usable else 0, 0 if usable and not ahead else 1]
+        values = [to_field(data, field) for field in self.features.fields]
         keys: list[str | None] = []
-        at = kernel.R_VIEWS
-        for view, ids in zip(features.views, self._ids, strict=True):
-            key = to_key(read_path(data, view.key)) if view.key else None
+        for (path, measures, spare), ids in zip(self._readers, self._ids, strict=True):
+            key = to_key(read_path(data, path)) if path else None
             keys.append(key)
-            row[at] = -1 if key is None else ids.get(key, NOBODY)
-            for place, measure in enumerate(view.measures):
-                row[at + 1 + place] = to_measure(values, measure)
-            at += self._plan.stride
+            row.append(-1 if key is None else ids.get(key, NOBODY))
+            row += [to_measure(values, one) if one.where else values[one.field] for one in measures]  # type: ignore[misc]
+            row += spare
+        self._row[:] = row
         self._keys = keys
         self._event = event
 

@@ -36,10 +36,12 @@ L_WIDTH = 1 + STATE
 
 # view columns
 V_CAPACITY, V_RETAIN, V_LABEL_RETAIN, V_LATENESS, V_LABELS, V_KEYED = 0, 1, 2, 3, 4, 5
-VIEW_WIDTH = 6
+V_OPS, V_LABEL_OPS, V_END = 6, 7, 8
+"""Ops of a view: those of events in [V_OPS, V_LABEL_OPS), those of labels in [V_LABEL_OPS, V_END)."""
 
 # op columns
-O_VIEW, O_CODE, O_WINDOW, O_MEASURE, O_CURRENT, O_OUT = 0, 1, 2, 3, 4, 5
+O_CHAIN, O_CODE, O_WINDOW, O_MEASURE, O_CURRENT, O_OUT = 0, 1, 2, 3, 4, 5
+"""O_CHAIN: a number shared by extremes that differ in their window only."""
 
 # heads: bump pointer, free list of each class, counters
 H_FREE = 1
@@ -109,8 +111,8 @@ def _plain(code, time, value, scale):
 
 
 @njit(cache=True)
-def _extreme(pool, low, high, column, current, code):
-    best = current
+def _extreme(pool, low, high, column, best, code):
+    """The least or greatest value of rows [low, high) and `best`."""
     for row in range(low, high):
         value = pool[row, column]
         if value != MISSING and (best == MISSING or (value < best if code == MIN else value > best)):
@@ -119,15 +121,11 @@ def _extreme(pool, low, high, column, current, code):
 
 
 @njit(cache=True)
-def _windowed(pool, low, high, code, measure, current, counted, scale):
-    """An aggregate of rows [low, high), and of the current value when `counted`."""
+def _windowed(pool, low, high, code, measure, here, counted, scale):
+    """A count, sum or mean of rows [low, high), and of the current value `here` when it is `counted`."""
     if measure < 0:
         return float(high - low + (1 if counted else 0))
     column = 1 + 3 * measure
-    here = current if counted else MISSING
-    if code in (MIN, MAX):
-        best = _extreme(pool, low, high, column, here, code)
-        return np.nan if best == MISSING else best / scale
     count = np.int64(0)
     total = np.int64(0)
     if high > low:
@@ -137,7 +135,7 @@ def _windowed(pool, low, high, code, measure, current, counted, scale):
         if newest != MISSING:
             count += 1
             total += newest
-    if here != MISSING:
+    if counted and here != MISSING:
         count += 1
         total += here
     if code == COUNT:
@@ -167,14 +165,13 @@ def _label_run(state, column, time, code):
 
 
 @njit(cache=True)
-def _label_window(lpool, base, start, known, time, window, code):
-    """Labels of rows [start, known) observed after `time - window`; all there ever were when `window` is 0."""
+def _label_window(lpool, base, start, known, low, window, code):
+    """Labels of rows [low, known); all there ever were when `window` is 0."""
     last = base[BASE + KNOWN]
     fraud = base[BASE + FRAUD]
     first = np.int64(0)
     frauds = np.int64(0)
     if window > 0:
-        low = _upper(lpool, start, known, time - window)
         first = lpool[low - 1, 1 + KNOWN] if low > start else last
         frauds = lpool[low - 1, 1 + FRAUD] if low > start else fraud
     if known > start:
@@ -188,59 +185,86 @@ def _label_window(lpool, base, start, known, time, window, code):
 
 
 @njit(cache=True)
-def _label_feature(lpool, meta, start, known, time, window, code):
-    """A label aggregate; missing at a time before the newest label that left the segment."""
-    if time < meta[L_BASE]:
-        return np.nan
-    if code < LAST_LABEL:
-        return _label_window(lpool, meta, start, known, time, window, code)
-    if known > start:
-        return _label_run(lpool[known - 1], 1, time, code)
-    return _label_run(meta, BASE, time, code)
+def _read_events(pool, meta, ops, scales, place, stop, row, column, out):
+    """Event features of one view, ops [place, stop): windows [time - w, time), growing within their order."""
+    time = row[R_TIME]
+    start = meta[E_OFF] + meta[E_START]
+    before = _lower(pool, start, start + meta[E_LEN], time)
+    low = before
+    window = np.int64(-1)
+    chain = np.int64(-1)
+    best = MISSING
+    for k in range(place, stop):
+        code, measure, counted = ops[k, O_CODE], ops[k, O_MEASURE], ops[k, O_CURRENT] != 0
+        here = row[column + 1 + measure] if measure >= 0 else MISSING
+        value = np.nan
+        if code == SINCE_PREVIOUS:
+            if before > start:
+                value = (time - pool[before - 1, 0]) / SECOND_US
+            out[ops[k, O_OUT]] = value
+            continue
+        last = low if ops[k, O_WINDOW] >= window else before
+        if ops[k, O_WINDOW] != window:
+            window = ops[k, O_WINDOW]
+            low = _lower(pool, start, last, time - window)
+        if code in (MIN, MAX):
+            # The next longer window of the same extreme goes on from where the shorter one ended.
+            if ops[k, O_CHAIN] != chain:
+                chain = ops[k, O_CHAIN]
+                best = here if counted else MISSING
+                last = before
+            best = _extreme(pool, low, last, 1 + 3 * measure, best, code)
+            if best != MISSING:
+                value = best / scales[k]
+        else:
+            value = _windowed(pool, low, before, code, measure, here, counted, scales[k])
+        out[ops[k, O_OUT]] = value
+
+
+@njit(cache=True)
+def _read_labels(lpool, meta, ops, place, stop, time, out):
+    """Label features of one view, ops [place, stop): windows (time - w, time], growing.
+
+    Missing at a time before the newest label that left the segment.
+    """
+    start = meta[L_OFF] + meta[L_START]
+    known = _upper(lpool, start, start + meta[L_LEN], time)
+    low = known
+    for k in range(place, stop):
+        code, window = ops[k, O_CODE], ops[k, O_WINDOW]
+        value = np.nan
+        if time >= meta[L_BASE]:
+            if code < LAST_LABEL:
+                if window > 0:
+                    low = _upper(lpool, start, low, time - window)
+                value = _label_window(lpool, meta, start, known, low, window, code)
+            elif known > start:
+                value = _label_run(lpool[known - 1], 1, time, code)
+            else:
+                value = _label_run(meta, BASE, time, code)
+        out[ops[k, O_OUT]] = value
 
 
 @njit(cache=True)
 def read(pool, lpool, ent, views, ops, scales, row, out):
-    """Every feature of one event into `out`: windows [time - w, time) of events, (time - w, time] of labels."""
+    """Every feature of one event into `out`."""
     stride = (row.shape[0] - R_VIEWS) // views.shape[0]
     time = row[R_TIME]
-    view = -1
-    column = start = before = low = lstart = known = 0
-    meta = ent[0]
-    blind = True
-    window = np.int64(-1)
-    for k in range(ops.shape[0]):
-        code = ops[k, O_CODE]
-        if ops[k, O_VIEW] != view:
-            view = ops[k, O_VIEW]
-            column = R_VIEWS + view * stride
-            window = np.int64(-1)
-            blind = row[R_BLIND] != 0 or row[column] < 0
-            if not blind:
-                meta = ent[row[column]]
-                blind = time < meta[E_MARK] - views[view, V_LATENESS]
-                start = meta[E_OFF] + meta[E_START]
-                before = _lower(pool, start, start + meta[E_LEN], time)
-                lstart = meta[L_OFF] + meta[L_START]
-                known = _upper(lpool, lstart, lstart + meta[L_LEN], time)
-        measure = ops[k, O_MEASURE]
-        current = row[column + 1 + measure] if measure >= 0 else MISSING
-        value = np.nan
-        if code < COUNT:
-            value = _plain(code, time, current, scales[k])
-        elif blind:
-            value = np.nan
-        elif code == SINCE_PREVIOUS:
-            if before > start:
-                value = (time - pool[before - 1, 0]) / SECOND_US
-        elif code >= LABELS:
-            value = _label_feature(lpool, meta, lstart, known, time, ops[k, O_WINDOW], code)
+    for view in range(views.shape[0]):
+        column = R_VIEWS + view * stride
+        place, labels, stop = views[view, V_OPS], views[view, V_LABEL_OPS], views[view, V_END]
+        entity = row[column]
+        if views[view, V_KEYED] == 0:
+            for k in range(place, stop):
+                measure = ops[k, O_MEASURE]
+                here = row[column + 1 + measure] if measure >= 0 else MISSING
+                out[ops[k, O_OUT]] = _plain(ops[k, O_CODE], time, here, scales[k])
+        elif row[R_BLIND] != 0 or entity < 0 or time < ent[entity, E_MARK] - views[view, V_LATENESS]:
+            for k in range(place, stop):
+                out[ops[k, O_OUT]] = np.nan
         else:
-            if ops[k, O_WINDOW] != window:
-                window = ops[k, O_WINDOW]
-                low = _lower(pool, start, before, time - window)
-            value = _windowed(pool, low, before, code, measure, current, ops[k, O_CURRENT] != 0, scales[k])
-        out[ops[k, O_OUT]] = value
+            _read_events(pool, ent[entity], ops, scales, place, labels, row, column, out)
+            _read_labels(lpool, ent[entity], ops, labels, stop, time, out)
 
 
 @njit(cache=True)

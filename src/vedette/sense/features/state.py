@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.sense.features import kernel
-from vedette.sense.features.definition import LABELLED, Aggregation, FeatureSet
+from vedette.sense.features.definition import LABELLED, Aggregation, Feature, FeatureSet
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -63,34 +63,42 @@ class Plan:
 
 
 def compile_plan(features: FeatureSet) -> Plan:
-    """Tables of a feature set: one op per feature, ordered so that ops of one window stand together."""
+    """Tables of a feature set: ops by view, events before labels, extremes in chains, windows growing."""
     views: list[list[int]] = []
-    ops: list[tuple[tuple[int, ...], list[int], float]] = []
-    for place, view in enumerate(features.views):
+    ops: list[list[int]] = []
+    scales: list[float] = []
+    first = 0
+    for view in features.views:
         retain = view.retain + features.lateness
         labels = view.label_retain + features.lateness + features.label.lateness
-        views.append([view.capacity, retain, labels, features.lateness, view.labelled, bool(view.key)])
-        for feature in view.features:
+        limits = [view.capacity, retain, labels, features.lateness, view.labelled, bool(view.key)]
+        mine = sorted(zip(view.features, range(first, first + len(view.features)), strict=True), key=_order)
+        start, first = first, first + len(mine)
+        views.append([*limits, start, first - sum(one.aggregation in LABELLED for one in view.features), first])
+        chains: dict[object, int] = {}
+        for feature, place in mine:
             measure = -1 if feature.measure is None else view.measures.index(feature.measure)
+            chain = chains.setdefault((feature.aggregation, measure, feature.include_current), len(chains))
+            code = _CODES[feature.aggregation]
+            ops.append([chain, code, feature.window, measure, feature.include_current, place])
             field = -1 if feature.measure is None else feature.measure.field
-            scale = features.fields[field].scale if field >= 0 else 1
-            group = feature.aggregation in LABELLED
-            ops.append(
-                (
-                    (place, group, feature.window, len(ops)),
-                    [place, _CODES[feature.aggregation], feature.window, measure, feature.include_current, len(ops)],
-                    float(scale),
-                )
-            )
-    ops.sort(key=lambda op: op[0])
+            scales.append(float(features.fields[field].scale if field >= 0 else 1))
     largest = [kernel.SMALLEST << (4 * view.capacity // kernel.SMALLEST).bit_length() for view in features.views]
     return Plan(
         views=np.array(views, np.int64),
-        ops=np.array([op[1] for op in ops], np.int64),
-        scales=np.array([op[2] for op in ops], np.float64),
+        ops=np.array(ops, np.int64),
+        scales=np.array(scales, np.float64),
         measures=max(len(view.measures) for view in features.views),
         slack=sum(largest),
     )
+
+
+def _order(item: tuple[Feature, int]) -> tuple[object, ...]:
+    """Events before labels; sums by window, so that one search serves all of a window; extremes chain by chain."""
+    feature = item[0]
+    extreme = feature.aggregation in (Aggregation.MIN, Aggregation.MAX)
+    chain = repr((feature.aggregation, feature.measure, feature.include_current)) if extreme else ""
+    return (feature.aggregation in LABELLED, extreme, chain, feature.window)
 
 
 class State:
