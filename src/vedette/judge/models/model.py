@@ -21,6 +21,7 @@ from vedette.sense.features.definition import FeatureSet, parse_features
 FORMAT = 1
 MAX_BYTES = 256 << 20
 """Largest file of a model directory."""
+TREES = tuple(field.name for field in fields(Trees) if field.init)
 ARRAYS, FEATURES, CARD = "model.npz", "features.yaml", "model.json"
 
 
@@ -95,7 +96,7 @@ def store_model(
     card: dict[str, Any],
 ) -> Model:
     """Writes a model directory and loads it again. The same model gives the same bytes."""
-    arrays = {field.name: getattr(trees, field.name) for field in fields(trees)}
+    arrays = {name: getattr(trees, name) for name in TREES}
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -145,7 +146,7 @@ def load_model(folder: Path, *, sha256: str = "") -> Model:
         features = parse_features(contents[FEATURES].decode(), path=str(folder / FEATURES))
         with np.load(io.BytesIO(contents[ARRAYS]), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        trees = Trees(**{field.name: arrays[field.name] for field in fields(Trees)})
+        parts = {name: arrays[name] for name in TREES}
         good = int(arrays["format"]) == FORMAT and str(arrays["features_version"]) == features.version
         good = good and tuple(arrays["names"].tolist()) == features.names
         a, b, c = arrays["calibration"].tolist()
@@ -154,6 +155,7 @@ def load_model(folder: Path, *, sha256: str = "") -> Model:
         raise DataError("model.file.invalid", "the files are no model", at=str(folder)) from error
     if not good:
         raise DataError("model.file.invalid", "`features.yaml` is not what the trees were trained on", at=str(folder))
+    trees = Trees(**parts)
     trees.check(len(features.names))
     return Model(
         sha256=hashlib.sha256(contents[ARRAYS]).hexdigest(),

@@ -10,8 +10,8 @@ without a rounding error, and a score can be rebuilt on any machine.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,6 @@ MAX_NODES = 10_000_000
 
 MISSING_TYPES = {"None": 0, "Zero": 1, "NaN": 2}
 """How a split treats a missing value: as 0; 0 and NaN go the default way; NaN goes the default way."""
-_ZERO, _NAN = 1, 2
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
@@ -57,6 +56,12 @@ class Trees:
     """Mean leaf value of the training rows that reached the node."""
     leaf: Floats
     """Log odds that a leaf adds."""
+    walk: Walk = field(init=False, repr=False, compare=False)
+    """The same trees as the kernels read them."""
+
+    def __post_init__(self) -> None:
+        self._check()
+        object.__setattr__(self, "walk", _to_walk(self))
 
     @property
     def bias(self) -> float:
@@ -66,49 +71,95 @@ class Trees:
 
     def raw(self, vector: Floats) -> float:
         """Log odds of one vector; bit-equal to LightGBM's raw score."""
-        return float(raw_kernel(*self._walk, self.leaf, vector))
+        return float(raw_kernel(*self.walk, vector))
 
     def raws(self, vectors: Floats) -> Floats:
         """Log odds of each row."""
         out = np.empty(len(vectors))
-        raws_kernel(*self._walk, self.leaf, np.ascontiguousarray(vectors, np.float64), out)
+        raws_kernel(*self.walk, np.ascontiguousarray(vectors, np.float64), out)
         return out
 
     def contributions(self, vector: Floats) -> Floats:
         """Log odds that each feature added on the vector's paths (Saabas); with `bias` they sum to `raw` exactly."""
         out = np.zeros(len(vector))
-        contributions_kernel(*self._walk, self.leaf, self.value, vector, out)
+        contributions_kernel(*self.walk, vector, out)
         return out
 
-    @property
-    def _walk(self) -> tuple[Any, ...]:
-        return (self.roots, self.feature, self.threshold, self.left, self.right, self.default_left, self.missing)
-
     def check(self, features: int) -> None:
-        """Makes sure that no walk can leave the arrays or fail to end.
+        """Makes sure that the trees read no feature beyond the first `features`.
 
         Raises:
             DataError: `model.trees.invalid`.
         """
-        nodes = len(self.feature)
-        same = {len(getattr(self, f.name)) for f in fields(self)} - {len(self.roots), len(self.leaf)} <= {nodes}
-        inner = np.arange(nodes)
-        good = (
-            same
-            and all(len(part) == nodes for part in (self.threshold, self.left, self.right, self.value))
-            and all(len(part) == nodes for part in (self.default_left, self.missing))
-            and nodes <= MAX_NODES
-            and bool(((self.feature >= 0) & (self.feature < features)).all())
+        if not ((self.feature >= 0) & (self.feature < features)).all():
+            raise DataError("model.trees.invalid", "the trees of the model read features that it does not have")
+
+    def _check(self) -> None:
+        """No walk can leave the arrays."""
+        nodes, leaves = len(self.feature), len(self.leaf)
+        columns = (self.threshold, self.left, self.right, self.value, self.default_left, self.missing)
+        sound = (
+            nodes <= MAX_NODES
+            and all(column.shape == (nodes,) for column in columns)
             # A child stands behind its parent, so every walk ends.
             and all(
-                bool((((side < 0) | (side > inner)) & (side < nodes) & (~side < len(self.leaf))).all())
+                bool((((side < 0) | (side > np.arange(nodes))) & (side < nodes) & (~side < leaves)).all())
                 for side in (self.left, self.right)
             )
-            and bool(((self.roots < nodes) & (~self.roots < len(self.leaf))).all())
+            and bool(((self.roots < nodes) & (~self.roots < leaves)).all())
             and bool(np.isfinite(self.leaf).all() and np.isfinite(self.value).all())
         )
-        if not good:
+        if not sound:
             raise DataError("model.trees.invalid", "the trees of the model are damaged")
+
+
+NODE = np.dtype(
+    [("threshold", "f8"), ("value", "f8"), ("feature", "i4"), ("right", "i4"), ("delta", "i4"), ("odd", "i4")]
+)
+"""A node as the kernels read it: `right + delta` is its left child. Leaves are nodes whose children are themselves.
+
+`odd` says where values go that are not compared, in bits: 0 NaN goes left, 1 zeros are missing, 2 zeros go left.
+"""
+
+
+class Walk(NamedTuple):
+    """Trees side by side, deepest first: step by step, every tree that is deep enough moves down one node.
+
+    The moves of a step do not depend on each other and hold no branch, so a processor overlaps them; walking one tree
+    after the other waits for memory and for mispredicted branches at each node.
+    """
+
+    nodes: Any
+    starts: Ints
+    """Root of each tree, deepest tree first."""
+    places: Ints
+    """Where the first, second... tree of the model stands in `starts`: scores are added up in the model's order."""
+    counts: Ints
+    """Per step, how many of `starts` are deep enough to move."""
+
+
+def _to_walk(trees: Trees) -> Walk:
+    inner, leaves = len(trees.feature), len(trees.leaf)
+    left, right, roots = (np.where(side < 0, inner + ~side, side) for side in (trees.left, trees.right, trees.roots))
+    nodes = np.zeros(inner + leaves, NODE)
+    nodes["right"] = np.concatenate([right, np.arange(inner, inner + leaves)])
+    nodes["delta"][:inner] = left - right
+    nodes["threshold"][:inner] = trees.threshold
+    nodes["feature"][:inner] = trees.feature
+    nodes["value"] = np.concatenate([trees.value, trees.leaf])
+    # LightGBM's rules for NaN and 0 depend on the node alone: NaN counts as 0 where the split knows no missing values.
+    default = trees.default_left == 1
+    nan_left = np.where(trees.missing == MISSING_TYPES["None"], trees.threshold >= 0, default)
+    nodes["odd"][:inner] = nan_left + 2 * (trees.missing == MISSING_TYPES["Zero"]) + 4 * default
+    depth = np.zeros(inner + leaves, np.int32)
+    for node in range(inner - 1, -1, -1):
+        depth[node] = 1 + max(depth[left[node]], depth[right[node]])
+    order = np.argsort(-depth[roots], kind="stable")
+    places = np.empty(len(roots), np.int32)
+    places[order] = np.arange(len(roots))
+    deep = depth[roots]
+    counts = [int((deep > step).sum()) for step in range(int(deep.max(initial=0)))]
+    return Walk(nodes, roots[order].astype(np.int32), places, np.array(counts, np.int32))
 
 
 def flatten(model: dict[str, Any]) -> Trees:
@@ -191,47 +242,54 @@ class _Table:
 
 
 @njit(cache=True)
-def _goes_left(value, threshold, default_left, missing):
-    """LightGBM's numerical decision."""
-    if np.isnan(value):
-        if missing == _NAN:
-            return default_left == 1
-        value = 0.0
-    if -ZERO <= value <= ZERO:
-        if missing == _ZERO:
-            return default_left == 1
-        value = 0.0
-    return value <= threshold
+def _tidy(vector):
+    """The vector with what LightGBM reads as 0 made 0."""
+    out = np.empty(vector.shape[0])
+    for place in range(vector.shape[0]):
+        value = vector[place]
+        out[place] = 0.0 if -ZERO <= value <= ZERO else value
+    return out
 
 
 @njit(cache=True)
-def raw_kernel(roots, feature, threshold, left, right, default_left, missing, leaf, vector):
-    """Sum of the leaves that a vector reaches, in the order of the trees."""
+def _child(node, value):
+    """LightGBM's numerical decision, without a branch."""
+    left = np.int32(value <= node.threshold) | (np.int32(np.isnan(value)) & node.odd)
+    odd = np.int32(value == 0.0) & (node.odd >> 1)
+    left ^= odd & (left ^ (node.odd >> 2))
+    return node.right + (left & 1) * node.delta
+
+
+@njit(cache=True)
+def raw_kernel(nodes, starts, places, counts, vector):
+    """Sum of the leaves that a vector reaches, in the order of the model's trees."""
+    tidy = _tidy(vector)
+    at = starts.copy()
+    for step in range(counts.shape[0]):
+        for tree in range(counts[step]):
+            node = nodes[at[tree]]
+            at[tree] = _child(node, tidy[node.feature])
     total = 0.0
-    for tree in range(roots.shape[0]):
-        node = roots[tree]
-        while node >= 0:
-            goes = _goes_left(vector[feature[node]], threshold[node], default_left[node], missing[node])
-            node = left[node] if goes else right[node]
-        total += leaf[~node]
+    for tree in range(places.shape[0]):
+        total += nodes[at[places[tree]]].value
     return total
 
 
 @njit(cache=True, nogil=True)
-def raws_kernel(roots, feature, threshold, left, right, default_left, missing, leaf, vectors, out):
+def raws_kernel(nodes, starts, places, counts, vectors, out):
     """`raw_kernel` of each row."""
     for row in range(vectors.shape[0]):
-        out[row] = raw_kernel(roots, feature, threshold, left, right, default_left, missing, leaf, vectors[row])
+        out[row] = raw_kernel(nodes, starts, places, counts, vectors[row])
 
 
 @njit(cache=True)
-def contributions_kernel(roots, feature, threshold, left, right, default_left, missing, leaf, value, vector, out):
-    """Adds to each feature the change of the mean leaf value at every split on it."""
-    for tree in range(roots.shape[0]):
-        node = roots[tree]
-        while node >= 0:
-            goes = _goes_left(vector[feature[node]], threshold[node], default_left[node], missing[node])
-            child = left[node] if goes else right[node]
-            after = value[child] if child >= 0 else leaf[~child]
-            out[feature[node]] += after - value[node]
-            node = child
+def contributions_kernel(nodes, starts, _places, counts, vector, out):
+    """Adds to each feature the change of the mean leaf value at every split on it; the order is free on the grid."""
+    tidy = _tidy(vector)
+    at = starts.copy()
+    for step in range(counts.shape[0]):
+        for tree in range(counts[step]):
+            node = nodes[at[tree]]
+            child = _child(node, tidy[node.feature])
+            out[node.feature] += nodes[child].value - node.value
+            at[tree] = child
