@@ -138,6 +138,29 @@ def test_the_second_wall_stands_without_the_first(store: Store, text: str, monke
     assert not list(Path("/tmp").glob("stolen*"))
 
 
+def test_python_objects_cannot_be_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_module, "leak", secret_table, raising=False)
+    for name in ("leak", "secret_table", "_BUDGET", "parameters"):
+        with pytest.raises(DataError) as caught:
+            ask(store, f"SELECT * FROM {name}")
+        assert caught.value.code == "query.run.failed"
+
+
+def test_a_dataset_lists_the_files_of_its_tenant_only(store: Store) -> None:
+    table = store.table("cloudtrail")
+    paths = table._listed(["acme"], None).files
+    assert paths
+    assert all("tenant=acme/" in path for path in paths)
+    assert len(table._listed(["acme", "other"], None).files) > len(paths)
+
+
+def test_the_filter_stands_without_the_list(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = store.table("cloudtrail")
+    everything = table._listed(["acme", "other"], None)
+    monkeypatch.setattr(table, "_listed", lambda _tenants, _dates: everything)
+    assert set(table.dataset(["other"]).to_table()["tenant"].to_pylist()) == {"other"}
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
 @given(
     where=st.sampled_from(

@@ -212,7 +212,6 @@ class _Lines:
         self.offset = 0
         self.head: list[bytes] = []
         self.held = 0
-        self.skipping = False
 
     def feed(self, block: bytes) -> Chunk | None:
         """The lines that end in this block, if any does."""
@@ -241,18 +240,15 @@ class _Lines:
         if not piece:
             return
         self.held += len(piece)
-        if self.skipping:
-            return
         self.head.append(piece)
         if self.held > self.limits.line_bytes:
-            self.skipping = True
             self.head = [b"".join(self.head)[:HEAD_BYTES]]
 
     def _finish(self, piece: bytes) -> tuple[bytes, int]:
-        """The first line of a block with what was held before it, and its true length."""
+        """The first line of a block with what was held before it (its beginning, if over-long), and its true length."""
         length = self.held + len(piece)
-        line = b"".join((*self.head, piece)) if not self.skipping else self.head[0]
-        self.head, self.held, self.skipping = [], 0, False
+        line = b"".join((*self.head, piece))
+        self.head, self.held = [], 0
         return line, length
 
     def _chunk(self, first: tuple[bytes, int], lines: list[bytes]) -> Chunk:

@@ -90,6 +90,11 @@ class Table:
 
         Files of other tenants are not listed in it, and a filter on the column stands over it as well.
         """
+        listed = self._listed(tenants, dates)
+        return listed.filter(pc.field("tenant").isin(list(tenants))) if listed else None
+
+    def _listed(self, tenants: Sequence[str], dates: Sequence[str] | None) -> pads.Dataset | None:
+        """The files that can hold such rows."""
         delta = self.delta()
         if delta is None:
             return None
@@ -100,7 +105,7 @@ class Table:
         # query that stopped early is still reading ahead while the interpreter shuts down.
         files = pafs.SubTreeFileSystem(str(self.folder), pafs.LocalFileSystem())
         dataset: pads.Dataset = delta.to_pyarrow_dataset(filesystem=files, file_pruning_predicate=wanted)
-        return dataset.filter(pc.field("tenant").isin(list(tenants)))
+        return dataset
 
     def compact(self) -> Mapping[str, int]:
         """Joins small files and removes old leftovers; what the table holds does not change.
