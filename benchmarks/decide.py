@@ -81,7 +81,7 @@ def trained(events: Path, folder: Path) -> Model:
     day = 86_400_000_000
     first = int(pa.compute.min(table["TX_DATETIME"]).cast(pa.int64()).as_py()) // day
     part = table.slice(0, min(len(table), 300_000))
-    return train(part, features, start=first + 14, days=7, delay=7, out=folder)
+    return train(part, features, start=first + 14, days=7, delay_days=7, out=folder)
 
 
 def main() -> None:

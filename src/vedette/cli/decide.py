@@ -198,9 +198,9 @@ class _Run:
         return event, to_label(data, event, truth=truth, delay=self.labels.label_delay)
 
     def decide(self, group: list[tuple[int, Event, Label | None]], books: Books) -> None:
-        """Decides on a group, prints it, and hands over its labels."""
-        before = books.log.end("event", 0)
-        answers = books.recorder.decide_many([Wanted(event, checked=True) for _, event, _ in group])
+        """Decides on a group and prints it."""
+        wanted = [Wanted(event, label=label, checked=True) for _, event, label in group]
+        answers = books.recorder.decide_many(wanted)
         out = []
         for (number, event, _), answer in zip(group, answers, strict=True):
             if isinstance(answer, Decision):
@@ -210,8 +210,6 @@ class _Run:
                 self._refuse(answer, Path(event.raw_ref), number)
         if self.as_json and out:
             sys.stdout.buffer.write(b"\n".join(out) + b"\n")
-        fresh = [label for (_, _, label), answer in zip(group, answers, strict=True) if label and _new(answer, before)]
-        books.recorder.learn(fresh)
 
     def _count(self, decision: Decision) -> None:
         self.actions[decision.action] += 1
@@ -246,8 +244,3 @@ class _Run:
                 for name, count in counts.most_common():
                     more.add_row(printable(name), f"{count:,}")
                 console.print(more)
-
-
-def _new(answer: Decision | VedetteError, before: int) -> bool:
-    """Whether the decision was made now, not found in the log: a label is learned once."""
-    return isinstance(answer, Decision) and answer.seq > before

@@ -60,6 +60,8 @@ class Wanted:
     event: Event
     given: Decision | None = None
     """The answer by policy that its caller already has, because something stalled; it is recorded as it is."""
+    label: Label | None = None
+    """The outcome that history carries itself; it goes into the log with the event, both or neither."""
     checked: bool = False
     """True when `check_event` has passed it already."""
 
@@ -179,7 +181,8 @@ class Recorder:
         )
 
     def _decide_fresh(self, wanted: list[Wanted], places: list[int], answers: list[Answer | None]) -> None:
-        writing = self._submit(EVENTS, [_encode(one.event) for one in wanted])
+        labels = [_label_event(one.label, self.clock.now()) for one in wanted if one.label]
+        writing = self._submit(EVENTS, [_encode(event) for event in (*(one.event for one in wanted), *labels)])
         # While the disk works the first event is decided on, as if nobody else had written in between.
         draft: tuple[Event, Decision] | None = self._draft(wanted[0])
         self.decider.stage = "log"
@@ -193,6 +196,9 @@ class Recorder:
             decisions.append(self._decide_one(event, draft[1] if draft else one.given))
             draft = None
             self._next = offset + 1
+        for label in labels:
+            self._feed(label)
+        self._next += len(labels)
         # From here on the events are in the features: should the next append fail, its decisions are owed.
         self._owed = decisions
         self._pay()
