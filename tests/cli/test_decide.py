@@ -75,7 +75,14 @@ def command(capfdbinary):
 
 def test_one_line_a_decision_by_the_contract(world, command) -> None:
     code, lines, err = command(
-        "decide", "--model", world / "model", "--rules", world / "payment.yaml", "--events", world / "events.parquet", "--json"
+        "decide",
+        "--model",
+        world / "model",
+        "--rules",
+        world / "payment.yaml",
+        "--events",
+        world / "events.parquet",
+        "--json",
     )
     assert (code, err) == (0, "")
     assert len(lines) == 2_500
@@ -91,7 +98,9 @@ def test_one_line_a_decision_by_the_contract(world, command) -> None:
         assert weights == sorted(weights, reverse=True)
         assert line["fallback"] is None
     assert {line["action"] for line in lines} >= {"allow", "review", "block"}
-    assert [line["event_id"] for line in lines] == [str(row) for row in pq.read_table(world / "events.parquet")["TRANSACTION_ID"].to_pylist()]
+    assert [line["event_id"] for line in lines] == [
+        str(row) for row in pq.read_table(world / "events.parquet")["TRANSACTION_ID"].to_pylist()
+    ]
 
 
 def test_every_form_of_file_gives_the_same_lines(world, command) -> None:
@@ -108,7 +117,13 @@ def test_every_form_of_file_gives_the_same_lines(world, command) -> None:
 def test_features_are_those_of_the_offline_replay(world, command, labels) -> None:
     model = load_model(world / "model")
     _, lines, _ = command(
-        "decide", "--model", world / "model", "--events", world / "events.parquet", "--json", "--labels" if labels else "--no-labels"
+        "decide",
+        "--model",
+        world / "model",
+        "--events",
+        world / "events.parquet",
+        "--json",
+        "--labels" if labels else "--no-labels",
     )
     table = read_table([world / "events.parquet"], model.feature_set)
     known = to_labels(table, model.feature_set, delay=model.label_delay) if labels else None
@@ -122,14 +137,24 @@ def test_rules_alone(world, command) -> None:
     rules = world / "lines.rules"
     rules.write_text("# bare lines\nblock if :amount_in_usd: > 190\n\n  allow if :customer: = '5'\n")
     _, lines, _ = command("decide", "--rules", rules, "--events", world / "events.csv", "--json")
-    assert all((line["score"], line["risk_score"], line["model"], line["features"], line["fallback"]) == (None, None, None, {}, None) for line in lines)
+    assert all(
+        (line["score"], line["risk_score"], line["model"], line["features"], line["fallback"])
+        == (None, None, None, {}, None)
+        for line in lines
+    )
     amounts = pq.read_table(world / "events.parquet").to_pylist()
     wanted = ["block" if row["TX_AMOUNT"] > 190 and row["CUSTOMER_ID"] != 5 else "allow" for row in amounts]
     assert [line["action"] for line in lines] == wanted
 
 
 def test_bad_records_are_refused_one_by_one(world, command, tmp_path) -> None:
-    good = {"TRANSACTION_ID": 1, "TX_DATETIME": "2018-04-01T00:00:00", "CUSTOMER_ID": 1, "TERMINAL_ID": 1, "TX_AMOUNT": 5.0}
+    good = {
+        "TRANSACTION_ID": 1,
+        "TX_DATETIME": "2018-04-01T00:00:00",
+        "CUSTOMER_ID": 1,
+        "TERMINAL_ID": 1,
+        "TX_AMOUNT": 5.0,
+    }
     bad = [
         ({"TX_AMOUNT": "5"}, "decision.event.type", "$.TX_AMOUNT"),
         ({"TX_AMOUNT": -5}, "decision.event.negative", "$.TX_AMOUNT"),
@@ -145,7 +170,14 @@ def test_bad_records_are_refused_one_by_one(world, command, tmp_path) -> None:
     lines += ["{broken", "[" * 10_000, json.dumps(good), json.dumps({**good, "TRANSACTION_ID": 2})]
     (tmp_path / "bad.ndjson").write_text("\n".join(lines))
     code, told, err = command(
-        "decide", "--model", world / "model", "--rules", world / "payment.yaml", "--events", tmp_path / "bad.ndjson", "--json"
+        "decide",
+        "--model",
+        world / "model",
+        "--rules",
+        world / "payment.yaml",
+        "--events",
+        tmp_path / "bad.ndjson",
+        "--json",
     )
     errors = [json.loads(line) for line in err.splitlines()]
     assert code == 0
@@ -171,7 +203,17 @@ def test_broken_definitions_stop_at_once_with_their_place(world, command, tmp_pa
 
 
 def test_a_log_folder_answers_again_and_goes_on(world, command, tmp_path) -> None:
-    ask = ("decide", "--model", world / "model", "--rules", world / "payment.yaml", "--log", tmp_path / "log", "--json", "--events")
+    ask = (
+        "decide",
+        "--model",
+        world / "model",
+        "--rules",
+        world / "payment.yaml",
+        "--log",
+        tmp_path / "log",
+        "--json",
+        "--events",
+    )
     half = tmp_path / "half.parquet"
     pq.write_table(pq.read_table(world / "events.parquet").slice(0, 1_200), half)
     _, first, _ = command(*ask, half)
@@ -187,7 +229,18 @@ def strip(line: dict) -> dict:
 
 
 def test_a_recorded_decision_is_rebuilt_bit_for_bit(world, tmp_path, command) -> None:
-    command("decide", "--model", world / "model", "--rules", world / "payment.yaml", "--log", tmp_path, "--json", "--events", world / "events.csv")
+    command(
+        "decide",
+        "--model",
+        world / "model",
+        "--rules",
+        world / "payment.yaml",
+        "--log",
+        tmp_path,
+        "--json",
+        "--events",
+        world / "events.csv",
+    )
     model = load_model(world / "model")
     rules = read_rules(RULES, attributes=with_features(model.features))
     books = open_books(tmp_path, features=model.feature_set, model=model, rules=rules, clock=SystemClock())
@@ -201,7 +254,16 @@ def test_a_recorded_decision_is_rebuilt_bit_for_bit(world, tmp_path, command) ->
 def test_killed_in_mid_stream_and_started_again(world, tmp_path, rng, command) -> None:
     """The real command, killed by SIGKILL; engine and decisions end as those of a run that was let alone."""
     root = Path(__file__).resolve().parents[2]
-    ask = ["decide", "--model", world / "model", "--rules", world / "payment.yaml", "--events", world / "events.parquet", "--json"]
+    ask = [
+        "decide",
+        "--model",
+        world / "model",
+        "--rules",
+        world / "payment.yaml",
+        "--events",
+        world / "events.parquet",
+        "--json",
+    ]
     environ = {**os.environ, "PYTHONPATH": str(root / "src"), "PYTHONUNBUFFERED": "1"}
     for _ in range(3):
         process = subprocess.Popen(
@@ -237,7 +299,17 @@ def test_a_table_for_people(world, capsys) -> None:
         main(["decide", "--rules", str(world / "payment.yaml"), "--events", str(world / "events.csv"), "--no-labels"])
     assert "unknown attribute" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(["decide", "--model", str(world / "model"), "--rules", str(world / "payment.yaml"), "--events", str(world / "events.csv")])
+        main(
+            [
+                "decide",
+                "--model",
+                str(world / "model"),
+                "--rules",
+                str(world / "payment.yaml"),
+                "--events",
+                str(world / "events.csv"),
+            ]
+        )
     shown = capsys.readouterr().out
     assert "2,500 decisions on 2,500 records" in shown
     assert "large" in shown

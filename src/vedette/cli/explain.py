@@ -1,0 +1,208 @@
+"""Explain a decision, or a rule on an event: what fired, what did not, clause by clause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from vedette.cli.ingest import find_source
+from vedette.core.clock import SystemClock
+from vedette.core.decision import Decision
+from vedette.core.documents import load_json
+from vedette.core.errors import DataError, NotFoundError
+from vedette.core.log import SqliteLog
+from vedette.core.render import printable
+from vedette.judge.decisions.decider import Decider
+from vedette.judge.decisions.files import read_rows
+from vedette.judge.decisions.intake import to_event
+from vedette.judge.decisions.recorder import DECISIONS
+from vedette.judge.decisions.seen import Seen, key_of
+from vedette.judge.explain import (
+    DecisionExplanation,
+    RuleExplanation,
+    explain_data,
+    explain_decision,
+    explain_on_event,
+    to_lines,
+)
+from vedette.judge.payment.attributes import with_features
+from vedette.judge.payment.files import load_lists, load_rules
+from vedette.judge.payment.rules import PaymentRules
+from vedette.judge.sigma.load import load
+from vedette.judge.sigma.logsources import LogSources
+from vedette.sense.sources import Source, load_sources, sniff
+
+MAX_TAIL = 100_000
+"""Most decisions that the index of a folder lags behind."""
+
+EXAMPLES = """Examples:
+
+  vedette explain --log .vedette/decisions --event-id 4711 --rules payment.rules
+
+  vedette decide ... --json | head -1 > d.json
+  vedette explain --decision d.json --event transactions.ndjson --rules payment.rules
+
+  vedette explain --rules payment.rules --event transactions.ndjson --line 3     # payment rules on an event
+
+  vedette explain --sigma rule.yml --event events.ndjson --line 12 --json        # a Sigma rule on an event"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command(name="explain", epilog=EXAMPLES)(explain)
+
+
+def explain(
+    *,
+    log: Annotated[Path | None, typer.Option(help="Folder that `vedette decide --log` recorded in.")] = None,
+    event_id: Annotated[str, typer.Option(help="Id of the decided event.")] = "",
+    decision: Annotated[Path | None, typer.Option(help="File whose first line is a decision.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="Payment rules.")] = None,
+    lists: Annotated[Path | None, typer.Option(help="Lists that payment rules name with @.")] = None,
+    sigma: Annotated[Path | None, typer.Option(help="Sigma rule file, or a folder of them.")] = None,
+    event: Annotated[Path | None, typer.Option(help="File of events.")] = None,
+    line: Annotated[int, typer.Option(min=1, help="Which record of that file, from 1.")] = 1,
+    rule_id: Annotated[str, typer.Option(help="Only the rule of that id.")] = "",
+    source: Annotated[str, typer.Option(help="Source of the events; recognised by default.")] = "",
+    tenant: Annotated[str, typer.Option(envvar="VEDETTE_TENANT", help="Whose decision it is.")] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Explain a decision, or a rule on an event: what fired, what did not, clause by clause."""
+    if log or decision:
+        record = _from_log(log, event_id, tenant) if log else _from_line(decision, event, source, tenant)
+        if not record.rules_version:
+            record = msgspec.structs.replace(record, rules_version=_rules(rules, lists, record.features).version)
+        shown = explain_decision(record, _rules(rules, lists, record.features))
+        _print([msgspec.structs.replace(shown, rules=_only(shown.rules, rule_id))], as_json=as_json)
+        return
+    if event is None or (sigma is None) == (rules is None):
+        raise DataError(
+            "explain.request.incomplete",
+            "nothing to explain",
+            hint="give --log with --event-id, or --decision, or --event with --rules or --sigma",
+        )
+    data, found = _record(event, line, source)
+    explained = _sigma(sigma, data, found) if sigma else _payment(_rules(rules, lists, {}), data, found, tenant)
+    _print(list(_only(tuple(explained), rule_id)), as_json=as_json)
+
+
+def _rules(rules: Path | None, lists: Path | None, features: dict[str, Any]) -> PaymentRules:
+    held = load_lists(lists) if lists else {}
+    return load_rules(rules, attributes=with_features(features), lists=held) if rules else PaymentRules()
+
+
+def _only(shown: tuple[RuleExplanation, ...], rule_id: str) -> tuple[RuleExplanation, ...]:
+    kept = tuple(rule for rule in shown if not rule_id or rule.id == rule_id)
+    if rule_id and not kept:
+        names = ", ".join(rule.id for rule in shown[:10])
+        raise NotFoundError("explain.rule.unknown", f"no rule `{rule_id}`", hint=f"there are: {names}")
+    return kept
+
+
+def _from_log(folder: Path, event_id: str, tenant: str) -> Decision:
+    if not (folder / "log").is_dir():
+        raise NotFoundError("explain.log.missing", f"`{folder}` holds no decisions")
+    seen = Seen(folder / "seen.db")
+    log = SqliteLog(folder / "log", SystemClock())
+    try:
+        place = seen.get(key_of(tenant, event_id))
+        records = [] if place is None else log.read(DECISIONS, 0, place, 1)
+        # What the index does not know yet; the last record of an event is the answer that was given.
+        records += [one for one in log.read(DECISIONS, 0, seen.next, MAX_TAIL) if event_id.encode() in one.value]
+        found = [msgspec.json.decode(record.value, type=Decision) for record in records]
+        mine = [one for one in found if (one.tenant, one.event_id) == (tenant, event_id)]
+        if mine:
+            return mine[-1]
+    finally:
+        seen.close()
+        log.close()
+    raise NotFoundError("explain.decision.missing", f"no decision on event `{event_id:.80}`")
+
+
+def _from_line(path: Path | None, event: Path | None, source: str, tenant: str) -> Decision:
+    """A decision line holds no event: with --event the rules' own attributes are there too, without it missing."""
+    if path is None:
+        raise DataError("explain.request.incomplete", "no decision")
+    try:
+        with path.open("rb") as file:
+            raw = load_json(file.readline())
+        record = msgspec.convert({"tenant": tenant, **raw}, Decision)
+    except OSError as error:
+        raise DataError("explain.decision.unreadable", f"cannot read `{path}`") from error
+    except (msgspec.ValidationError, TypeError) as error:
+        raise DataError("explain.decision.shape", f"no decision: {error}", at=str(path)) from error
+    if event is None:
+        return record
+    known = load_sources()
+    chosen = find_source(known, source or "card_transactions")
+    for row in read_rows(event, chosen):
+        if isinstance(row.data, dict) and str(row.data.get(chosen.definition.id)) == record.event_id:
+            held = to_event(row.data, chosen, tenant=tenant, ingest_time=SystemClock().now())
+            return msgspec.structs.replace(record, event=held.data, source=chosen.name, time=held.event_time)
+    raise NotFoundError("explain.event.missing", f"`{event}` has no event `{record.event_id:.80}`")
+
+
+def _record(path: Path, line: int, source: str) -> tuple[dict[str, Any], Source]:
+    known = load_sources()
+    chosen = find_source(known, source) if source else _recognise(path, known)
+    for place, row in enumerate(read_rows(path, chosen), 1):
+        if place == line:
+            if isinstance(row.data, DataError):
+                raise row.data
+            return row.data, chosen
+    raise NotFoundError("explain.event.missing", f"`{path}` has no record {line}")
+
+
+def _recognise(path: Path, known: Any) -> Source:
+    if path.name.removesuffix(".gz").endswith((".parquet", ".csv")):
+        return find_source(known, "card_transactions")
+    for row in read_rows(path, known["card_transactions"]):
+        if isinstance(row.data, dict):
+            return sniff([msgspec.json.encode(row.data)], known)
+    raise NotFoundError("explain.event.missing", f"`{path}` has no record")
+
+
+def _payment(rules: PaymentRules, data: dict[str, Any], source: Source, tenant: str) -> Iterator[RuleExplanation]:
+    clock = SystemClock()
+    decider = Decider(features=None, model=None, rules=rules, clock=clock)
+    event = to_event(data, source, tenant=tenant, ingest_time=clock.now())
+    return (explain_on_event(rule, event, decider) for rule in rules.rules)
+
+
+def _sigma(path: Path, data: dict[str, Any], source: Source) -> Iterator[RuleExplanation]:
+    places = LogSources({name: each.logsource for name, each in load_sources().items()})
+    loaded = load([path], places)
+    for rule in loaded.rules:
+        if source.name in rule.nodes:
+            result, clause = explain_data(rule.nodes[source.name], data)
+            yield RuleExplanation(rule.id, rule.title, rule.level.value, result, clause)
+        else:
+            typer.echo(printable(f"{rule.id}: reads {', '.join(rule.nodes)}, not {source.name}"), err=True)
+    for skipped in loaded.skipped:
+        typer.echo(printable(f"{skipped.id}: skipped: {skipped.reason}"), err=True)
+
+
+def _print(shown: list[DecisionExplanation] | list[RuleExplanation], *, as_json: bool) -> None:
+    for one in shown:
+        if as_json:
+            typer.echo(printable(msgspec.json.encode(one).decode()))
+        elif isinstance(one, DecisionExplanation):
+            typer.echo(printable("\n".join(_decision_lines(one)), lines=True))
+        else:
+            typer.echo(printable("\n".join(to_lines(one)), lines=True))
+
+
+def _decision_lines(shown: DecisionExplanation) -> Iterator[str]:
+    yield f"event {shown.event_id}: {shown.action}, because {shown.because}"
+    if shown.score is not None:
+        yield f"score {shown.score:.4f}, risk score {shown.risk_score}, risk level {shown.risk_level}"
+    if shown.reasons:
+        yield "reasons"
+        yield from (f"  {reason.weight:+.3f}  {reason.code}: {reason.text}" for reason in shown.reasons)
+    yield "rules"
+    for rule in shown.rules:
+        yield from (f"  {line}" for line in to_lines(rule))
