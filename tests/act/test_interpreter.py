@@ -65,7 +65,7 @@ def test_the_shipped_playbook_approved(office, shipped, clock):
     assert office.keys.revoked == [("acme", "vk_1", "run_test")]
     assert list(office.payouts.frozen) == ["run_test:freeze"]
     assert [notice["text"] for notice in office.effects.notices("acme")] == [
-        "Key vk_1 is ended, payouts of acct_1 are frozen (run run_test)"
+        "Key vk_1 ended: true. Payouts of acct_1 frozen: true. Run run_test"
     ]
     (case,) = office.cases.find("acme")
     (kept,) = office.cases.evidence("acme", case.id)
@@ -205,13 +205,37 @@ def test_a_passing_failure_is_tried_again_and_the_waits_grow(office, shipped, cl
     assert steps.slept == 1 + 2 + 4
 
 
+def test_containment_goes_as_far_as_it_can_and_says_what_failed(office, shipped, clock):
+    office.payouts.failures = [PermanentError("ledger.closed", "no")]
+    result = play(office, shipped, MemorySteps(clock, [{}], on_wait=lambda: approve(office)))
+    assert (result["state"], result["failed"]) == ("incomplete", ["step `freeze` failed with ledger.closed"])
+    assert office.keys.revoked == [("acme", "vk_1", "run_test")]
+    assert "ended: true. Payouts of acct_1 frozen: false." in office.effects.notices("acme")[0]["text"]
+
+
 def test_a_lasting_failure_fails_the_run_with_its_code(office, shipped, clock):
     office.payouts.failures = [PermanentError("ledger.closed", "no")]
+    text = SHIPPED.read_text().replace("    on_failure: continue\n", "")
     with pytest.raises(PermanentError) as caught:
-        play(office, shipped, MemorySteps(clock, [{}], on_wait=lambda: approve(office)))
+        play(office, read_playbook(load_yaml(text)), MemorySteps(clock, [{}], on_wait=lambda: approve(office)))
     assert caught.value.code == "playbook.run.failed"
     assert caught.value.message == "step `freeze` failed with ledger.closed: no"
     assert kinds(office)[-2:] == ["StepFinished", "RunFinished"]
+
+
+def test_a_look_ahead_that_fails_is_told_and_asks_all_the_same(office, shipped, clock):
+    def gone(*_):
+        raise PermanentError("access.key.unknown", "no")
+
+    office.keys.key = gone
+    previews = []
+
+    def look():
+        previews.extend(each.preview for each in office.approvals.find("acme", pending=True)[0].actions)
+        approve(office)
+
+    assert play(office, shipped, MemorySteps(clock, [{}], on_wait=look))["state"] == "completed"
+    assert previews[0] == {"problem": "access.key.unknown"}
 
 
 CONTROL = """

@@ -28,7 +28,8 @@ from vedette.core.ids import Ids
 pytestmark = pytest.mark.kill
 
 CHILD = Path(__file__).parent / "playbook_child.py"
-MOMENTS = ("before", "after", "recorded")
+MOMENTS = ("before", "after")
+"""Before its effect, and between its effect and its record. Once recorded, it is `before` the next one."""
 PATIENCE_S = 60
 
 
@@ -134,13 +135,14 @@ def site(tmp_path):
 
 
 def test_killed_at_every_moment_of_every_step(site):
-    """One run is killed 25 times: around every step, and while it waits. Half-way its program changes."""
+    """One run is killed 18 times: around every step, and while it waits. Half-way its program changes."""
     playbook = load_playbook(SHIPPED)
     run_id = site.start(playbook)
     before, after = [], []
     for name in operations(playbook):
         points = [f"{name}:{moment}" for moment in MOMENTS]
         (after if after or name == "ask.settle" else before).extend(points)
+    after.append("end:recorded")
     for point in before:
         site.spawn(point)
         site.reap()

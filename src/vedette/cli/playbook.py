@@ -89,10 +89,10 @@ def run(
         if dry_run:
             _plan(parts, book, alert, given, by, as_json=as_json)
             return
-        with parts.execute() as (runs, executing):
+        with parts.execute() as (runs, _executing):
             responder = parts.responder(runs)
             view = responder.start(parts.tenant, book, alert, requester=_person(by), inputs=given)
-            view = _follow(responder, runs, parts.tenant, view.id, wait if executing else 0)
+            view = _follow(responder, runs, parts.tenant, view.id, wait)
     _show(view, as_json=as_json)
 
 

@@ -102,6 +102,7 @@ class _Walk:
         self._request = request
         self._round = ""
         self._done: list[tuple[str, ActionStep]] = []
+        self._failed: list[str] = []
         self._approved: dict[str, str] = {}
         self._results: dict[str, Any] = {}
         self._scope: dict[str, Any] = {
@@ -116,13 +117,13 @@ class _Walk:
         book = self._playbook
         self._write("start", RunStarted(self._steps.run_id, book.id, book.version))
         ending = self._run(book.steps)
-        state = ending.state if ending else "completed"
+        state = ending.state if ending else "incomplete" if self._failed else "completed"
         self._write("end", RunFinished(self._steps.run_id, state))
         if ending and ending.state == "failed":
             raise PermanentError(
                 "playbook.run.failed", f"step `{ending.step}` failed with {ending.code}: {ending.message}"
             )
-        return {"state": state, "steps": self._results}
+        return {"state": state, "steps": self._results, "failed": self._failed}
 
     def _run(self, steps: tuple[Step, ...]) -> Ending | None:
         for step in steps:
@@ -176,6 +177,7 @@ class _Walk:
         self._write(f"{name}.failed", failed)
         self._results[step.id] = {"ok": False, "code": outcome.code}
         if step.on_failure is OnFailure.CONTINUE:
+            self._failed.append(f"step `{name}` failed with {outcome.code}")
             return None
         return self._fail(name, outcome.code, outcome.message)
 
@@ -286,7 +288,11 @@ class _Walk:
             operator=self._steps.run_id,
             arguments=covered.arguments,
         )
-        return self._world.actions.preview(covered.action, call)
+        try:
+            return self._world.actions.preview(covered.action, call)
+        except VedetteError as error:
+            # A look ahead that fails is something to know, no reason not to ask.
+            return {"problem": error.code}
 
     def _await(self, step: str, *, deadline: int) -> Outcome:
         """Waits until there is a decision or the deadline has passed; the first reading that is not pending counts."""

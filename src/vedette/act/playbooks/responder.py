@@ -51,8 +51,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     case_id: str
     requester: str
     state: str
-    """`queued`, `running`, `waiting` (for an approval), `completed`, `denied`, `expired`, `failed`, `cancelled`,
-    `stuck`."""
+    """`queued`, `running`, `waiting` (for an approval), `completed`, `incomplete` (steps that may fail did), `denied`,
+    `expired`, `failed`, `cancelled`, `stuck`."""
     error: str
     created_time: int
     approval: Approval | None
@@ -211,7 +211,7 @@ class Responder:
             case_id=request.case_id,
             requester=request.requester,
             state=state,
-            error=run.error if run else "",
+            error=_error(run),
             created_time=row.created_time,
             approval=asked[0] if asked and state == "waiting" else None,
             steps=steps,
@@ -288,6 +288,12 @@ def _convert(name: str, spec: Input, value: Any) -> Any:
         except msgspec.MsgspecError:
             pass
     raise DataError("playbook.input.type", f"input `{name}` must be a {spec.type}", at=name)
+
+
+def _error(run: Run | None) -> str:
+    if run is None or run.error:
+        return run.error if run else ""
+    return "; ".join(run.result.get("failed", ())) if isinstance(run.result, dict) else ""
 
 
 def _state(run: Run | None, *, waiting: bool) -> str:
