@@ -223,6 +223,9 @@ class Charges:
         """
         wanted = parse_charge(key, parameters)
         request = Request(tenant, key, CREATE, msgspec.to_builtins(wanted))
+        answer = self._keys.stored(request)
+        if answer is not None:
+            return answer
         with self._db.begin() as connection:
             claim = self._keys.claim(connection, request, self._ids.new("ch"))
         if isinstance(claim, Answer):

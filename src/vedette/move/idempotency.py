@@ -137,6 +137,18 @@ class Idempotency:
         self._lease = round(lease_s * MICROS)
         db.migrate("idempotency", _MIGRATIONS)
 
+    def stored(self, request: Request) -> Answer | None:
+        """The answer of a finished request, without waiting for any writer; None: ask `claim`.
+
+        Raises:
+            DataError: As `claim`.
+        """
+        _check(request.key)
+        at = (_keys.c.tenant == request.tenant) & (_keys.c.key == request.key) & _keys.c.status.is_not(None)
+        with self._db.read() as connection:
+            row = connection.execute(sa.select(_keys).where(at, _keys.c.expires > self._clock.now())).one_or_none()
+        return self._answer(row, self._fingerprint(request)) if row is not None else None
+
     def claim(self, connection: Connection, request: Request, resource: str) -> Claim | Answer:
         """Takes the key, takes it over, or gives the stored answer.
 
@@ -169,15 +181,7 @@ class Idempotency:
         if insert_new(connection, _keys, **fresh):
             return Claim(request.tenant, request.key, resource, "", 1, now)
         row = connection.execute(sa.select(_keys).where(at).with_for_update()).one()
-        if not hmac.compare_digest(row.fingerprint, fingerprint):
-            raise DataError(
-                "idempotency.mismatch",
-                "this idempotency key was used with another request",
-                hint="send a new key for a new request",
-            )
-        if row.status is not None:
-            return Answer(row.status, row.body, replayed=True)
-        return self._take_over(connection, row, now)
+        return self._answer(row, fingerprint) or self._take_over(connection, row, now)
 
     def advance(self, connection: Connection, claim: Claim, point: str) -> Claim:
         """Notes a recovery point and renews the lease, in the transaction that made the step's effect.
@@ -236,11 +240,23 @@ class Idempotency:
         Raises:
             DataError, ConflictError: As `claim`; what `effect` raises rolls everything back, so a retry is a first try.
         """
+        answer = self.stored(request)
+        if answer is not None:
+            return answer
         with self._db.begin() as connection:
             claim = self.claim(connection, request, resource)
             if isinstance(claim, Answer):
                 return claim
             return self.finish(connection, claim, effect(connection, claim))
+
+    def _answer(self, row: sa.Row[Any], fingerprint: bytes) -> Answer | None:
+        if not hmac.compare_digest(row.fingerprint, fingerprint):
+            raise DataError(
+                "idempotency.mismatch",
+                "this idempotency key was used with another request",
+                hint="send a new key for a new request",
+            )
+        return None if row.status is None else Answer(row.status, row.body, replayed=True)
 
     def _take_over(self, connection: Connection, row: sa.Row[Any], now: int) -> Claim:
         if row.lease_until > now:
