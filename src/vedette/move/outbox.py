@@ -20,6 +20,7 @@ import msgspec
 
 from vedette.core.clock import MICROS, Clock, to_iso
 from vedette.core.db import LONG, Connection, Database, Migration, create, sa
+from vedette.core.egress import Egress
 from vedette.core.errors import NotFoundError, VedetteError
 from vedette.core.ids import Ids
 from vedette.move.webhooks import HEADER, sign
@@ -31,6 +32,8 @@ JITTER: Final = 0.2
 LEASE_S: Final = 60.0
 """How long a dispatcher may hold a delivery; longer than `TIMEOUT_S`."""
 TIMEOUT_S: Final = 20.0
+MAX_REPLY: Final = 64 * 1024
+"""Bytes of an answer that are read; only its status matters."""
 MAX_ERROR: Final = 200
 """Characters kept of what went wrong."""
 
@@ -94,7 +97,20 @@ class Response(Protocol):
 
 
 Send = Callable[[Post], Response]
-"""Makes a request without following redirects; raises a `VedetteError` when there is no answer. See `core.egress`."""
+"""Makes a request without following redirects; raises a `VedetteError` when there is no answer. See `through`."""
+
+
+def through(egress: Egress) -> Send:
+    """A `Send` over the one way out: addresses checked, no redirects, capped in time and size."""
+
+    def send(post: Post) -> Response:
+        return egress.request(
+            "POST", post.url, headers=post.headers, content=post.content, timeout=post.timeout, max_bytes=MAX_REPLY
+        )
+
+    return send
+
+
 SecretsOf = Callable[[str, str], Sequence[bytes]]
 """Signing secrets of (tenant, endpoint id), newest first. They are never in the database."""
 
@@ -198,7 +214,7 @@ class Dispatcher:
     Args:
         db: The outbox's database.
         clock: For schedules and signatures.
-        send: Makes the request; wired to `core.egress`.
+        send: Makes the request; in production `through(egress)`.
         secrets_of: Where signing secrets come from.
         rng: For jitter.
         step: Told the name of each step as it is reached; tests stop a process there.
