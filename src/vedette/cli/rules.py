@@ -1,0 +1,83 @@
+"""Check rules without running them: what loads, what is skipped and why, what each becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vedette.core.render import printable
+from vedette.expr.printer import to_text
+from vedette.judge.sigma.load import RuleSet, load
+from vedette.judge.sigma.logsources import LogSources
+from vedette.sense.sources import load_sources
+
+EXAMPLES = """Examples:
+
+  vedette rules check my-rules/
+
+  vedette rules check sigma/rules.tar.gz --only 'rules/cloud/**' --json
+
+Exit codes: 0 every rule can match; 1 some cannot; 2 the path cannot be opened."""
+
+SKIPPED = 1
+"""Exit code when a rule cannot match."""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    group = typer.Typer(no_args_is_help=True)
+    group.command(name="check", epilog=EXAMPLES)(check)
+    app.add_typer(group, name="rules", help="Check rules without running them.")
+
+
+def check(
+    path: Annotated[Path, typer.Argument(help="Folder, `.tar.gz` or file of Sigma rules.")],
+    *,
+    only: Annotated[str, typer.Option(metavar="GLOB", help="Select rule files, such as 'rules/windows/**'.")] = "",
+    sources: Annotated[Path | None, typer.Option(help="Folder of further source files.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Also print what each rule asks, per source.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say which rules load, by which sources, and why the others are skipped."""
+    places = LogSources({name: source.logsource for name, source in load_sources(sources).items()})
+    rules = load([path], places, only=only)
+    if as_json:
+        typer.echo(msgspec.json.encode(_shape(rules)).decode())
+    else:
+        _print(rules, show=show)
+    if rules.skipped:
+        raise typer.Exit(SKIPPED)
+
+
+def _shape(rules: RuleSet) -> dict[str, object]:
+    return {
+        "loaded": [
+            {
+                "id": rule.id,
+                "title": rule.title,
+                "path": rule.path,
+                "sources": {source: to_text(node) for source, node in rule.nodes.items()},
+            }
+            for rule in rules.rules
+        ],
+        "skipped": [{"id": one.id, "path": one.path, "reason": one.reason} for one in rules.skipped],
+    }
+
+
+def _print(rules: RuleSet, *, show: bool) -> None:
+    if show:
+        for rule in rules.rules:
+            typer.echo(printable(f"{rule.path}: {rule.title}"))
+            for source, node in rule.nodes.items():
+                typer.echo(printable(f"  {source}: {to_text(node)}"))
+    if rules.skipped:
+        table = Table("skipped", "reason")
+        for one in rules.skipped:
+            table.add_row(printable(one.path), printable(one.reason))
+        Console().print(table)
+    typer.echo(f"{len(rules.rules):,} rules can match, {len(rules.skipped):,} cannot")
