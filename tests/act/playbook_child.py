@@ -10,6 +10,7 @@ import os
 import signal
 import sqlite3
 import sys
+import uuid
 from pathlib import Path
 
 from vedette.act.actions import ActionResult, Actions
@@ -43,8 +44,9 @@ class Outside:
 
     def perform(self, name):
         def act(call):
-            self.connection.execute("insert into call values (?, ?)", (name, call.key))
-            self.connection.execute("insert or ignore into effect values (?, ?)", (name, call.key))
+            key = f"{call.key}:{uuid.uuid4()}" if os.environ.get("VEDETTE_CHILD_BUG") == "no-key" else call.key
+            self.connection.execute("insert into call values (?, ?)", (name, key))
+            self.connection.execute("insert or ignore into effect values (?, ?)", (name, key))
             return ActionResult({"done": name})
 
         return act

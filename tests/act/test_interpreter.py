@@ -17,7 +17,7 @@ from vedette.core.documents import load_yaml
 from vedette.core.errors import ConflictError, DeniedError, PermanentError, TransientError
 
 SEQUENCE = [
-    "start",
+    "run.start",
     "snapshot",
     "ask.request",
     "wait:approval:ask",
@@ -25,7 +25,7 @@ SEQUENCE = [
     "revoke",
     "freeze",
     "tell",
-    "end",
+    "run.end",
 ]
 """What a run of the shipped playbook records. Pending runs of released versions hold this: it may not change for them."""
 

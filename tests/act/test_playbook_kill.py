@@ -35,10 +35,10 @@ PATIENCE_S = 60
 
 def operations(playbook):
     """Everything a straight run records, from the definition."""
-    found = ["start"]
+    found = ["run.start"]
     for step in playbook.steps:
         found += [f"{step.id}.request", f"{step.id}.settle"] if isinstance(step, ApprovalStep) else [step.id]
-    return [*found, "end"]
+    return [*found, "run.end"]
 
 
 class Site:
@@ -142,7 +142,7 @@ def test_killed_at_every_moment_of_every_step(site):
     for name in operations(playbook):
         points = [f"{name}:{moment}" for moment in MOMENTS]
         (after if after or name == "ask.settle" else before).extend(points)
-    after.append("end:recorded")
+    after.append("run.end:recorded")
     for point in before:
         site.spawn(point)
         site.reap()
@@ -210,6 +210,20 @@ def test_without_the_pinned_version_a_run_would_wait_for_ever(site, monkeypatch)
     site.kill()
     assert site.runs.status(run_id).state is State.RUNNING
     assert not any(step.name == "ask.settle" for step in site.runs.history(run_id))
+
+
+def test_the_count_of_effects_sees_an_action_that_ignores_its_key(site):
+    """A planted bug, seen by what the first test asserts: one effect too many."""
+    run_id = site.start(read_playbook(load_yaml(QUICK.replace("3s", "60s"))))
+    site.spawn()
+    site.until_waiting(run_id)
+    site.kill()
+    site.responder.decide("acme", run_id, by="bob", approve=True)
+    site.spawn("end:after", VEDETTE_CHILD_BUG="no-key")
+    site.reap()
+    site.spawn(VEDETTE_CHILD_BUG="no-key")
+    assert site.finish() == ["succeeded"]
+    assert len(site.rows("select key from effect")) == 2
 
 
 CONSUMER = """

@@ -115,10 +115,11 @@ class _Walk:
 
     def go(self) -> Json:
         book = self._playbook
-        self._write("start", RunStarted(self._steps.run_id, book.id, book.version))
+        # A dot keeps these apart from the ids of steps.
+        self._write("run.start", RunStarted(self._steps.run_id, book.id, book.version))
         ending = self._run(book.steps)
         state = ending.state if ending else "incomplete" if self._failed else "completed"
-        self._write("end", RunFinished(self._steps.run_id, state))
+        self._write("run.end", RunFinished(self._steps.run_id, state))
         if ending and ending.state == "failed":
             raise PermanentError(
                 "playbook.run.failed", f"step `{ending.step}` failed with {ending.code}: {ending.message}"
