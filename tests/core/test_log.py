@@ -46,7 +46,9 @@ def check_against_lists(steps) -> None:
     clock.now = lambda: sum(map(len, model.values()))
     with tempfile.TemporaryDirectory() as folder:
         subject = SqliteLog(Path(folder), clock, partitions=3)
-        assert [subject.partitions(topic) for topic in ("event", "signal")] == [3, 3]
+        for topic in ("event", "signal"):
+            subject.append(topic, "", [])
+            assert subject.partitions(topic) == 3
         for step in steps:
             if step == "reopen":
                 subject.close()
@@ -290,6 +292,90 @@ def test_a_damaged_file_is_told(tmp_path, clock):
     with SqliteLog(tmp_path, clock) as subject, pytest.raises(PermanentError) as damaged:
         subject.append("event", "k", [b""])
     assert damaged.value.code == "log.file.damaged"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "payload = x'c1'",  # no msgpack
+        "payload = x'90'",  # fewer values than the runs say
+        "payload = x'93c40130c40131c40132'",  # more values than the runs say
+        "runs = x'c1'",
+        "runs = x'9193a1610202'",  # the right shape, of another count
+        "runs = x'9193a16102ff'",  # a negative count
+        "runs = x'9193a161a16202'",  # a text for a time
+    ],
+)
+def test_a_damaged_batch_is_told_with_its_place(change, tmp_path, clock):
+    with SqliteLog(tmp_path, clock) as subject:
+        for number in range(3):
+            subject.append("event", "k", [b"%d" % number])
+    with sqlite3.connect(tmp_path / "event.db") as connection:
+        assert connection.execute(f"update batch set {change} where place = 1").rowcount == 1
+    connection.close()
+    with SqliteLog(tmp_path, clock) as subject:
+        for _ in range(2):
+            with pytest.raises(DataError) as damaged:
+                subject.read("event", 0, 0, 10)
+            assert (damaged.value.code, damaged.value.at) == ("log.file.damaged", "event/0/1")
+        assert [record.value for record in subject.read("event", 0, 0, 1)] == [b"0"]
+        assert [record.value for record in subject.read("event", 0, 2, 10)] == [b"2"]
+        assert subject.append("event", "k", [b"3"]) == subject.end("event", 0) - 1 == 3
+
+
+def test_a_damaged_page_is_told(tmp_path, clock):
+    with SqliteLog(tmp_path, clock) as subject:
+        for number in range(3):
+            subject.append("event", "k", [b"%d" % number * 9_000])
+    raw = (tmp_path / "event.db").read_bytes()
+    told = []
+    for page in range(1, len(raw) // _log_topic.PAGE_BYTES):
+        start = page * _log_topic.PAGE_BYTES
+        (tmp_path / "event.db").write_bytes(raw[:start] + b"\xff" * 4_096 + raw[start + 4_096 :])
+        for extra in ("-wal", "-shm"):
+            (tmp_path / f"event.db{extra}").unlink(missing_ok=True)
+        told.append(read_or_code(tmp_path, clock))
+    assert set(told) <= {3, "log.file.damaged"}
+    assert "log.file.damaged" in told
+
+
+def read_or_code(folder, clock):
+    """How many records there are, or the code of the refusal."""
+    with SqliteLog(folder, clock) as subject:
+        try:
+            return len(subject.read("event", 0, 0, 10))
+        except (DataError, PermanentError) as refused:
+            return refused.code
+
+
+def test_looking_makes_no_topic(tmp_path, clock):
+    with SqliteLog(tmp_path, clock, partitions=3) as subject, SqliteLog(tmp_path, clock, partitions=2) as other:
+        files = sorted(tmp_path.iterdir())
+        assert (subject.read("event", 2, 0, 9), subject.end("event", 2), subject.partitions("event")) == ([], 0, 3)
+        subject.commit("group", "event", 2, 0)
+        for partition in (-1, 3):
+            with pytest.raises(DefinitionError):
+                subject.read("event", partition, 0, 9)
+        assert sorted(tmp_path.iterdir()) == files
+        other.append("event", "k", [b"1"])
+        assert subject.partitions("event") == 2
+        assert sum(len(subject.read("event", shard, 0, 9)) for shard in range(2)) == 1
+        with pytest.raises(DefinitionError):
+            subject.end("event", 2)
+    for call in (
+        subject.partitions,
+        lambda topic: subject.read(topic, 0, 0, 1),
+        lambda topic: subject.read("e", 0, 0, 1),
+    ):
+        with pytest.raises(PermanentError) as closed:
+            call("event")
+        assert closed.value.code == "log.closed"
+
+
+def test_an_offset_beyond_every_offset_is_the_end(tmp_path, clock):
+    with SqliteLog(tmp_path, clock, partitions=2) as subject:
+        subject.append("event", "k", [b"1"])
+        assert [subject.read("event", shard, 10**30, 5) for shard in range(2)] == [[], []]
 
 
 def test_a_newer_file_is_refused(tmp_path, clock):

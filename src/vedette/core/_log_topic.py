@@ -14,15 +14,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
-from vedette.core.errors import DefinitionError, PermanentError, TransientError
+from vedette.core.errors import DataError, DefinitionError, PermanentError, TransientError
 
 BUSY_S = 5.0
 """How long a writer waits for another process's commit."""
@@ -40,6 +40,9 @@ FORMAT = 1
 """PRAGMA user_version of the files this program writes."""
 
 _SHARD_BITS = 48
+_LAST = (1 << _SHARD_BITS) - 1
+"""Highest offset of a partition."""
+_RESTORE = "restore the file from a copy; `vedette audit verify` lists what was changed"
 _SCHEMA = f"""
 begin immediate;
 create table if not exists meta (partitions integer not null) strict;
@@ -56,7 +59,7 @@ class Run(NamedTuple):
 
     key: str
     time: int
-    records: int
+    records: Annotated[int, msgspec.Meta(ge=0)]
 
 
 @dataclass(slots=True, eq=False)
@@ -312,6 +315,10 @@ class Topic:
             connection = connect(self._path)
         try:
             yield connection
+        except sqlite3.OperationalError as error:
+            raise TransientError("log.read.failed", str(error), at=self._path.stem) from error
+        except sqlite3.DatabaseError as error:
+            raise DataError("log.file.damaged", str(error), hint=_RESTORE, at=self._path.stem) from error
         finally:
             self._readers.append(connection)
 
@@ -320,7 +327,7 @@ class Topic:
         base = shard << _SHARD_BITS
         row = connection.execute(
             "select place, count from batch where place between ? and ? order by place desc limit 1",
-            (base, base + (1 << _SHARD_BITS) - 1),
+            (base, base + _LAST),
         ).fetchone()
         return row[0] - base + row[1] if row else 0
 
@@ -331,19 +338,24 @@ class Topic:
 
     def read(self, shard: int, offset: int, limit: int) -> list[tuple[int, str, bytes, int]]:
         """Up to `limit` of (offset, key, value, time) from `offset` on."""
+        if offset > _LAST:
+            return []
         base = shard << _SHARD_BITS
         found: list[tuple[int, str, bytes, int]] = []
-        with self._reader() as connection:
-            rows = connection.execute(
+        with self._reader() as connection, closing(connection.cursor()) as rows:
+            rows.execute(
                 "select place, runs, payload from batch where place <= :last and place >= coalesce("
                 "(select max(place) from batch where place between :base and :start), :base) order by place",
-                {"base": base, "start": base + offset, "last": base + (1 << _SHARD_BITS) - 1},
+                {"base": base, "start": base + offset, "last": base + _LAST},
             )
             for place, runs, payload in rows:
                 if len(found) >= limit:
                     break
-                found += _unpack(place - base, runs, payload, offset, limit - len(found))
-            rows.close()
+                try:
+                    found += _unpack(place - base, runs, payload, offset, limit - len(found))
+                except (msgspec.MsgspecError, TypeError, IndexError) as error:
+                    at = f"{self._path.stem}/{shard}/{place - base}"
+                    raise DataError("log.file.damaged", "this batch cannot be read", hint=_RESTORE, at=at) from error
         return found
 
     def close(self) -> None:
@@ -369,4 +381,6 @@ def _unpack(first: int, runs: bytes, payload: bytes, offset: int, limit: int) ->
         start, stop = max(place, offset), min(place + run.records, max(first, offset) + limit)
         found += [(at, run.key, values[at - first], run.time) for at in range(start, stop)]
         place += run.records
+    if place - first != len(values):
+        raise IndexError("the runs do not cover the values")
     return found

@@ -90,13 +90,19 @@ class Log(Protocol):
         """As `append`, without waiting. A future cancelled in time is not written; later it cannot be cancelled."""
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
-        """Up to `limit` committed records from `offset` on, in order; empty at the end."""
+        """Up to `limit` committed records from `offset` on, in order; empty at the end and for a topic not made yet.
+
+        Raises:
+            DataError: `log.file.damaged` with the place, as `topic/partition/offset` where one record is meant.
+            DefinitionError: `log.topic.name`, `log.partition.unknown`.
+            TransientError: `log.read.failed` (the disk refused).
+        """
 
     def end(self, topic: str, partition: int) -> int:
-        """Offset after the last committed record."""
+        """Offset after the last committed record; 0 for a topic not made yet. Raises as `read`."""
 
     def partitions(self, topic: str) -> int:
-        """How many partitions the topic has. Fixed when the topic is made."""
+        """How many partitions the topic has: fixed by the first append, before it what this log would make."""
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
         """Remembers that `group` has handled everything before `offset`. May go back, to read again."""
@@ -111,7 +117,8 @@ class Log(Protocol):
 class SqliteLog(Log):
     """A log in a folder: one SQLite file a topic, whose rows hold batches.
 
-    Several processes may append to and read from the same folder. Open it after a fork, never across one.
+    Several processes may append to and read from the same folder. Open it after a fork, never across one. Only an
+    append makes a topic; looking at one that nobody appended to leaves no file.
 
     Args:
         folder: Where the files are; made when missing.
@@ -148,7 +155,7 @@ class SqliteLog(Log):
         self, topic: str, key: str, values: Sequence[bytes], *, durability: Durability = Durability.WRITTEN
     ) -> Future[int]:
         """See `Log.submit`."""
-        place = self._topic(topic)
+        place = self._made(topic)
         size = max(map(len, values), default=0)
         if size > MAX_VALUE_BYTES:
             raise DataError("log.record.too_large", f"a record of {size} bytes is above {MAX_VALUE_BYTES}", at=topic)
@@ -158,15 +165,18 @@ class SqliteLog(Log):
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
         """See `Log.read`."""
-        return [Record(*row) for row in self._partition(topic, partition).read(partition, offset, limit)]
+        found = self._partition(topic, partition)
+        return [Record(*row) for row in found.read(partition, offset, limit)] if found else []
 
     def end(self, topic: str, partition: int) -> int:
         """See `Log.end`."""
-        return self._partition(topic, partition).end(partition)
+        found = self._partition(topic, partition)
+        return found.end(partition) if found else 0
 
     def partitions(self, topic: str) -> int:
         """See `Log.partitions`."""
-        return self._topic(topic).partitions
+        found = self._found(topic)
+        return found.partitions if found else self._new_partitions
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
         """See `Log.commit`. Written, not synced: after a power cut a group may read some records again."""
@@ -194,27 +204,41 @@ class SqliteLog(Log):
         if not closed:
             self._cursors.close()
 
-    def _topic(self, name: str) -> Topic:
+    def _found(self, name: str) -> Topic | None:
+        """The topic; None while nobody has appended to it."""
+        found = self._topics.get(name)
+        return found or (self._made(name) if self._file(name).exists() else None)
+
+    def _made(self, name: str) -> Topic:
         found = self._topics.get(name)
         if found:
             return found
-        if not _TOPIC.fullmatch(name):
-            raise DefinitionError("log.topic.name", f"`{name[:80]}` is not a topic name", hint="a-z, 0-9, _ and -")
+        path = self._file(name)
         with self._lock:
-            if self._closed:
-                raise PermanentError("log.closed", "the log is closed", at=name)
+            self._check_open(name)
             if name not in self._topics:
-                self._topics[name] = self._open(name)
+                self._topics[name] = self._open(path)
             return self._topics[name]
 
-    def _open(self, name: str) -> Topic:
-        try:
-            return Topic(self._folder / f"{name}.db", self._new_partitions)
-        except sqlite3.DatabaseError as error:
-            raise PermanentError("log.file.damaged", f"cannot open the topic: {error}", at=name) from error
+    def _file(self, name: str) -> Path:
+        if not _TOPIC.fullmatch(name):
+            raise DefinitionError("log.topic.name", f"`{name[:80]}` is not a topic name", hint="a-z, 0-9, _ and -")
+        self._check_open(name)
+        return self._folder / f"{name}.db"
 
-    def _partition(self, topic: str, partition: int) -> Topic:
-        found = self._topic(topic)
-        if not 0 <= partition < found.partitions:
-            raise DefinitionError("log.partition.unknown", f"no partition {partition} of {found.partitions}", at=topic)
+    def _check_open(self, name: str) -> None:
+        if self._closed:
+            raise PermanentError("log.closed", "the log is closed", at=name)
+
+    def _open(self, path: Path) -> Topic:
+        try:
+            return Topic(path, self._new_partitions)
+        except sqlite3.DatabaseError as error:
+            raise PermanentError("log.file.damaged", f"cannot open the topic: {error}", at=path.stem) from error
+
+    def _partition(self, topic: str, partition: int) -> Topic | None:
+        found = self._found(topic)
+        count = found.partitions if found else self._new_partitions
+        if not 0 <= partition < count:
+            raise DefinitionError("log.partition.unknown", f"no partition {partition} of {count}", at=topic)
         return found

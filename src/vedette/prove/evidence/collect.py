@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from vedette.core.clock import MICROS, Clock
 from vedette.core.db import Connection, sa
-from vedette.core.errors import VedetteError
+from vedette.core.errors import DataError, DefinitionError, PermanentError
 from vedette.core.log import Log, Record
 from vedette.prove.evidence.store import Entry, Evidence, append_to, read_head
 from vedette.prove.evidence.tables import cursors
@@ -28,8 +29,9 @@ class _Tenant(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_Tenant)
 _END = 2**63
-_DAMAGED = (VedetteError, msgspec.MsgspecError, IndexError)
-"""What reading a log whose file was changed may raise."""
+_DAMAGED = (DataError, DefinitionError, PermanentError)
+"""What reading raises when the log's file, or the name of the place, was changed; a busy disk is no damage."""
+_PLACE = re.compile(r"([^/]+)/([0-9]{1,4})/([0-9]{1,15})")
 
 
 class Collector:
@@ -101,11 +103,10 @@ def from_log(log: Log) -> Callable[[str], bytes | None]:
     ahead: dict[tuple[str, int], tuple[range, dict[int, bytes]]] = {}
 
     def find(record_id: str) -> bytes | None:
-        topic, _, rest = record_id.partition("/")
-        partition, _, offset = rest.partition("/")
-        if not (partition.isdecimal() and offset.isdecimal()):
+        place = _PLACE.fullmatch(record_id)
+        if not place:
             return None
-        key, wanted = (topic, int(partition)), int(offset)
+        key, wanted = (place[1], int(place[2])), int(place[3])
         if key not in ahead or wanted not in ahead[key][0]:
             try:
                 held = {record.offset: record.value for record in _read_around(log, *key, wanted)}
