@@ -15,7 +15,8 @@ from vedette.judge.sigma.cache import load_cached
 from vedette.judge.sigma.files import RuleFile, rule_files
 from vedette.judge.sigma.load import build, load
 from vedette.judge.sigma.logsources import Entry, LogSources
-from vedette.sense.sources import LogSource, load_sources
+from vedette.sense.definition import LogSource
+from vedette.sense.sources import load_sources
 
 NAMED = {
     "windows": LogSource(product="windows"),

@@ -15,7 +15,7 @@ from vedette.expr.values import leaves, reader
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.load import build
 from vedette.judge.sigma.logsources import LogSources
-from vedette.sense.sources import LogSource
+from vedette.sense.definition import LogSource
 
 PLACES = LogSources({"any": LogSource(category="any"), "windows": LogSource(product="windows")}, ())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vedette.core.clock import SystemClock
 from vedette.sense import ingest
+from vedette.sense.quarantine import Quarantine
 from vedette.sense.sources import load_sources
 from vedette.sense.store import Store
 
@@ -14,7 +15,7 @@ if __name__ == "__main__":
     home, batch, *files = sys.argv[1:]
     ingest.BATCH_RECORDS = int(batch)
     sources = load_sources()
-    work = ingest.Ingest(Store(Path(home)), sources, tenant="acme", clock=SystemClock())
+    work = ingest.Ingest(Store(Path(home)), Quarantine(Path(home)), sources, tenant="acme", clock=SystemClock())
     print("ready", flush=True)
     work.run([Path(file) for file in files], source=sources["cloudtrail"])
     print("done", flush=True)

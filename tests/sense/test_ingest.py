@@ -24,7 +24,14 @@ NOW = 1_800_000_000_000_000
 
 
 def work(home: Path, tenant: str = "acme", **limits: int) -> Ingest:
-    return Ingest(Store(home), SOURCES, tenant=tenant, clock=FakeClock(NOW), limits=Limits(**limits))
+    return Ingest(
+        Store(home),
+        Quarantine(Store(home).folder),
+        SOURCES,
+        tenant=tenant,
+        clock=FakeClock(NOW),
+        limits=Limits(**limits),
+    )
 
 
 def quarantined(home: Path, tenant: str = "acme") -> list[dict[str, object]]:

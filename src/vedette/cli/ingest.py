@@ -19,6 +19,7 @@ from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.sense.files import Chunk, list_files
 from vedette.sense.ingest import Counts, Ingest
+from vedette.sense.quarantine import Quarantine
 from vedette.sense.sources import Source, load_sources
 from vedette.sense.store import Store
 
@@ -52,7 +53,8 @@ def ingest(
     known = load_sources(sources)
     chosen = find_source(known, source) if source else None
     files = sum(len(list_files(path)) for path in paths)
-    work = Ingest(Store(home / "store"), known, tenant=tenant, clock=SystemClock())
+    store = Store(home / "store")
+    work = Ingest(store, Quarantine(store.folder), known, tenant=tenant, clock=SystemClock())
     with _bar(files) as bar:
         task = bar.add_task("reading", total=files, records=0)
         begun: set[Path] = set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -85,6 +86,12 @@ class Chunk:
     def count(self) -> int:
         """Records read: lines and bad ones."""
         return len(self.lines) + len(self.bad)
+
+    def after(self, offset: int) -> Chunk:
+        """The records that begin at `offset` or later."""
+        first = bisect_left(self.offsets, offset)
+        bad = [each for each in self.bad if each.offset >= offset]
+        return Chunk(self.path, self.lines[first:], self.numbers[first:], self.offsets[first:], bad)
 
 
 class _Broken(Exception):

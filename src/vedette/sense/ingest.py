@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import Protocol
 
 from vedette.core.clock import Clock
 from vedette.core.errors import DataError
@@ -14,7 +15,7 @@ from vedette.core.event import Event
 from vedette.sense.files import Chunk, Limits, read_lines, stream_identity
 from vedette.sense.quarantine import Quarantine, Refused
 from vedette.sense.sources import Source, sniff
-from vedette.sense.store import Store
+from vedette.sense.store import Appended
 
 BATCH_RECORDS = 10_000
 """Records per append: large enough for cheap commits, small enough that a killed run repeats little."""
@@ -35,13 +36,32 @@ class Counts:
     duplicate: int = 0
 
 
+@dataclass(slots=True)
+class _Batch:
+    """What was read of one stream and is not handed on yet."""
+
+    stream: str = ""
+    known: int = 0
+    """Byte offset before which everything is taken in already."""
+    events: list[Event] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+
+class Sink(Protocol):
+    """Where events go: a `Store`, or the log in front of one."""
+
+    def append(self, source: Source, events: Sequence[Event]) -> Appended:
+        """Takes events of one source; says how many were new."""
+
+
 class Ingest:
-    """Reads files into a store for one tenant.
+    """Reads files into a sink for one tenant.
 
     Running it again over the same files, also after a kill, stores nothing twice: ids come from the place of a record.
 
     Args:
-        store: Where events go; the quarantine is beside them.
+        sink: Where events go.
+        quarantine: Where refused records go.
         sources: The known sources.
         tenant: Whose records they are.
         clock: Gives the ingest time.
@@ -49,10 +69,17 @@ class Ingest:
     """
 
     def __init__(
-        self, store: Store, sources: Mapping[str, Source], *, tenant: str, clock: Clock, limits: Limits = _LIMITS
+        self,
+        sink: Sink,
+        quarantine: Quarantine,
+        sources: Mapping[str, Source],
+        *,
+        tenant: str,
+        clock: Clock,
+        limits: Limits = _LIMITS,
     ) -> None:
-        self._store = store
-        self._quarantine = Quarantine(store.folder)
+        self._sink = sink
+        self._quarantine = quarantine
         self._sources = sources
         self._tenant = tenant
         self._clock = clock
@@ -67,6 +94,7 @@ class Ingest:
         source: Source | None = None,
         stream: str = "",
         progress: Callable[[Chunk], None] = lambda _chunk: None,
+        resume: Callable[[str], int] = lambda _stream: 0,
     ) -> Mapping[str, Counts]:
         """Ingests files and folders.
 
@@ -75,37 +103,40 @@ class Ingest:
             source: Of all of them; recognised file by file from the first records when left out.
             stream: Name of the stream instead of the file's path, for a copy that has moved.
             progress: Told about each chunk after it was taken in.
+            resume: Stream -> byte offset up to which its records are known to be taken in; they count as duplicates.
 
         Raises:
             DataError: `files.path.*`, `files.gzip.not_gzip` for a path that cannot be opened.
         """
         for path in paths:
             for file, chunks in groupby(read_lines(path, limits=self._limits), key=attrgetter("path")):
-                self._file(file, chunks, source, stream, progress)
+                self.take(file, chunks, source=source, stream=stream, progress=progress, resume=resume)
         return self.counts
 
-    def _file(
+    def take(
         self,
         file: Path,
         chunks: Iterable[Chunk],
-        source: Source | None,
-        stream: str,
-        progress: Callable[[Chunk], None],
+        *,
+        source: Source | None = None,
+        stream: str = "",
+        progress: Callable[[Chunk], None] = lambda _chunk: None,
+        resume: Callable[[str], int] = lambda _stream: 0,
     ) -> None:
-        identity = ""
-        events: list[Event] = []
-        refused: list[Refused] = []
+        """Ingests the chunks of one stream; see `run`."""
+        batch = _Batch()
         for chunk in chunks:
-            if not identity:
-                identity = stream_identity(file, chunk.lines[0] if chunk.lines else b"", stream)
+            if not batch.stream:
+                batch.stream = stream_identity(file, chunk.lines[0] if chunk.lines else b"", stream)
+                batch.known = resume(batch.stream)
             if source is None and chunk.lines:
                 source = self._recognise(chunk)
             opened = source.unwrap(chunk) if source else chunk
-            self._take(opened, source, identity, events, refused)
-            if len(events) + len(refused) >= BATCH_RECORDS:
-                self._flush(source, events, refused)
+            self._sift(opened, source, batch)
+            if len(batch.events) + len(batch.refused) >= BATCH_RECORDS:
+                self._flush(source, batch)
             progress(opened)
-        self._flush(source, events, refused)
+        self._flush(source, batch)
 
     def _recognise(self, chunk: Chunk) -> Source | None:
         try:
@@ -113,14 +144,18 @@ class Ingest:
         except DataError:
             return None
 
-    def _take(
-        self, chunk: Chunk, source: Source | None, stream: str, events: list[Event], refused: list[Refused]
-    ) -> None:
+    def _sift(self, chunk: Chunk, source: Source | None, batch: _Batch) -> None:
         now = self._clock.now()
         name = source.name if source else UNKNOWN
+        counts = self.counts.setdefault(name, Counts())
+        counts.read += chunk.count
+        if batch.known:
+            whole = chunk.count
+            chunk = chunk.after(batch.known)
+            counts.duplicate += whole - chunk.count
 
         def refuse(code: str, message: str, line: int, offset: int, raw: bytes) -> None:
-            refused.append(Refused(self._tenant, name, now, code, message, stream, line, offset, raw))
+            batch.refused.append(Refused(self._tenant, name, now, code, message, batch.stream, line, offset, raw))
 
         unknown = DataError("sources.sniff.unknown", "no source recognises the records of this file")
         parsed = source.parse_many(chunk.lines) if source else [unknown] * len(chunk.lines)
@@ -130,24 +165,23 @@ class Ingest:
                 refuse(error.code, error.message, line, offset, raw)
                 continue
             try:
-                event = source.to_event(data, tenant=self._tenant, stream=stream, offset=offset, ingest_time=now)
+                event = source.to_event(data, tenant=self._tenant, stream=batch.stream, offset=offset, ingest_time=now)
             except DataError as error:
                 refuse(error.code, error.message, line, offset, raw)
             else:
-                events.append(event)
+                batch.events.append(event)
         for bad in chunk.bad:
             refuse(bad.code, bad.message, bad.line, bad.offset, bad.raw)
-        self.counts.setdefault(name, Counts()).read += chunk.count
 
-    def _flush(self, source: Source | None, events: list[Event], refused: list[Refused]) -> None:
+    def _flush(self, source: Source | None, batch: _Batch) -> None:
         # Records before the one by which a file was recognised are refused under another name.
-        for name in sorted({each.source for each in refused}):
-            kept = self._quarantine.append([each for each in refused if each.source == name])
+        for name in sorted({each.source for each in batch.refused}):
+            kept = self._quarantine.append([each for each in batch.refused if each.source == name])
             self.counts[name].quarantined += kept.stored
             self.counts[name].duplicate += kept.duplicates
-        if events and source:
-            added = self._store.append(source, events)
+        if batch.events and source:
+            added = self._sink.append(source, batch.events)
             self.counts[source.name].stored += added.stored
             self.counts[source.name].duplicate += added.duplicates
-        events.clear()
-        refused.clear()
+        batch.events.clear()
+        batch.refused.clear()

@@ -73,6 +73,8 @@ def open_books(
     """
     folder.mkdir(parents=True, exist_ok=True)
     engine = _engine(folder / "features.npz", features) if features else None
+    if engine:
+        engine.warm()
     if model:
         model.warm()
     decider = Decider(

@@ -16,11 +16,11 @@ from vedette.core.clock import Clock
 from vedette.core.errors import DataError
 from vedette.core.event import Event
 from vedette.expr.evidence import evidence
-from vedette.expr.matcher import Matcher
 from vedette.expr.nodes import Node
 from vedette.expr.reference import trace
 from vedette.expr.values import leaves, reader
 from vedette.judge.sigma.load import RuleSet
+from vedette.judge.sigma.ready import Ready, once
 from vedette.judge.sigma.rules import Rule
 from vedette.prove.dlp import scrub
 from vedette.sense.files import Chunk, Limits, list_files, read_lines, stream_identity
@@ -67,9 +67,14 @@ class Match:
             return Event(id=name, tenant=TENANT, source=self.source.name, event_time=0, ingest_time=now)
 
     def why(self) -> dict[str, Any]:
-        """Field -> value of the clauses that made the rule fire; texts scrubbed of card numbers and cut."""
-        clause = trace(self.node, reader(self.data), list(leaves(self.data)))
-        return {one.name: _shown(value) for one, value in evidence(clause).items()}
+        """Why the rule fired."""
+        return why(self.node, self.data)
+
+
+def why(node: Node, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Field -> value of the clauses that make a node true; texts scrubbed of card numbers and cut."""
+    clause = trace(node, reader(data), list(leaves(data)))
+    return {one.name: _shown(value) for one, value in evidence(clause).items()}
 
 
 def _shown(value: object) -> object:
@@ -99,11 +104,10 @@ class Detector:
         limits: Limits | None = None,
     ) -> None:
         self.tally = Tally()
-        self._rules = rules
         self._sources = sources
         self._source = source
         self._limits = limits or Limits()
-        self._ready: dict[str, tuple[Matcher, list[tuple[Rule, Node]]]] = {}
+        self._ready = Ready(rules)
 
     def run(self, paths: Sequence[Path], progress: Callable[[Chunk], None] = lambda _chunk: None) -> Iterator[Match]:
         """Every match, in the order of the records; the tally is complete when the iterator ends.
@@ -136,7 +140,7 @@ class Detector:
             return None
 
     def _chunk(self, chunk: Chunk, source: Source, stream: str) -> Iterator[Match]:
-        matcher, rules = self._prepared(source)
+        matcher, rules = self._ready.of(source.name)
         records = source.parse_many(chunk.lines)
         read = [data for data in records if not isinstance(data, DataError)]
         self.tally.quarantined += len(records) - len(read)
@@ -145,14 +149,6 @@ class Detector:
             return
         places = [place for place, data in enumerate(records) if not isinstance(data, DataError)]
         for place, data, numbers in zip(places, read, results, strict=True):
-            # Rules that share an id are one rule: an event counts once for it.
-            for number in {rules[number][0].id: number for number in reversed(numbers)}.values():
-                rule, node = rules[number]
+            for rule, node in once(rules, numbers):
                 self.tally.matches[rule.id] += 1
                 yield Match(rule, node, source, data, stream, chunk.numbers[place], chunk.offsets[place])
-
-    def _prepared(self, source: Source) -> tuple[Matcher, list[tuple[Rule, Node]]]:
-        if source.name not in self._ready:
-            rules = self._rules.of(source.name)
-            self._ready[source.name] = Matcher([node for _, node in rules]), rules
-        return self._ready[source.name]

@@ -65,6 +65,14 @@ class Engine:
         """Feature names, in the order of every vector."""
         return self.features.names
 
+    def warm(self) -> None:
+        """Compiles the kernels on an engine that is thrown away, so that no event waits for it."""
+        spare = Engine(self.features)
+        event = Event(id="warm", tenant="", source=self.features.source, event_time=0, ingest_time=0)
+        spare.fetch(event)
+        spare.apply(event)
+        spare.learn(Label(event_id="warm", tenant="", fraud=False, observed_time=0))
+
     def fetch(self, event: Event) -> Floats:
         """Every feature of an event, NaN where missing, as of its event time and everything applied before."""
         self._prepare(event)
