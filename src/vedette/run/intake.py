@@ -1,0 +1,174 @@
+"""From files and pushes into the log: each record of a stream once, whatever dies in between.
+
+Records of a stream are appended in the order of their offsets. After each append a cursor row says how far the stream
+is and where the log ended; after a kill between the two, the events that stand behind that place in the log tell the
+rest. One process takes in at a time: a lock file under home keeps others waiting.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from vedette.core.clock import Clock
+from vedette.core.db import LONG, Database, Migration, create, sa
+from vedette.core.errors import DataError
+from vedette.core.event import Event
+from vedette.core.log import Log
+from vedette.run.storing import TOPIC, to_event
+from vedette.sense.files import Chunk
+from vedette.sense.ingest import Counts, Ingest
+from vedette.sense.quarantine import Quarantine
+from vedette.sense.sources import Source
+from vedette.sense.store import Appended
+
+SCAN = 2_000
+"""Records read at a time when the log is asked what it has of a stream."""
+
+_METADATA = sa.MetaData()
+_CURSOR = sa.Table(
+    "intake_cursor",
+    _METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("stream", sa.Text, primary_key=True),
+    sa.Column("next_byte", LONG, nullable=False),
+    sa.Column("log_end", LONG, nullable=False),
+    sqlite_strict=True,
+)
+MIGRATIONS = (Migration(1, "cursors of streams", create(_METADATA)),)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Intake:
+    """Takes files and pushes of one tenant into the log.
+
+    Args:
+        log: Topic `event`.
+        state: Where cursors are kept.
+        quarantine: Where refused records go.
+        sources: The known sources.
+        tenant: Whose records they are.
+        clock: Gives the ingest time.
+        lock: File that is locked while something is taken in.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        state: Database,
+        quarantine: Quarantine,
+        sources: Mapping[str, Source],
+        *,
+        tenant: str,
+        clock: Clock,
+        lock: Path,
+    ) -> None:
+        state.migrate("intake", MIGRATIONS)
+        self._log = log
+        self._state = state
+        self._quarantine = quarantine
+        self._sources = sources
+        self._tenant = tenant
+        self._clock = clock
+        self._lock = lock
+
+    def files(
+        self,
+        paths: Iterable[Path],
+        *,
+        source: Source | None = None,
+        stream: str = "",
+        progress: Callable[[Chunk], None] = lambda _chunk: None,
+    ) -> Mapping[str, Counts]:
+        """Takes files and folders in; what was taken in before counts as duplicate.
+
+        Raises:
+            DataError: `files.path.*`, `files.gzip.not_gzip` for a path that cannot be opened.
+        """
+        with self._alone():
+            work = self._work()
+            return work.run(paths, source=source, stream=stream, progress=progress, resume=self._resume)
+
+    def push(self, source: str, batch: str, body: bytes) -> Mapping[str, Counts]:
+        """Takes a pushed batch of lines in. The same batch id again takes in what was not taken in before.
+
+        Raises:
+            DataError: `sources.name.unknown`.
+        """
+        if source not in self._sources:
+            hint = f"one of {', '.join(self._sources)}"
+            raise DataError("sources.name.unknown", "no such source", hint=hint, at="$query.source")
+        name = Path(f"push:{batch[:200]}")
+        with self._alone():
+            work = self._work()
+            found = self._sources[source]
+            work.take(name, [to_chunk(name, body)], source=found, stream=str(name), resume=self._resume)
+            return work.counts
+
+    def append(self, source: Source, events: Sequence[Event]) -> Appended:
+        """Puts events of one stream in the log and moves the stream's cursor behind the last of them."""
+        del source
+        stream, last = place_of(events[-1])
+        first = self._log.append(TOPIC, f"intake:{self._tenant}", [_encode(event) for event in events])
+        self._move(stream, last + 1, first + len(events))
+        return Appended(len(events), 0)
+
+    def _work(self) -> Ingest:
+        return Ingest(self, self._quarantine, self._sources, tenant=self._tenant, clock=self._clock)
+
+    def _resume(self, stream: str) -> int:
+        """Byte offset behind the last record of a stream that is in the log."""
+        here = (_CURSOR.c.tenant == self._tenant) & (_CURSOR.c.stream == stream)
+        with self._state.read() as connection:
+            row = connection.execute(sa.select(_CURSOR.c.next_byte, _CURSOR.c.log_end).where(here)).one_or_none()
+        following, place = (row.next_byte, row.log_end) if row else (0, 0)
+        while records := self._log.read(TOPIC, 0, place, SCAN):
+            for record in records:
+                event = to_event(record) if record.key == f"intake:{self._tenant}" else None
+                if isinstance(event, Event):
+                    named, offset = place_of(event)
+                    following = max(following, offset + 1) if named == stream else following
+            place = records[-1].offset + 1
+        if place:
+            self._move(stream, following, place)
+        return following
+
+    def _move(self, stream: str, following: int, log_end: int) -> None:
+        here = (_CURSOR.c.tenant == self._tenant) & (_CURSOR.c.stream == stream)
+        values = {"next_byte": following, "log_end": log_end}
+        with self._state.begin() as connection:
+            if not connection.execute(_CURSOR.update().where(here).values(**values)).rowcount:
+                connection.execute(_CURSOR.insert().values(tenant=self._tenant, stream=stream, **values))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def place_of(event: Event) -> tuple[str, int]:
+    """Stream and byte offset an event was read at."""
+    stream, _, offset = event.raw_ref.rpartition("@")
+    return stream, int(offset)
+
+
+def to_chunk(name: Path, body: bytes) -> Chunk:
+    """A pushed body as lines; blank ones are left out."""
+    lines: list[bytes] = []
+    numbers: list[int] = []
+    offsets: list[int] = []
+    offset = 0
+    for number, line in enumerate(body.split(b"\n"), 1):
+        if line.strip():
+            lines.append(line)
+            numbers.append(number)
+            offsets.append(offset)
+        offset += len(line) + 1
+    return Chunk(name, lines, numbers, offsets)

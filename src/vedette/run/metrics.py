@@ -1,0 +1,70 @@
+"""What the pipelines and the API count. One registry per platform, so that tests and processes do not share counts."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+class Meters:
+    """Counters, gauges and histograms, named as Prometheus names them.
+
+    Labels have bounded cardinality: consumer, source, action, route, status and error code come from closed sets.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._taken = Counter(
+            "vedette_consumer_records", "Records a consumer handled.", ["consumer"], registry=self.registry
+        )
+        self._lag = Gauge(
+            "vedette_consumer_lag_records",
+            "Records between a consumer and the end.",
+            ["consumer"],
+            registry=self.registry,
+        )
+        self._events = Counter(
+            "vedette_source_records", "Records read from a source.", ["source", "outcome"], registry=self.registry
+        )
+        self._failures = Counter(
+            "vedette_guard_failures", "Errors the guards caught.", ["where", "code"], registry=self.registry
+        )
+        self._decisions = Counter(
+            "vedette_decisions", "Decisions by action and fallback.", ["action", "fallback"], registry=self.registry
+        )
+        self._decision_seconds = Histogram(
+            "vedette_decision_seconds", "From request in hand to answer.", buckets=_SECONDS, registry=self.registry
+        )
+        self._requests = Counter(
+            "vedette_http_requests", "Answers by route and status.", ["route", "status"], registry=self.registry
+        )
+
+    def taken(self, consumer: str, count: int) -> None:
+        """Counts records handled."""
+        self._taken.labels(consumer).inc(count)
+
+    def lag(self, consumer: str, records: int) -> None:
+        """States how many records a consumer is behind."""
+        self._lag.labels(consumer).set(records)
+
+    def source(self, source: str, outcome: str, count: int) -> None:
+        """Counts records of a source: `stored`, `quarantined` or `duplicate`."""
+        self._events.labels(source, outcome).inc(count)
+
+    def failure(self, where: str, code: str) -> None:
+        """Counts an error that a guard caught, so that nothing fails silently."""
+        self._failures.labels(where, code).inc()
+
+    def decision(self, action: str, fallback: str, seconds: float) -> None:
+        """Counts a decision; `fallback` is empty when every part answered in time."""
+        self._decisions.labels(action, fallback).inc()
+        self._decision_seconds.observe(seconds)
+
+    def request(self, route: str, status: int) -> None:
+        """Counts an HTTP answer by the route's template, never by the path that was asked."""
+        self._requests.labels(route, str(status)).inc()
+
+    def text(self) -> bytes:
+        """The exposition text that Prometheus scrapes."""
+        return generate_latest(self.registry)

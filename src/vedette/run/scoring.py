@@ -1,0 +1,182 @@
+"""What decides on payments: the model, its features, the rules, and the tenants' services over them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vedette.core.clock import Clock, to_iso
+from vedette.core.decision import Decision
+from vedette.core.errors import DataError
+from vedette.core.event import Event
+from vedette.core.label import Label
+from vedette.core.log import Durability, Log
+from vedette.core.money import Money
+from vedette.judge.decisions.intake import to_event
+from vedette.judge.decisions.opening import Books, open_books
+from vedette.judge.decisions.parts import Policy
+from vedette.judge.decisions.service import DecisionService
+from vedette.judge.models.model import Model, load_model
+from vedette.judge.payment.attributes import with_features
+from vedette.judge.payment.files import load_lists, load_rules
+from vedette.judge.payment.rules import PaymentRules
+from vedette.run.metrics import Meters
+from vedette.sense.sources import Source
+
+CARDS = "card_transactions"
+MODEL_CURRENCY = "USD"
+"""Currency that `card_transactions` amounts are in. There are no exchange rates here: a charge in another currency is
+decided by rules alone, with no score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """One versioned set of what decides."""
+
+    model: Model | None = None
+    rules: PaymentRules = field(default_factory=PaymentRules)
+    policy: Policy = Policy.OPEN
+
+
+def load_scoring(model: Path | None, rules: Path | None, lists: Path | None, policy: Policy) -> Scoring:
+    """Reads a model directory and a rules file; either may be absent.
+
+    Raises:
+        DataError, DefinitionError, Problems: What the model, the rules or the lists have wrong, with its place.
+    """
+    scorer = load_model(model) if model else None
+    attributes = with_features(scorer.feature_set.names if scorer else ())
+    held = load_lists(lists) if lists else {}
+    found = load_rules(rules, attributes=attributes, lists=held) if rules else PaymentRules()
+    return Scoring(scorer, found, policy)
+
+
+class Desk:
+    """The decision services, one for each tenant: features, index and writer of one never meet another's.
+
+    Args:
+        folder: `decisions/` under home; a folder in it for each tenant.
+        log: Shared by all; records are keyed by tenant.
+        scoring: What decides.
+        sources: The known sources.
+        clock: For ingest times and latencies.
+        meters: Counts decisions.
+        durability: When a decision counts as recorded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        log: Log,
+        *,
+        scoring: Scoring,
+        sources: Mapping[str, Source],
+        clock: Clock,
+        meters: Meters,
+        durability: Durability = Durability.WRITTEN,
+    ) -> None:
+        self._folder = folder
+        self._log = log
+        self.scoring = scoring
+        self._sources = sources
+        self._clock = clock
+        self._meters = meters
+        self._durability = durability
+        self._open: dict[str, tuple[Books, DecisionService]] = {}
+        self._lock = threading.Lock()
+
+    def service(self, tenant: str) -> DecisionService:
+        """The tenant's service; its first use replays what its last process left undone."""
+        found = self._open.get(tenant)
+        if found is None:
+            with self._lock:
+                found = self._open.get(tenant) or self._start(tenant)
+                self._open[tenant] = found
+        return found[1]
+
+    def _start(self, tenant: str) -> tuple[Books, DecisionService]:
+        model = self.scoring.model
+        books = open_books(
+            self._folder / tenant,
+            features=model.feature_set if model else None,
+            model=model,
+            rules=self.scoring.rules,
+            clock=self._clock,
+            tenant=tenant,
+            policy=self.scoring.policy,
+            durability=self._durability,
+            log=self._log,
+        )
+        return books, DecisionService(books.recorder)
+
+    async def decide(self, event: Event) -> Decision:
+        """The decision on an event, within the deadline whatever stalls."""
+        started = self._clock.monotonic()
+        service = self._open[event.tenant][1] if event.tenant in self._open else await self._warm(event.tenant)
+        decision = await service.decide(event)
+        self._meters.decision(decision.action, decision.fallback or "", self._clock.monotonic() - started)
+        return decision
+
+    async def _warm(self, tenant: str) -> DecisionService:
+        return await asyncio.to_thread(self.service, tenant)
+
+    def take(self, tenant: str, data: Any, source: str = "") -> Event:
+        """An event that can be decided on, from a request.
+
+        Args:
+            tenant: Whose it is.
+            data: The source's own fields.
+            source: Its name; the model's by default.
+
+        Raises:
+            DataError: `sources.name.unknown`; what `intake.to_event` refuses.
+        """
+        name = source or (self.scoring.model.source if self.scoring.model else CARDS)
+        if name not in self._sources:
+            hint = f"one of {', '.join(self._sources)}"
+            raise DataError("sources.name.unknown", "no such source", hint=hint, at="$.source")
+        return to_event(data, self._sources[name], tenant=tenant, ingest_time=self._clock.now())
+
+    def decide_charge(self, event: Event) -> Decision:
+        """The decision on a charge; called from a worker thread, never from an event loop."""
+        return asyncio.run(self.decide(self.to_payment(event)))
+
+    def to_payment(self, event: Event) -> Event:
+        """A charge in the fields that the model knows; unchanged when it does not know such payments."""
+        data = event.data
+        model = self.scoring.model
+        if model is None or model.source != CARDS or data["currency"] != MODEL_CURRENCY:
+            return event
+        amount = Money(data["amount_minor"], data["currency"])
+        known = {
+            "TRANSACTION_ID": event.id,
+            "TX_DATETIME": to_iso(event.event_time),
+            "CUSTOMER_ID": data["source"],
+            "TERMINAL_ID": data["metadata"].get("terminal") or data["merchant"],
+            "TX_AMOUNT": amount.amount_minor / 10**amount.exponent,
+        }
+        return msgspec.structs.replace(event, source=CARDS, data={**data, **known})
+
+    async def learn(self, label: Label) -> None:
+        """Hands a label to the tenant's features, in the order of its events."""
+        service = self._open[label.tenant][1] if label.tenant in self._open else await self._warm(label.tenant)
+        await service.learn(label)
+
+    def find(self, tenant: str, event_id: str) -> Decision | None:
+        """The recorded decision of an event; None when the tenant has none."""
+        self.service(tenant)
+        return self._open[tenant][0].recorder.find(event_id)
+
+    def close(self) -> None:
+        """Answers what waits, saves the features and closes."""
+        with self._lock:
+            for books, service in self._open.values():
+                asyncio.run(service.close())
+                books.checkpoint()
+            self._open.clear()
