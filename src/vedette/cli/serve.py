@@ -1,0 +1,64 @@
+"""Serve the HTTP API, and run the pipelines behind it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vedette.core.clock import SystemClock
+from vedette.core.settings import load_settings
+from vedette.judge.decisions.parts import Policy
+from vedette.run.detecting import load_detection
+from vedette.run.platform import Platform
+from vedette.run.scoring import load_scoring
+from vedette.serve.server import run_server
+
+EXAMPLES = """Examples:
+
+  vedette keys create --scopes decisions:write,charges:write --mode test      # a key for the calls
+
+  vedette serve --model model/ --rules payment.rules --sigma rules/sigma
+
+  curl -H "Authorization: Bearer vk_test_..." localhost:8700/v1/decisions -d '{"event": {...}}'
+
+GET /openapi.json describes every route."""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command(name="serve", epilog=EXAMPLES)(serve)
+
+
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on; put TLS in front of any other than loopback.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = 8700,
+    model: Annotated[Path | None, typer.Option(help="Model directory; without it rules decide alone.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="Payment rules: a YAML list, or one rule a line.")] = None,
+    lists: Annotated[Path | None, typer.Option(help="YAML file of the lists that rules name with @.")] = None,
+    policy: Annotated[Policy, typer.Option(help="Answer when a part stalls and no rule decides.")] = Policy.OPEN,
+    sigma: Annotated[list[Path] | None, typer.Option(help="Folder or archive of Sigma rules for the stream.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Folder of the product's data; VEDETTE_HOME.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+) -> None:
+    """Serve the HTTP API, and run the pipelines behind it."""
+    environ = dict(os.environ)  # noqa: TID251 - the one place that hands the environment on
+    if home is not None:
+        environ["VEDETTE_HOME"] = str(home)
+    settings = load_settings(config, environ)
+    platform = Platform(
+        settings,
+        clock=SystemClock(),
+        scoring=load_scoring(model, rules, lists, policy),
+        detection=load_detection(sigma, cache=settings.home / "cache") if sigma else None,
+        environ=environ,
+    )
+    try:
+        run_server(platform, host=host, port=port, tell=typer.echo)
+    finally:
+        platform.close()

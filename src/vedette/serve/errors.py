@@ -1,0 +1,105 @@
+"""Errors over HTTP: one JSON shape, and the status that each kind of error has."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import msgspec
+from starlette.types import ASGIApp
+
+from vedette.core.errors import (
+    ConflictError,
+    DataError,
+    DefinitionError,
+    DeniedError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+    UnsupportedError,
+    VedetteError,
+)
+from vedette.run.platform import Platform
+from vedette.serve.asgi import App, Receive, Scope, Send, answer
+
+_LOG = logging.getLogger("vedette.serve")
+
+_BY_CODE: dict[str, int] = {
+    "access.unauthenticated": 401,
+    "access.key.unknown": 401,
+    "access.key.expired": 401,
+    "access.key.revoked": 401,
+    "idempotency.key_missing": 400,
+    "idempotency.mismatch": 422,
+    "http.body.too_large": 413,
+    "http.media_type": 415,
+    "http.method": 405,
+    "http.route": 404,
+}
+_BY_PREFIX: tuple[tuple[str, int], ...] = (("limits.", 429),)
+_BY_TYPE: tuple[tuple[type[VedetteError], int], ...] = (
+    (NotFoundError, 404),
+    (DeniedError, 403),
+    (ConflictError, 409),
+    (TransientError, 503),
+    (DataError, 400),
+    (DefinitionError, 422),
+    (UnsupportedError, 422),
+    (PermanentError, 422),
+)
+
+
+def status_of(error: VedetteError) -> int:
+    """HTTP status of an error: by its code where the code says more than the type, else by its type."""
+    if error.code in _BY_CODE:
+        return _BY_CODE[error.code]
+    for prefix, status in _BY_PREFIX:
+        if error.code.startswith(prefix):
+            return status
+    return next((status for kind, status in _BY_TYPE if isinstance(error, kind)), 500)
+
+
+def headers_of(error: VedetteError) -> dict[str, str]:
+    """Headers that go with an error: `Retry-After` in whole seconds, rounded up, where trying again may help."""
+    wait = getattr(error, "retry_after", 0.0)
+    return {"retry-after": str(math.ceil(wait))} if wait > 0 else {}
+
+
+def body_of(error: VedetteError) -> bytes:
+    """`{"error": {code, message, hint?, place?, retryable?}}` as UTF-8 JSON."""
+    return msgspec.json.encode({"error": error.to_dict()})
+
+
+def outermost(platform: Platform, app: ASGIApp | App) -> App:
+    """Counts every answer, and turns what nobody foresaw into a 500 that tells the client nothing about it."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        begun = 0
+
+        async def watch(message: Any) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = message["status"]
+            await send(message)
+
+        try:
+            await app(scope, receive, watch)
+        except Exception as error:  # noqa: BLE001 - the outermost guard: counted, logged by type only, never shown to the client
+            platform.meters.failure("serve", type(error).__name__)
+            _LOG.error("unforeseen %s in %s %s", type(error).__name__, scope["method"], _template(scope))
+            if not begun:
+                begun = 500
+                await answer(send, 500, body_of(PermanentError("http.internal", "something went wrong on our side")))
+        platform.meters.request(_template(scope), begun)
+
+    return handle
+
+
+def _template(scope: Scope) -> str:
+    """The route's template, so that ids in paths make no new label values."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "")) or str(scope.get("vedette_route", "unrouted"))

@@ -1,0 +1,139 @@
+"""What each route needs. A route without a policy keeps the application from starting: nothing is open by omission."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+
+from vedette.core.errors import DefinitionError, DeniedError
+from vedette.prove.access import POLICY, Access, Principal
+from vedette.run.platform import Platform
+
+_MARK = "vedette_policy"
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePolicy:
+    """Resource and verb that the caller's key or role must hold; `open` for the routes that anyone may ask."""
+
+    resource: str
+    verb: str
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, already allowed to use the route."""
+
+    principal: Principal
+    origin: str
+    _access: Access
+    _policy: RoutePolicy
+
+    @property
+    def tenant(self) -> str:
+        """The caller's tenant: everything a route reads or writes is inside it."""
+        return self.principal.tenant
+
+    def on(self, account: str, *, target: str = "") -> None:
+        """Checks the account or merchant of the object, for callers that are bound to some.
+
+        Raises:
+            NotFoundError: `access.not_found`: a bound caller may not know that another's object exists.
+        """
+        if self.principal.accounts:
+            self._access.authorize(
+                self.principal,
+                self._policy.resource,
+                self._policy.verb,
+                account=account,
+                target=target,
+                origin=self.origin,
+                hide=True,
+            )
+
+
+def bearer(header: str | None) -> str:
+    """The secret in an `Authorization: Bearer` header.
+
+    Raises:
+        DeniedError: `access.unauthenticated` when there is none.
+    """
+    scheme, _, secret = (header or "").partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise DeniedError("access.unauthenticated", "no API key was sent", hint="send `Authorization: Bearer vk_...`")
+    return secret.strip()
+
+
+def allow(resource: str, verb: str, *, by_account: bool = False) -> Any:
+    """Dependency of a route: authenticates the caller and checks the grant; gives a `Caller`.
+
+    Args:
+        resource: Name in `prove.access.POLICY`.
+        verb: Name in it.
+        by_account: The route's object belongs to an account; it calls `Caller.on` once it knows which.
+    """
+    if (resource, verb) not in POLICY:
+        raise DefinitionError("serve.policy.unknown", f"`{resource}` `{verb}` is not in the policy")
+    policy = RoutePolicy(resource, verb)
+
+    def check(request: Request) -> Caller:
+        access = platform_of(request).access
+        origin = request.client.host if request.client else ""
+        principal = access.authenticate(bearer(request.headers.get("authorization")), origin=origin)
+        account = min(principal.accounts, default=None) if by_account else None
+        access.authorize(principal, resource, verb, account=account, origin=origin)
+        return Caller(principal, origin, access, policy)
+
+    setattr(check, _MARK, policy)
+    return Depends(check)
+
+
+def anyone() -> Any:
+    """Dependency of a route that needs no key; says so in the route table."""
+
+    def check() -> None:
+        return None
+
+    setattr(check, _MARK, RoutePolicy("", "", open=True))
+    return Depends(check)
+
+
+def platform_of(request: Request) -> Platform:
+    """The platform that this application serves."""
+    platform: Platform = request.app.state.platform
+    return platform
+
+
+Served = Annotated[Platform, Depends(platform_of)]
+"""The platform, as a route's parameter."""
+
+
+def policies(routes: Iterable[Any]) -> dict[tuple[str, str], RoutePolicy | None]:
+    """Every (method, path) with its policy, or None where there is none."""
+    table: dict[tuple[str, str], RoutePolicy | None] = {}
+    for route in routes:
+        if isinstance(route, APIRoute):
+            calls = [each.call for each in route.dependant.dependencies]
+            found = next((mark for call in calls if (mark := _mark(call)) is not None), None)
+            table.update({(method, route.path): found for method in sorted(route.methods or ())})
+    return table
+
+
+def require_policies(app: FastAPI) -> None:
+    """Refuses to start an application with a route that has no policy.
+
+    Raises:
+        DefinitionError: `serve.policy.missing`, naming the routes.
+    """
+    bare = [f"{method} {path}" for (method, path), policy in policies(app.routes).items() if policy is None]
+    if bare:
+        raise DefinitionError("serve.policy.missing", f"routes without a policy: {', '.join(bare)}")
+
+
+def _mark(call: Callable[..., Any] | None) -> RoutePolicy | None:
+    return getattr(call, _MARK, None)

@@ -1,0 +1,134 @@
+"""Alerts and cases."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+
+from vedette.act.cases import CaseState, Phase
+from vedette.act.grouping import AlertState
+from vedette.core.signal import Level
+from vedette.serve.policy import Caller, Served, allow
+from vedette.serve.shapes import MAX_PAGE, JsonBody, convert, page, reads, reply
+
+router = APIRouter(prefix="/v1", tags=["alerts and cases"])
+
+_Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+
+
+class AlertChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """New state of an alert."""
+
+    state: AlertState
+
+
+class CaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A case to open, by itself or for an alert."""
+
+    title: str
+    level: Level = Level.MEDIUM
+    alert_id: str = ""
+
+
+class CaseChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """New state or phase of a case."""
+
+    state: CaseState | None = None
+    phase: Phase | None = None
+
+
+class NoteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A note for the timeline."""
+
+    text: str
+
+
+@router.get("/alerts")
+def list_alerts(
+    caller: Annotated[Caller, allow("alerts", "read")],
+    platform: Served,
+    state: AlertState | None = None,
+    limit: _Limit = 100,
+) -> Response:
+    """Alerts, riskiest first."""
+    return page(platform.alerts.find(caller.tenant, states=[state] if state else [], limit=limit))
+
+
+@router.get("/alerts/{alert_id}")
+def read_alert(alert_id: str, caller: Annotated[Caller, allow("alerts", "read")], platform: Served) -> Response:
+    """An alert with the signals in it and the case it belongs to."""
+    alert = platform.alerts.get(caller.tenant, alert_id)
+    signals = platform.alerts.signals(caller.tenant, alert_id)
+    return reply({"alert": alert, "signals": signals, "case": platform.cases.of_alert(caller.tenant, alert_id)})
+
+
+@router.patch("/alerts/{alert_id}", openapi_extra=reads(AlertChange))
+def change_alert(
+    alert_id: str, body: JsonBody, caller: Annotated[Caller, allow("alerts", "write")], platform: Served
+) -> Response:
+    """Moves an alert to another state."""
+    change: AlertChange = convert(body, AlertChange)
+    return reply(platform.alerts.set_state(caller.tenant, alert_id, change.state))
+
+
+@router.post("/cases", status_code=201, openapi_extra=reads(CaseRequest))
+def open_case(body: JsonBody, caller: Annotated[Caller, allow("cases", "write")], platform: Served) -> Response:
+    """Opens a case; for an alert that has one, gives that one."""
+    wanted: CaseRequest = convert(body, CaseRequest)
+    if wanted.alert_id:
+        platform.alerts.get(caller.tenant, wanted.alert_id)
+    case = platform.cases.open(
+        caller.tenant, wanted.title, operator=caller.principal.id, level=wanted.level, alert_id=wanted.alert_id
+    )
+    return reply(case, 201)
+
+
+@router.get("/cases")
+def list_cases(
+    caller: Annotated[Caller, allow("cases", "read")],
+    platform: Served,
+    state: CaseState | None = None,
+    limit: _Limit = 100,
+) -> Response:
+    """Cases, newest first."""
+    return page(platform.cases.find(caller.tenant, states=[state] if state else [], limit=limit))
+
+
+@router.get("/cases/{case_id}")
+def read_case(case_id: str, caller: Annotated[Caller, allow("cases", "read")], platform: Served) -> Response:
+    """A case with its timeline, evidence and tasks."""
+    tenant, cases = caller.tenant, platform.cases
+    return reply(
+        {
+            "case": cases.get(tenant, case_id),
+            "timeline": cases.timeline(tenant, case_id),
+            "evidence": cases.evidence(tenant, case_id),
+            "tasks": cases.tasks(tenant, case_id),
+        }
+    )
+
+
+@router.patch("/cases/{case_id}", openapi_extra=reads(CaseChange))
+def change_case(
+    case_id: str, body: JsonBody, caller: Annotated[Caller, allow("cases", "write")], platform: Served
+) -> Response:
+    """Moves a case to another state or phase."""
+    change: CaseChange = convert(body, CaseChange)
+    case = platform.cases.get(caller.tenant, case_id)
+    if change.phase is not None:
+        case = platform.cases.set_phase(caller.tenant, case_id, change.phase, operator=caller.principal.id)
+    if change.state is not None:
+        case = platform.cases.set_state(caller.tenant, case_id, change.state, operator=caller.principal.id)
+    return reply(case)
+
+
+@router.post("/cases/{case_id}/notes", status_code=201, openapi_extra=reads(NoteRequest))
+def add_note(
+    case_id: str, body: JsonBody, caller: Annotated[Caller, allow("cases", "write")], platform: Served
+) -> Response:
+    """Adds a note to the timeline."""
+    note: NoteRequest = convert(body, NoteRequest)
+    platform.cases.note(caller.tenant, case_id, note.text, operator=caller.principal.id)
+    return reply({"case": case_id}, 201)

@@ -1,0 +1,46 @@
+"""Running the application: one process, one writer, an address that is told once it answers."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from vedette.run.platform import Platform
+from vedette.serve.app import build_app
+
+BACKLOG = 2_048
+"""Connections that may wait to be accepted."""
+KEEP_ALIVE_S = 75
+DRAIN_S = 10
+"""Seconds that requests in hand have to end when the server stops."""
+
+
+def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str], None]) -> None:
+    """Serves until it is interrupted. The tenant's state is loaded before the first request is taken.
+
+    Args:
+        platform: Wired, not yet running.
+        host: Address to listen on.
+        port: Port; 0 takes a free one.
+        tell: Hears `listening on http://...` when requests are taken.
+    """
+    platform.desk.service(platform.settings.tenant)
+    listener = socket.create_server((host, port), backlog=BACKLOG, family=_family(host))
+    config = uvicorn.Config(
+        build_app(platform),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+        lifespan="on",
+    )
+    tell(f"listening on http://{host}:{listener.getsockname()[1]}")
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

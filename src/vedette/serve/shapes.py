@@ -1,0 +1,105 @@
+"""Requests in, answers out: JSON read within bounds, JSON written by msgspec, both described for OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, Header, Request, Response
+
+from vedette.core.documents import load_json
+from vedette.core.errors import DataError
+from vedette.move.idempotency import Answer
+from vedette.serve.body import MAX_BODY
+
+MAX_DEPTH = 32
+"""Nesting of a request body."""
+MAX_PAGE = 500
+"""Most items of one list answer."""
+
+
+async def _json(request: Request) -> Any:
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise DataError("http.media_type", "the body must be application/json", at="$header.content-type")
+    return load_json(await request.body(), max_bytes=MAX_BODY, max_depth=MAX_DEPTH)
+
+
+async def _raw(request: Request) -> bytes:
+    return await request.body()
+
+
+def _key(idempotency_key: Annotated[str | None, Header()] = None) -> str:
+    if not idempotency_key:
+        raise DataError(
+            "idempotency.key_missing",
+            "this request moves money and needs an `Idempotency-Key` header",
+            hint="send a fresh random value, and the same one when you retry",
+            at="$header.idempotency-key",
+        )
+    return idempotency_key
+
+
+JsonBody = Annotated[Any, Depends(_json)]
+"""The decoded body; bounded in size and depth."""
+
+RawBody = Annotated[bytes, Depends(_raw)]
+"""The body as it was sent; bounded in size."""
+
+IdempotencyKey = Annotated[str, Depends(_key)]
+"""The header of that name; refused when missing."""
+
+
+def reply(value: Any, status: int = 200) -> Response:
+    """A JSON answer; structs, dataclasses and plain values alike."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def replayable(answer: Answer) -> Response:
+    """An answer kept for its idempotency key, byte for byte; `Idempotent-Replayed` tells a repeated one."""
+    headers = {"idempotent-replayed": "true"} if answer.replayed else {}
+    return Response(answer.body, answer.status, headers, "application/json")
+
+
+def merchant_in(body: Any) -> str:
+    """The merchant a money request names; empty when it names none, which is refused where it is checked."""
+    merchant = body.get("merchant") if isinstance(body, dict) else None
+    return merchant if isinstance(merchant, str) else ""
+
+
+def page(items: list[Any]) -> Response:
+    """A list answer: `{"data": [...], "has_more": bool}`."""
+    return reply({"data": items[:MAX_PAGE], "has_more": len(items) > MAX_PAGE})
+
+
+def reads(kind: Any, example: Any = None) -> dict[str, Any]:
+    """OpenAPI description of a route's JSON body, made from the type that checks it."""
+    content: dict[str, Any] = {"schema": msgspec.json.schema(kind, ref_template="#/components/schemas/{name}")}
+    schema = content["schema"]
+    inlined = schema.pop("$defs", {})
+    content["schema"] = _inline(schema, inlined)
+    if example is not None:
+        content["example"] = example
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def _inline(schema: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(schema, dict):
+        name = str(schema.get("$ref", "")).rpartition("/")[2]
+        if name in definitions:
+            return _inline(definitions[name], {key: each for key, each in definitions.items() if key != name})
+        return {key: _inline(each, definitions) for key, each in schema.items()}
+    return [_inline(each, definitions) for each in schema] if isinstance(schema, list) else schema
+
+
+def convert(value: Any, kind: type[Any]) -> Any:
+    """A checked struct from a decoded body.
+
+    Raises:
+        DataError: `request.field.invalid` with the JSON path.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `")
+        raise DataError("request.field.invalid", text[:1].lower() + text[1:], at=path.rstrip("`") or "$") from error
