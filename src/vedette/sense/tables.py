@@ -131,7 +131,7 @@ def known_keys(dataset: pads.Dataset | None, where: pc.Expression, keys: pa.Tabl
     if dataset is None:
         return set()
     wanted = pc.unique(keys["id"].combine_chunks())
-    scanner = dataset.scanner(columns=["tenant", "id"], filter=where)
+    scanner = dataset.scanner(columns=["tenant", "id"], filter=where, batch_readahead=1, fragment_readahead=1)
     found: set[tuple[str, str]] = set()
     for batch in scanner.to_batches():
         hits = batch.filter(pc.is_in(batch.column("id"), value_set=wanted))
