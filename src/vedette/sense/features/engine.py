@@ -44,8 +44,7 @@ class Engine:
         self.features = features
         self.offsets: dict[str, int] = {}
         """Where the owner stands in its logs; saved with the state, so that both move together."""
-        self.counts = {"ahead": 0, "late": 0, "label_late": 0, "label_unknown": 0, "label_stale": 0}
-        """Events and labels that were taken but not applied, by reason."""
+        self._counts = {"ahead": 0, "label_unknown": 0, "label_stale": 0}
         self._plan = compile_plan(features)
         self._state = State(self._plan)
         self._ids: list[dict[str, int]] = [{} for _ in features.views]
@@ -57,6 +56,7 @@ class Engine:
         self._arrivals = 0
         self._mark = int(kernel.NEVER)
         self._row: Ints = np.zeros(self._plan.width, np.int64)
+        self._label_row: Ints = np.zeros(self._plan.width, np.int64)
         self._keys: list[str | None] = []
         self._event: Event | None = None
 
@@ -73,10 +73,16 @@ class Engine:
         spare.apply(event)
         spare.learn(Label(event_id="warm", tenant="", fraud=False, observed_time=0))
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Events and labels that were taken but not applied, by reason; a late event counts once per view."""
+        state = self._state
+        return {**self._counts, "late": int(state.heads[kernel.H_LATE]), "label_late": int(state.lheads[kernel.H_LATE])}
+
     def fetch(self, event: Event) -> Floats:
         """Every feature of an event, NaN where missing, as of its event time and everything applied before."""
         self._prepare(event)
-        if not self._row[kernel.R_BLIND]:
+        if self._pending and not self._row[kernel.R_BLIND]:
             self._release(max(event.event_time, self._mark))
         out = np.empty(len(self._plan.ops))
         state, plan = self._state, self._plan
@@ -89,7 +95,7 @@ class Engine:
         self._event = None
         row, state, plan = self._row, self._state, self._plan
         if row[kernel.R_BLIND]:
-            self.counts["ahead"] += 1
+            self._counts["ahead"] += 1
             return
         self._release(max(event.event_time, self._mark))
         for place, key in enumerate(self._keys):
@@ -99,7 +105,6 @@ class Engine:
                     row[at] = self._ids[place][key] = state.new_entity()
         state.room()
         kernel.apply(state.pool, state.heads, state.lpool, state.ent, plan.views, row)
-        self.counts["late"] = int(state.heads[kernel.H_LATE])
         self._mark = max(self._mark, event.event_time)
         if event.id and self._labelled:
             self._remember(event.id, row)
@@ -111,9 +116,9 @@ class Engine:
         """
         seen = self._events.get(label.event_id)
         if seen is None:
-            self.counts["label_unknown"] += 1
+            self._counts["label_unknown"] += 1
         elif label.observed_time - seen[0] > self.features.label.keep:
-            self.counts["label_stale"] += 1
+            self._counts["label_stale"] += 1
         else:
             del self._events[label.event_id]
             self._arrivals += 1
@@ -125,12 +130,11 @@ class Engine:
         state = self._state
         while self._pending and self._pending[0][0] <= time:
             observed, _, fraud, event_time, *entities = heapq.heappop(self._pending)
-            row = np.zeros(self._plan.width, np.int64)
+            row = self._label_row
             row[kernel.R_TIME] = event_time
             row[kernel.R_VIEWS :: self._plan.stride] = entities
             state.room()
             kernel.learn(state.lpool, state.lheads, state.ent, self._plan.views, row, observed, fraud)
-            self.counts["label_late"] = int(state.lheads[kernel.H_LATE])
 
     def _remember(self, event_id: str, row: Ints) -> None:
         """Keeps what a label will need, for as long as one may come."""
@@ -175,7 +179,7 @@ class Engine:
             "format": FORMAT,
             "version": self.features.version,
             "offsets": self.offsets,
-            "counts": self.counts,
+            "counts": self._counts,
             "mark": self._mark,
             "arrivals": self._arrivals,
             "keys": [list(ids) for ids in self._ids],
@@ -237,7 +241,7 @@ class Engine:
 
     def _fill(self, meta: dict[str, Any], arrays: dict[str, Any]) -> None:
         state = self._state
-        self.offsets, self.counts = meta["offsets"], meta["counts"]
+        self.offsets, self._counts = meta["offsets"], meta["counts"]
         self._mark, self._arrivals = meta["mark"], meta["arrivals"]
         ids = iter(arrays["ids"].tolist())
         self._ids = [{key: next(ids) for key in keys} for keys in meta["keys"]]

@@ -43,6 +43,9 @@ def to_scaled(value: object, scale: int) -> int:
         >>> to_scaled(57.16, 100), to_scaled("57.16", 100), to_scaled(57, 100), to_scaled(True, 100) == NOTHING
         (5716, 5716, 5700, True)
     """
+    if type(value) is float and -MAX_SCALED < value < MAX_SCALED:
+        scaled = round(value * scale)
+        return scaled if -MAX_SCALED <= scaled <= MAX_SCALED else NOTHING
     if isinstance(value, str):
         try:
             value = float(value)
@@ -59,10 +62,10 @@ def to_scaled(value: object, scale: int) -> int:
 
 def to_key(value: object) -> str | None:
     """An entity's id as text; None for what names nobody. `596`, `596.0` and `"596"` are the same id."""
-    if isinstance(value, str):
-        return value or None
     if type(value) is int:
         return str(value)
+    if isinstance(value, str):
+        return value or None
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return None
