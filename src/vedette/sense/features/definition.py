@@ -371,7 +371,7 @@ class _Reader:
         windows = list(self._items(item, "windows", at))
         for text, here in windows:
             window = self._micros(text, here)
-            if window <= 0:
+            if to_micros(text) == 0:
                 self._wrong("window.invalid", "a window must be longer than nothing", here)
             yield Feature(f"{name}_{text}", aggregation, window, measure, current)
         if not windows:
