@@ -14,7 +14,7 @@ import msgspec
 
 from vedette.act.grouping import DEFAULT, Alert, AlertState, Grouping, merge, reopen, to_alert
 from vedette.act.risk import RELEVANT, risk
-from vedette.core.db import LONG, Connection, Database, Migration, create, insert_new, sa
+from vedette.core.db import LONG, Connection, Database, Migration, create, insert_all_new, insert_new, sa
 from vedette.core.errors import NotFoundError
 from vedette.core.event import Entity
 from vedette.core.log import Log
@@ -148,20 +148,20 @@ class Alerts:
             return self._apply(connection, signals)
 
     def _apply(self, connection: Connection, signals: Sequence[tuple[Signal, int]]) -> int:
+        # By tenant and id, the first of each: a batch may hold a signal twice.
+        batch: dict[tuple[str, str], tuple[Signal, Alert]] = {}
+        for signal, log_time in signals:
+            grouping = self._groupings.get(signal.rule_id, self._default)
+            batch.setdefault((signal.tenant, signal.id), (signal, to_alert(signal, grouping, log_time)))
         fresh: dict[str, list[Alert]] = {}
         count = 0
-        for signal, log_time in signals:
-            alert = to_alert(signal, self._groupings.get(signal.rule_id, self._default), log_time)
-            row = {
-                "tenant": signal.tenant,
-                "id": signal.id,
-                "alert_id": alert.id,
-                "event_time": signal.event_time,
-                "body": msgspec.json.encode(signal).decode(),
-            }
-            if insert_new(connection, _SIGNAL, **row):
+        for tenant in sorted({tenant for tenant, _ in batch}):
+            rows = [_signal_row(*pair) for (owner, _), pair in batch.items() if owner == tenant]
+            added = insert_all_new(connection, _SIGNAL, rows, "id")
+            count += len(added)
+            for signal_id in added:
+                alert = batch[tenant, signal_id][1]
                 fresh.setdefault(alert.id, []).append(alert)
-                count += 1
         # In id order, so that two writers on PostgreSQL never wait for each other in a circle.
         for alert_id in sorted(fresh):
             self._upsert(connection, fresh[alert_id])
@@ -171,14 +171,16 @@ class Alerts:
         added = parts[0]
         for part in parts[1:]:
             added = merge(added, part)
+        known: set[Entity] = set()
         if not insert_new(connection, _ALERT, **_row(added)):
             here = (_ALERT.c.tenant == added.tenant) & (_ALERT.c.id == added.id)
             body = connection.execute(sa.select(_ALERT.c.body).where(here).with_for_update()).scalar_one()
-            whole = reopen(merge(msgspec.json.decode(body, type=Alert), added), added.last_time)
+            held = msgspec.json.decode(body, type=Alert)
+            known = set(held.entities)
+            whole = reopen(merge(held, added), added.last_time)
             connection.execute(_ALERT.update().where(here).values(**_row(whole)))
-        for entity in added.entities:
-            row = {"tenant": added.tenant, "entity": entity.key, "alert_id": added.id}
-            insert_new(connection, _ENTITY, **row)
+        for entity in sorted(set(added.entities) - known):
+            insert_new(connection, _ENTITY, tenant=added.tenant, entity=entity.key, alert_id=added.id)
 
     def get(self, tenant: str, alert_id: str) -> Alert:
         """One alert.
@@ -250,6 +252,16 @@ def _load(connection: Connection, tenant: str, alert_id: str, *, lock: bool = Fa
     if body is None:
         raise NotFoundError("alerts.alert.unknown", "no such alert", at=alert_id)
     return msgspec.json.decode(body, type=Alert)
+
+
+def _signal_row(signal: Signal, alert: Alert) -> dict[str, Any]:
+    return {
+        "tenant": signal.tenant,
+        "id": signal.id,
+        "alert_id": alert.id,
+        "event_time": signal.event_time,
+        "body": msgspec.json.encode(signal).decode(),
+    }
 
 
 def _row(alert: Alert) -> dict[str, Any]:

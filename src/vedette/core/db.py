@@ -10,7 +10,7 @@ This module is the one door to SQLAlchemy: rooms that keep tables write `from ve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ __all__ = [
     "Database",
     "Migration",
     "create",
+    "insert_all_new",
     "insert_new",
     "open_database",
     "sa",
@@ -70,6 +71,15 @@ def insert_new(connection: Connection, table: sa.Table, **values: Any) -> bool:
     # RETURNING and not the row count, which the PostgreSQL driver does not give for this.
     statement = dialect.insert(table).values(**values).on_conflict_do_nothing().returning(sa.literal(1))
     return connection.execute(statement).first() is not None
+
+
+def insert_all_new(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], key: str) -> set[Any]:
+    """Inserts the rows whose keys are not taken, in few statements; gives the `key` column of the inserted ones."""
+    if not rows:
+        return set()
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(table).on_conflict_do_nothing().returning(table.c[key])
+    return set(connection.execute(statement, [dict(row) for row in rows]).scalars())
 
 
 class Database:
