@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -99,6 +101,20 @@ def test_crowded_literals_equal_reference(nodes, batch, memory):
     agree(nodes, batch, memory)
 
 
+def test_long_texts_are_searched_window_by_window(monkeypatch):
+    monkeypatch.setattr(literals, "WINDOW", 2)
+    small = settings(max_examples=300, deadline=None, database=None)
+    small(given(crowded, crowded_events, memories)(agree))()
+
+
+def test_a_text_that_is_all_hits_takes_little_memory():
+    rule = n.Known(n.Text(n.Field("x"), n.TextMatch.CONTAINS, "a"))
+    matcher = Matcher([rule, n.Known(n.Text(n.Field("x"), n.TextMatch.ENDS, "ab"))])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert matcher.match({"x": "a" * 3_000_000 + "b"}) == (0, 1)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
 def _plant_overlap(patch):
     class NoOverlap:
         def __init__(self, patterns):
@@ -129,6 +145,10 @@ PLANTS = {
     ),
     "memory is never emptied of old answers": lambda patch: patch.setattr(
         partition.Partition, "_judge_and_remember", _remember_by_first_value
+    ),
+    "windows do not overlap": lambda patch: (
+        patch.setattr(literals, "WINDOW", 2),
+        patch.setattr(literals.Literals, "_longest", property(lambda self: 1, lambda self, value: None), raising=False),
     ),
     "a set that gives up matches nothing": lambda patch: patch.setattr(
         regexes.Regexes, "_search_each", lambda self, raw, found: None

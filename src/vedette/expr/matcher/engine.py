@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from vedette.core.errors import UnsupportedError
 from vedette.expr import nodes, reference
 from vedette.expr.matcher import route
-from vedette.expr.matcher.formula import Atom, Atoms, Formula, Kind, substitute
+from vedette.expr.matcher.formula import Atom, Atoms, Kind, substitute
 from vedette.expr.matcher.index import Index
 from vedette.expr.matcher.memo import Budget
 from vedette.expr.matcher.partition import Access, Cross, Data, Matches, Partition, confusable, judged, needed
@@ -50,10 +50,7 @@ class Matcher:
         self._budget = Budget(memory)
         self._demands = [route.pins(formula, self._atoms) for formula in self._formulas]
         self._routing = route.routing_fields(self._demands)
-        self._pinned = [
-            frozenset().union(*(demand[field] for demand in self._demands if field in demand))
-            for field in self._routing
-        ]
+        self._takers = [route.Takers(field, self._demands) for field in self._routing]
         self._partitions: dict[tuple[str, ...], Partition] = {}
         self._routes: dict[tuple[object, ...], Partition] = {}
         self._route_names = tuple(field.name for field in self._routing)
@@ -120,8 +117,8 @@ class Matcher:
         typed = (key, *map(type, key))
         if plain and (known := self._routes.get(typed)):
             return known
-        pairs = zip(key, self._pinned, strict=True)
-        partition = self._built(tuple(route.classify(value, pinned) for value, pinned in pairs))
+        pairs = zip(key, self._takers, strict=True)
+        partition = self._built(tuple(route.classify(value, takers.pinned) for value, takers in pairs))
         if plain:
             if len(self._routes) >= ROUTES:
                 self._routes.clear()
@@ -135,11 +132,12 @@ class Matcher:
         return partition
 
     def _build(self, classes: Mapping[Field, str]) -> Partition:
-        open_formulas: list[Formula] = [
-            substitute(formula, lambda number: self._known(number, classes)) if route.allows(demand, classes) else False
-            for formula, demand in zip(self._formulas, self._demands, strict=True)
-        ]
-        formulas = judged(open_formulas)
+        numbers = set(range(len(self._formulas)))
+        for chosen, takers in zip(classes.values(), self._takers, strict=True):
+            numbers &= takers.of(chosen)
+        formulas = judged(
+            {number: substitute(self._formulas[number], lambda atom: self._known(atom, classes)) for number in numbers}
+        )
         asked = needed(formulas.values())
         fields = self._fields_of(asked)
         plain = {field: self._index(field) for field in fields if self._is_plain(field)}
@@ -171,7 +169,7 @@ class Matcher:
             return None
         if isinstance(subject, Text) and subject.match is TextMatch.EQUALS and not subject.cased:
             # A class is one folded text, or none of those that a rule pins.
-            pinned = self._pinned[self._routing.index(field)]
+            pinned = self._takers[self._routing.index(field)].pinned
             return subject.value == chosen if chosen != route.OTHER or subject.value in pinned else None
         if chosen == route.OTHER:
             return None

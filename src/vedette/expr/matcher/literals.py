@@ -11,7 +11,8 @@ from vedette.expr.nodes import TextMatch
 from vedette.expr.patterns import Wild, compile_regex, glob_regex, glob_tokens
 from vedette.expr.values import utf8
 
-_Atoms = tuple[int, ...]
+WINDOW = 1 << 16
+"""Characters searched at once: every hit costs memory, and a text of one repeated character is all hits."""
 
 
 class Literals:
@@ -52,6 +53,7 @@ class Literals:
             )
             for found in where.values()
         ]
+        self._longest = max(map(len, where), default=1)
         self._automaton = AhoCorasick(list(where)) if where else None
 
     def _add_glob(
@@ -81,16 +83,20 @@ class Literals:
         found.update(self._equal.get(text, ()))
         globs = set(self._unanchored)
         if self._automaton is not None:
-            self._search_parts(self._automaton.find_matches_as_indexes(text, overlapping=True), len(text), found, globs)
+            for offset in range(0, len(text), WINDOW):
+                self._search_window(text, offset, found, globs)
         found.update(atom for atom in globs if self._glob_holds(atom, text))
 
-    def _search_parts(self, seen: list[tuple[int, int, int]], length: int, found: set[int], globs: set[int]) -> None:
-        hits = self._hits
-        for pattern, start, end in seen:
+    def _search_window(self, text: str, offset: int, found: set[int], globs: set[int]) -> None:
+        """Looks at the hits that begin in one window; the window is read on by the longest literal."""
+        hits, length = self._hits, len(text) - offset
+        window = text if length <= WINDOW and not offset else text[offset : offset + WINDOW + self._longest - 1]
+        assert self._automaton is not None  # noqa: S101 - asked by `search`
+        for pattern, start, end in self._automaton.find_matches_as_indexes(window, overlapping=True):
             contains, starts, ends, wild = hits[pattern]
             if contains:
                 found.update(contains)
-            if starts and start == 0:
+            if starts and start + offset == 0:
                 found.update(starts)
             if ends and end == length:
                 found.update(ends)

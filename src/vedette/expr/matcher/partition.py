@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from vedette.expr.matcher.formula import Formula, atoms_of, compile_check
 from vedette.expr.matcher.index import Index
@@ -45,6 +45,7 @@ class Partition:
         budget: Budget,
     ) -> None:
         self._always = sorted(number for number, formula in formulas.items() if formula is True)
+        self._fixed = tuple(self._always)
         self._names = tuple(field.name for field in plain)
         self._walks = tuple(access for _, access in walked.values())
         self._fields = (*plain, *walked)
@@ -72,6 +73,8 @@ class Partition:
 
     def match(self, data: Data) -> Matches:
         """Numbers of the rules that are true for an event, in rising order."""
+        if not self._formulas:
+            return self._fixed
         row: tuple[object, ...] = tuple(map(data.get, self._names))
         if self._walks:
             row += tuple([access(data) for access in self._walks])
@@ -112,7 +115,7 @@ class Partition:
         for atom in true & by_witness.keys():
             candidates.update(by_witness[atom])
         matched = [number for number in candidates if self._check(number)(true)]
-        return tuple(sorted([*self._always, *matched])) if matched or self._always else ()
+        return tuple(sorted([*self._always, *matched])) if matched else self._fixed
 
     def _check(self, number: int) -> Check:
         check = self._checks.get(number)
@@ -134,6 +137,6 @@ def needed(formulas: Iterable[Formula]) -> set[int]:
     return set().union(*(atoms_of(formula) for formula in formulas))
 
 
-def judged(formulas: Sequence[Formula]) -> dict[int, Formula]:
-    """Rule number -> formula, without those that are false."""
-    return {number: formula for number, formula in enumerate(formulas) if formula is not False}
+def judged(formulas: Mapping[int, Formula]) -> dict[int, Formula]:
+    """The formulas that are not false, in rising order."""
+    return {number: formulas[number] for number in sorted(formulas) if formulas[number] is not False}

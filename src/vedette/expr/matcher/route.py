@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from vedette.expr.matcher.formula import All, Any, Atom, Formula, Kind, Lit
@@ -78,6 +78,26 @@ def classify(value: object, pinned: frozenset[str]) -> str:
     return text if text in pinned else OTHER
 
 
-def allows(demand: Pins, classes: Mapping[Field, str]) -> bool:
-    """Whether a rule can be true for events of these classes."""
-    return all(field not in demand or chosen == OPEN or chosen in demand[field] for field, chosen in classes.items())
+class Takers:
+    """Which rules can be true for each class of one routing field.
+
+    Args:
+        field: The routing field.
+        demands: What each rule demands, by its number.
+    """
+
+    def __init__(self, field: Field, demands: Sequence[Pins]) -> None:
+        self._all = frozenset(range(len(demands)))
+        self._free = frozenset(number for number, demand in enumerate(demands) if field not in demand)
+        self._by_value: dict[str, set[int]] = defaultdict(set)
+        for number in self._all - self._free:
+            for value in demands[number][field]:
+                self._by_value[value].add(number)
+        self.pinned = frozenset(self._by_value)
+        """Every value that some rule pins the field to."""
+
+    def of(self, chosen: str) -> frozenset[int]:
+        """Numbers of the rules that an event of this class may make true."""
+        if chosen == OPEN:
+            return self._all
+        return self._free.union(self._by_value.get(chosen, ()))
