@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--events", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--decisions", type=int, default=100_000)
-    parser.add_argument("--warm", type=int, default=200_000, help="events decided in groups before, for warm windows")
+    parser.add_argument("--warm", type=int, default=100_000, help="events decided in groups before, for warm windows")
     parser.add_argument("--folder", type=Path, help="where the log lies; a real disk, or the answer means little")
     parser.add_argument("--keep-gc", action="store_true", help="leave the garbage collector as Python sets it")
     options = parser.parse_args()

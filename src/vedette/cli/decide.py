@@ -20,10 +20,11 @@ from rich.table import Table
 from vedette.cli.ingest import find_source
 from vedette.core.clock import DAY, SystemClock
 from vedette.core.decision import Action, Decision
-from vedette.core.errors import DataError, VedetteError
+from vedette.core.errors import DataError, DefinitionError, VedetteError
 from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.core.render import printable
+from vedette.expr.nodes import Space
 from vedette.judge.decisions.bindings import binding_of
 from vedette.judge.decisions.files import count_rows, read_rows
 from vedette.judge.decisions.intake import to_event, to_label
@@ -36,7 +37,7 @@ from vedette.judge.models.model import Model, load_model
 from vedette.judge.payment.attributes import with_features
 from vedette.judge.payment.files import load_lists, load_rules
 from vedette.judge.payment.rules import PaymentRules
-from vedette.sense.features.definition import FeatureSet
+from vedette.sense.features.definition import FeatureSet, load_features, shipped
 from vedette.sense.sources import Source, load_sources
 
 GROUP = 256
@@ -77,13 +78,15 @@ def decide(
     """Decide on payments: features, rules and model give an action with its reasons."""
     scorer = load_model(model) if model else None
     chosen = find_source(load_sources(), source or (scorer.source if scorer else "card_transactions"))
-    features = scorer.feature_set if scorer else None
+    features = scorer.feature_set if scorer else _shipped(chosen)
     rule_set = _rules(rules, lists, features)
+    if not scorer and not (features and _reads(rule_set, features)):
+        features = None
     _advise(rule_set, chosen, features)
     run = _Run(chosen, scorer if labels else None, tenant=tenant, as_json=as_json)
     with (
         _folder(log) as folder,
-        _books(folder, scorer, rule_set, tenant=tenant, policy=policy) as books,
+        _books(folder, scorer, features, rule_set, tenant=tenant, policy=policy) as books,
         _bar(events) as bar,
     ):
         settle()
@@ -100,6 +103,19 @@ def _rules(rules: Path | None, lists: Path | None, features: FeatureSet | None) 
     attributes = with_features(features.names if features else ())
     held = load_lists(lists) if lists else {}
     return load_rules(rules, attributes=attributes, lists=held) if rules else PaymentRules()
+
+
+def _shipped(source: Source) -> FeatureSet | None:
+    """Features that come with the product, for rules that read them without a model."""
+    try:
+        return load_features(shipped(source.name))
+    except DefinitionError:
+        return None
+
+
+def _reads(rules: PaymentRules, features: FeatureSet) -> bool:
+    names = set(features.names)
+    return any(field.space is Space.ATTRIBUTE and field.name in names for field in rules.fields)
 
 
 def _advise(rules: PaymentRules, source: Source, features: FeatureSet | None) -> None:
@@ -121,10 +137,18 @@ def _folder(log: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _books(folder: Path, model: Model | None, rules: PaymentRules, *, tenant: str, policy: Policy) -> Iterator[Books]:
+def _books(
+    folder: Path,
+    model: Model | None,
+    features: FeatureSet | None,
+    rules: PaymentRules,
+    *,
+    tenant: str,
+    policy: Policy,
+) -> Iterator[Books]:
     books = open_books(
         folder,
-        features=model.feature_set if model else None,
+        features=features,
         model=model,
         rules=rules,
         clock=SystemClock(),

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from vedette.core.clock import Clock
+from vedette.core.decision import Decision
 from vedette.core.errors import DataError, DefinitionError
 from vedette.core.log import Durability, Log, SqliteLog
 from vedette.judge.decisions.decider import Decider
 from vedette.judge.decisions.parts import Policy
-from vedette.judge.decisions.recorder import EVENTS, Recorder
+from vedette.judge.decisions.recorder import DECIDED, DECISIONS, EVENTS, REPLAY_RECORDS, Recorder
 from vedette.judge.decisions.seen import Seen
 from vedette.judge.models.model import Model
 from vedette.judge.payment.rules import PaymentRules
@@ -94,9 +97,21 @@ def open_books(
         clock=clock,
         tenant=tenant,
         durability=durability,
-        features_next=engine.offsets.get(EVENTS, 0) if engine else book.end(EVENTS, 0),
+        features_next=engine.offsets.get(EVENTS, 0) if engine else _after_last_decision(book, tenant),
     )
     return Books(recorder, engine, book, folder, owned=log is None)
+
+
+def _after_last_decision(log: Log, tenant: str) -> int:
+    """Offset of topic `event` after the tenant's last decided event: without features nothing before it matters."""
+    end = log.end(DECISIONS, 0)
+    while end > 0:
+        start = max(0, end - REPLAY_RECORDS)
+        for record in reversed(log.read(DECISIONS, 0, start, end - start)):
+            if record.key == f"{DECIDED}{tenant}":
+                return msgspec.json.decode(record.value, type=Decision).seq
+        end = start
+    return 0
 
 
 def _engine(path: Path, features: FeatureSet) -> Engine:
