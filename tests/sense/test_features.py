@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import sys
 from pathlib import Path
@@ -466,8 +467,6 @@ def write_table(path: Path, table: pa.Table) -> Path:
         raw = "\n".join(lines).encode()
         path.write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
     else:
-        import json
-
         raw = "\n".join(
             json.dumps({k: str(v) if k == "TX_DATETIME" else v for k, v in row.items()}) for row in rows
         ).encode()
@@ -501,6 +500,26 @@ def test_every_file_form_gives_the_same_features(tmp_path: Path, name: str):
     left = replay(features, expected, labels=to_labels(expected, features, delay=7 * DAY))
     right = replay(features, table, labels=to_labels(table, features, delay=7 * DAY))
     assert left.tobytes() == right.tobytes()
+
+
+def test_times_are_read_in_every_usual_form_and_bad_ones_left_out(tmp_path: Path):
+    forms = [
+        "2018-04-01 00:00:31",
+        "2018-04-01T02:00:31+02:00",
+        "2018-04-01T00:00:31Z",
+        "2018-04-01 00:00:31.5",
+        "soon",
+        None,
+    ]
+    row = {"CUSTOMER_ID": 1, "TERMINAL_ID": 2, "TX_AMOUNT": 1.5}
+    path = tmp_path / "t.ndjson"
+    path.write_text("\n".join(json.dumps({**row, "TX_DATETIME": form}) for form in forms))
+    features, told = load_features(shipped("card_transactions")), []
+    table = read_table([path], features, left_out=lambda *count: told.append(count))
+    assert event_times(table, features).tolist() == [START + 31 * S] * 3 + [START + 31 * S + S // 2]
+    assert told == [(path, 2)]
+    path.write_text(json.dumps({**row, "TX_DATETIME": 1_522_540_831}))
+    assert event_times(read_table([path], features), features).tolist() == [START + 31 * S]
 
 
 @pytest.mark.parametrize(

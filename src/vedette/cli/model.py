@@ -124,7 +124,13 @@ def to_day(text: str) -> int:
 
 def _read(files: list[Path], features: FeatureSet, report: training.Report) -> pa.Table:
     report("reading", 0, 1)
-    table = read_table(files, features)
+    table = read_table(
+        files,
+        features,
+        left_out=lambda file, count: typer.echo(
+            f"note: left out {count} rows of {printable(str(file))}: no usable {features.event_time}", err=True
+        ),
+    )
     report("reading", 1, 1)
     return table
 

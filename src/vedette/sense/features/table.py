@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from vedette.core.clock import MICROS
+from vedette.core.clock import MICROS, from_datetime
 from vedette.core.errors import DataError
 from vedette.sense.features import kernel
 from vedette.sense.features.definition import FeatureSet, Field
@@ -55,11 +56,18 @@ Column = Any
 """A pyarrow chunked array."""
 
 
-def read_table(files: Sequence[Path], features: FeatureSet) -> pa.Table:
+def read_table(
+    files: Sequence[Path], features: FeatureSet, *, left_out: Callable[[Path, int], None] | None = None
+) -> pa.Table:
     """The columns that the features read, of all files in the order given; other columns are left out.
 
     Parquet, CSV with a header line, or NDJSON by the file's ending; `.gz` is unpacked. Rows without a usable event time
-    are left out: their number is the difference to what the files hold.
+    are left out.
+
+    Args:
+        files: What to read; row order is log order.
+        features: Definitions.
+        left_out: Called with a file and how many of its rows were left out, when any were.
 
     Raises:
         DataError: `features.table.unreadable`, `features.table.column` (a path that no column has).
@@ -76,6 +84,8 @@ def read_table(files: Sequence[Path], features: FeatureSet) -> pa.Table:
             if column not in table.column_names:
                 raise DataError("features.table.column", f"`{file}` has no column `{column}`", at=str(file))
         tables.append(_typed(table, features))
+        if left_out and len(table) > len(tables[-1]):
+            left_out(file, len(table) - len(tables[-1]))
     return pa.concat_tables(tables, promote_options="permissive")
 
 
@@ -103,14 +113,20 @@ def _typed(table: pa.Table, features: FeatureSet) -> pa.Table:
 
 
 def _to_times(column: Column) -> Column:
-    """Timestamps, ISO 8601 text, or whole seconds since 1970, as timestamp[us] UTC."""
+    """Timestamps, ISO 8601 text (without a zone: UTC), or whole seconds since 1970, as timestamp[us]; else null."""
     if pa.types.is_integer(column.type):
         return pc.multiply(column.cast(pa.int64()), MICROS).cast(pa.timestamp("us"))
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        column = column.cast(pa.timestamp("us", tz="UTC"), safe=False)
-    if pa.types.is_timestamp(column.type) and column.type.tz:
-        column = column.cast(pa.timestamp("us", tz="UTC"), safe=False)
-    return column.cast(pa.timestamp("us"), safe=False)
+    if pa.types.is_timestamp(column.type):
+        # Casting an aware column to a naive one keeps the instant in UTC.
+        return column.cast(pa.timestamp("us"), safe=False)
+    return pa.chunked_array([pa.array([_to_time(value) for value in column.to_pylist()], pa.timestamp("us"))])
+
+
+def _to_time(value: object) -> int | None:
+    try:
+        return from_datetime(datetime.fromisoformat(value)) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def event_times(table: pa.Table, features: FeatureSet) -> Ints:
