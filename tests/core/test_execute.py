@@ -110,6 +110,12 @@ def test_another_process_may_start_and_watch_but_not_execute(runs):
     assert caught.value.code == "execute.executor.busy"
 
 
+def test_a_process_has_one_executor(runs, tmp_path):
+    with pytest.raises(ConflictError) as caught:
+        Executor(tmp_path / "runs.db", {})
+    assert caught.value.code == "execute.executor.second"
+
+
 def test_cancel_then_resume(runs):
     runs.start("r-6", "story", {"word": "w"}, {"patience": 600})
     runs.wait("r-6", timeout_s=20, until=lambda run: len(runs.history("r-6")) >= 4)

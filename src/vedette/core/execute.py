@@ -361,7 +361,7 @@ class Runs:
         self.close()
 
 
-_WATCH_S = 0.02
+_WATCH_S = 0.05
 
 
 class Executor(Runs):
@@ -375,8 +375,12 @@ class Executor(Runs):
         name: Identity of this executor; a restart under the same name resumes its runs.
 
     Raises:
-        ConflictError: `execute.executor.busy`: another process executes this database.
+        ConflictError: `execute.executor.busy`: another process executes this database; `execute.executor.second`: this
+            process has an executor already.
     """
+
+    _one = threading.Lock()
+    """Held while this process has an executor: the library would silently give a second one the first database."""
 
     def __init__(self, target: Path | str, interpreters: Mapping[str, Interpreter], *, name: str = "local") -> None:
         self._held = ExitStack()
@@ -387,6 +391,10 @@ class Executor(Runs):
             Path(target).parent.mkdir(parents=True, exist_ok=True)
         super().__init__(target)
         sa.event.listen(self._engine, "checkout", self._refuse_when_closed)
+        if not Executor._one.acquire(blocking=False):
+            super().close()
+            raise ConflictError("execute.executor.second", "this process has an executor already", hint="share it")
+        self._held.callback(Executor._one.release)
         try:
             _hold(self._held, self._engine, target, name)
             self._launch(dict(interpreters), name)
