@@ -76,7 +76,8 @@ class Log(Protocol):
         """Appends values of one key, all or none, and waits until they are durable as asked.
 
         Returns:
-            Offset of the first value; the rest follow it without gaps. For no values, the end of the key's partition.
+            Offset of the first value; the rest follow it without gaps. For no values, the end of the key's partition:
+            a way to make a topic ahead of time, where its first record must not wait for that.
 
         Raises:
             TransientError: `log.append.failed` (the disk refused: nothing was written), `log.append.overloaded` (too

@@ -108,6 +108,9 @@ class Recorder:
         durability: Durability = Durability.WRITTEN,
         features_next: int = 0,
     ) -> None:
+        for topic in (EVENTS, DECISIONS):
+            # Makes the topic now: making a file takes longer than a decision may.
+            log.append(topic, DECIDED, [])
         if log.partitions(EVENTS) != 1 or log.partitions(DECISIONS) != 1:
             raise DefinitionError("decision.log.partitions", "events to decide on need a log of one partition")
         self._log = log
