@@ -17,7 +17,7 @@ from vedette.core.errors import DefinitionError
 from vedette.core.ids import Ids
 from vedette.core.log import SqliteLog
 from vedette.core.render import printable
-from vedette.prove.access import Access, ApiKey, IssuedKey, Mode
+from vedette.prove.access import Access, ApiKey, IssuedKey, Mode, Token
 from vedette.prove.access.policy import format_scopes, parse_scopes
 from vedette.prove.audit import to_log
 
@@ -39,7 +39,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 
 Home = Annotated[Path, typer.Option(envvar="VEDETTE_HOME", help="Folder of the product's data.")]
-Tenant = Annotated[str, typer.Option(envvar="VEDETTE_TENANT", help="Whose keys.")]
+Tenant = Annotated[str, typer.Option(envvar="VEDETTE_TENANT", help="Which tenant.")]
 Url = Annotated[str, typer.Option("--database", envvar="VEDETTE_DATABASE_URL", help="PostgreSQL instead of state.db.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KeyId = Annotated[str, typer.Argument(metavar="KEY", help="Id of the key, never its secret.")]
@@ -70,8 +70,8 @@ def create(
     """Create a key and show its secret this once."""
     scopes, lasts = parse_scopes(",".join(scope)), parse_duration(expires) if expires else None
     clock = SystemClock()
-    with _log(home) as log:
-        access = _access(home, url, log)
+    with open_log(home) as log:
+        access = open_access(home, url, log)
         access.create_tenant(tenant)
         issued = access.issue_key(
             tenant,
@@ -88,8 +88,8 @@ def list_keys(
     *, tenant: Tenant = "default", home: Home = Path(".vedette"), url: Url = "", as_json: AsJson = False
 ) -> None:
     """List keys, ended ones too, without any secret."""
-    with _log(home) as log:
-        found = _access(home, url, log).keys(tenant)
+    with open_log(home) as log:
+        found = open_access(home, url, log).keys(tenant)
     now = SystemClock().now()
     if as_json:
         typer.echo(msgspec.json.encode([to_dict(key, now) for key in found]).decode())
@@ -115,8 +115,8 @@ def roll(
 ) -> None:
     """Replace a key by a new one with the same reach, and show its secret this once."""
     seconds = parse_duration(overlap)
-    with _log(home) as log:
-        issued = _access(home, url, log).roll_key(tenant, key, overlap=seconds)
+    with open_log(home) as log:
+        issued = open_access(home, url, log).roll_key(tenant, key, overlap=seconds)
     _show_issued(issued, as_json=as_json)
 
 
@@ -124,8 +124,8 @@ def revoke(
     key: KeyId, *, tenant: Tenant = "default", home: Home = Path(".vedette"), url: Url = "", as_json: AsJson = False
 ) -> None:
     """End a key for good. Running services refuse it within a second."""
-    with _log(home) as log:
-        ended = _access(home, url, log).revoke_key(tenant, key)
+    with open_log(home) as log:
+        ended = open_access(home, url, log).revoke_key(tenant, key)
     now = SystemClock().now()
     typer.echo(msgspec.json.encode(to_dict(ended, now)).decode() if as_json else f"{ended.id} revoked")
 
@@ -142,7 +142,7 @@ def parse_duration(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def state(key: ApiKey, now: int) -> str:
+def state(key: ApiKey | Token, now: int) -> str:
     """`active`, `revoked` or `expired` at a time."""
     if key.revoked is not None:
         return "revoked"
@@ -176,10 +176,12 @@ def _show_issued(issued: IssuedKey, *, as_json: bool) -> None:
     typer.echo("The secret is shown this once and stored nowhere.", err=True)
 
 
-def _access(home: Path, url: str, log: SqliteLog) -> Access:
+def open_access(home: Path, url: str, log: SqliteLog) -> Access:
+    """Access on the state of a home, or of a PostgreSQL, whose changes are recorded in the log."""
     clock = SystemClock()
     return Access(open_database(url or home / "state.db", schema="state"), clock, Ids(clock), observe=to_log(log))
 
 
-def _log(home: Path) -> SqliteLog:
+def open_log(home: Path) -> SqliteLog:
+    """The log of a home."""
     return SqliteLog(home / "log", SystemClock())

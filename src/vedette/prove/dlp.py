@@ -81,7 +81,7 @@ _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"[0-9A-Fa-f-]*")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HEX = re.compile(r"[0-9a-fA-F]{24,}")
-_SECRET = re.compile(r"\b(vk_(?:test|live)_)[0-9A-Za-z_-]{8,}")
+_SECRET = re.compile(r"\b(vk_(?:test|live)_|vp_)[0-9A-Za-z_-]{8,}")
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
@@ -139,7 +139,7 @@ def refuse_pans(value: Any, at: str = "$") -> None:
 
 
 def scrub(text: str) -> str:
-    """The text with each card number and each of our API keys replaced by what it was, for logs and errors."""
+    """The text with each card number, API key and personal token replaced by what it was, for logs and errors."""
     parts: list[str] = []
     done = 0
     for finding in find_pans(text):

@@ -1,8 +1,8 @@
-"""Access: tenants, people, API keys, and what each may do.
+"""Access: tenants, people, their tokens, API keys, and what each may do.
 
 Everything is denied unless a row of `policy.POLICY` allows the kind of principal, its role or scope reaches it, and
-tenant, account and mode fit. `Access` keeps tenants, people, grants and keys in state.db; a key's secret is shown once
-and kept as a SHA-256 only.
+tenant, account and mode fit. `Access` keeps tenants, people, grants, keys and personal tokens in state.db; a secret is
+shown once and kept as a SHA-256 only.
 
 Example:
     >>> from vedette.prove.access.policy import POLICY
@@ -15,12 +15,14 @@ Example:
 from vedette.prove.access.access import Access, ApiKey, IssuedKey
 from vedette.prove.access.people import People, Person
 from vedette.prove.access.policy import POLICY, Kind, Level, Mode, Need, Principal, Role, permit
+from vedette.prove.access.tokens import IssuedToken, Token
 
 __all__ = [
     "POLICY",
     "Access",
     "ApiKey",
     "IssuedKey",
+    "IssuedToken",
     "Kind",
     "Level",
     "Mode",
@@ -29,5 +31,6 @@ __all__ = [
     "Person",
     "Principal",
     "Role",
+    "Token",
     "permit",
 ]

@@ -1,9 +1,8 @@
-"""Issue, prove, roll and revoke API keys; and the one place that says no."""
+"""Issue, prove, roll and revoke API keys; prove personal tokens; and the one place that says no."""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 import secrets
 import threading
@@ -13,25 +12,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vedette.core.clock import MICROS, Clock
-from vedette.core.db import Connection, Database, sa
+from vedette.core.db import Connection, Database, insert_new, sa
 from vedette.core.errors import ConflictError, DefinitionError, DeniedError, NotFoundError
 from vedette.core.ids import Ids
 from vedette.prove.access.people import People
 from vedette.prove.access.policy import Kind, Level, Mode, Principal, format_scopes, parse_scopes, permit, read_scopes
-from vedette.prove.access.tables import MIGRATIONS, join_accounts, keys, split_accounts, tenants
+from vedette.prove.access.tables import MIGRATIONS, join_accounts, keys, split_accounts, tenants, tokens
+from vedette.prove.access.tokens import DEFAULT_LIFETIME_S, PREFIX, IssuedToken, Token, Tokens, read_token
 from vedette.prove.audit import NOBODY, Audit, AuditRecord, Outcome
 from vedette.prove.secrets import Secret
 
 MAX_CACHE_AGE = 1.0
-"""Seconds for which a process may go on believing a key that another process revoked."""
+"""Seconds for which a process may go on believing a key or token that another process revoked, and a person's roles."""
 
 MAX_CACHED = 50_000
-"""Authenticated keys kept in memory, about 600 bytes each."""
+"""Authenticated keys and tokens kept in memory, about 600 bytes each."""
 
 MAX_OVERLAP = 7 * 86_400
 """Longest time in seconds for which a rolled key may still be used."""
 
-_SECRET = re.compile(r"vk_(test|live)_[0-9A-Za-z_-]{43}")
+_SECRET = re.compile(r"v(?:k_(?:test|live)|p)_[0-9A-Za-z_-]{43}")
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _RANDOM_BYTES = 32
 
@@ -67,16 +67,18 @@ class IssuedKey:
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
+    id: str
+    """Of the key or token."""
     principal: Principal
     expires: int | None
     read_at: float
 
 
 class Access:
-    """Tenants, keys, people and the decisions about them.
+    """Tenants, keys, people, their tokens, and the decisions about them.
 
-    Safe to use from several threads. A revocation is effective at the next call in the same process, and within
-    `max_age` seconds in every other process on the same database.
+    Safe to use from several threads. A revocation, a role given or taken and the end of a person are effective at the
+    next call in the same process, and within `max_age` seconds in every other process on the same database.
 
     Args:
         db: state.db; its tables are made when missing.
@@ -85,7 +87,7 @@ class Access:
         observe: Gets an audit record of each refusal, each authorisation and each change; called outside of any
             transaction, after the change is durable. Usually `audit.to_log(log)`.
         random_bytes: The operating system's generator, except in tests.
-        max_age: Bound in seconds on the age of a cached key; 0 reads the database each time.
+        max_age: Bound in seconds on the age of a cached key or token; 0 reads the database each time.
     """
 
     def __init__(
@@ -103,7 +105,8 @@ class Access:
         self._clock = clock
         self._ids = ids
         self._audit = Audit(observe, clock, ids)
-        self.people = People(db, clock, ids, self._audit)
+        self.people = People(db, clock, ids, self._audit, self._forget)
+        self._tokens = Tokens(db, clock, ids, self._audit, self._random_text)
         self._random_bytes = random_bytes
         self._max_age = max_age
         self._cache: dict[bytes, _Cached] = {}
@@ -124,10 +127,9 @@ class Access:
                 "access.tenant.invalid", "not an id of a tenant", hint="lower-case letters, digits, - and _, 1 to 63"
             )
         with self._db.begin() as connection:
-            if connection.scalar(sa.select(tenants.c.id).where(tenants.c.id == tenant)):
-                return
-            connection.execute(tenants.insert().values(id=tenant, name=name or tenant, created=self._clock.now()))
-        self._audit.record(tenant, "tenants.create", actor=by, target=tenant)
+            first = insert_new(connection, tenants, id=tenant, name=name or tenant, created=self._clock.now())
+        if first:
+            self._audit.record(tenant, "tenants.create", actor=by, target=tenant)
 
     def tenants(self) -> list[str]:
         """Ids of all tenants, in order."""
@@ -229,11 +231,55 @@ class Access:
             rows = connection.execute(keys.select().where(keys.c.tenant == tenant).order_by(keys.c.created, keys.c.id))
             return [_to_key(row) for row in rows]
 
-    def authenticate(self, secret: str | Secret, *, origin: str = "") -> Principal:
-        """Who this secret belongs to. Microseconds when the key was seen within `max_age`, else one indexed read.
+    # Personal tokens
+
+    def issue_token(
+        self, tenant: str, person_id: str, *, expires_s: float = DEFAULT_LIFETIME_S, by: str
+    ) -> IssuedToken:
+        """Makes a personal token of 256 random bits, which gives whoever sends it all that the person may do.
+
+        Args:
+            tenant: Whose person.
+            person_id: Whom it stands for.
+            expires_s: Seconds until it ends, at most `tokens.MAX_LIFETIME_S`.
+            by: Who asks: the person itself, or a component such as `system`; never another person, nor a key.
 
         Raises:
-            DeniedError: `access.key.invalid`, with the same text for an unknown, a revoked and an expired key.
+            NotFoundError: `access.person.unknown`.
+            DeniedError: `access.token.other`, `access.person.invalid` for a disabled person.
+            DefinitionError: `access.token.lifetime`.
+        """
+        return self._tokens.issue(tenant, person_id, expires_s=expires_s, by=by)
+
+    def revoke_token(self, tenant: str, token_id: str, *, by: str = "system") -> Token:
+        """Ends a token for good. Again changes nothing: the first time of revocation stays.
+
+        Raises:
+            NotFoundError: `access.token.unknown`, also for another tenant's token.
+        """
+        token = self._tokens.revoke(tenant, token_id, by=by)
+        self._forget(token.person)
+        return token
+
+    def tokens(self, tenant: str, person_id: str) -> list[Token]:
+        """All tokens of the person, ended ones too, oldest first.
+
+        Raises:
+            NotFoundError: `access.person.unknown`.
+        """
+        self.flush()
+        return self._tokens.list(tenant, person_id)
+
+    # Proof
+
+    def authenticate(self, secret: str | Secret, *, origin: str = "") -> Principal:
+        """Who this API key or personal token belongs to, a person with the roles held now.
+
+        Microseconds when it was seen within `max_age`, else an indexed read.
+
+        Raises:
+            DeniedError: `access.key.invalid`, with the same text for an unknown, a revoked and an expired key or
+                token, and for the token of a disabled person.
         """
         text = secret.reveal() if isinstance(secret, Secret) else secret
         if not _SECRET.fullmatch(text):
@@ -241,21 +287,22 @@ class Access:
         digest = hashlib.sha256(text.encode()).digest()
         cached = self._cache.get(digest)
         if cached is None or self._clock.monotonic() - cached.read_at >= self._max_age:
-            cached = self._read_key(digest)
+            cached = self._read(digest, is_token=text.startswith(PREFIX))
         now = self._clock.now()
         if cached is None or (cached.expires is not None and cached.expires <= now):
             raise self._refused(origin)
-        self._used[cached.principal.id] = now
+        self._used[cached.id] = now
         return cached.principal
 
     def flush(self) -> None:
-        """Writes when keys were last used. Call it every minute or so: a write at each use would cost a sync."""
+        """Writes when keys and tokens were last used. Call it every minute or so: a write at each use costs a sync."""
         with self._lock:
             used, self._used = self._used, {}
         if used:
             with self._db.begin() as connection:
-                for key_id, when in sorted(used.items()):
-                    connection.execute(keys.update().where(keys.c.id == key_id).values(last_used=when))
+                for held_id, when in sorted(used.items()):
+                    table = keys if held_id.startswith("key_") else tokens
+                    connection.execute(table.update().where(table.c.id == held_id).values(last_used=when))
 
     # The decision
 
@@ -306,8 +353,7 @@ class Access:
         raise DeniedError("access.denied", f"not allowed: `{resource}` `{verb}`", hint=_HINTS[why])
 
     def _store_key(self, connection: Connection, key: ApiKey) -> Secret:
-        random = urlsafe_b64encode(self._random_bytes(_RANDOM_BYTES)).decode().rstrip("=")
-        secret = f"vk_{key.mode}_{random}"
+        secret = f"vk_{key.mode}_{self._random_text()}"
         connection.execute(
             keys.insert().values(
                 id=key.id,
@@ -324,29 +370,32 @@ class Access:
         )
         return Secret(secret)
 
-    def _read_key(self, digest: bytes) -> _Cached | None:
-        """Reads a key and caches it, unless something was revoked while it was being read."""
+    def _random_text(self) -> str:
+        return urlsafe_b64encode(self._random_bytes(_RANDOM_BYTES)).decode().rstrip("=")
+
+    def _read(self, digest: bytes, *, is_token: bool) -> _Cached | None:
+        """Reads a key or token and caches it, unless something was taken away while it was being read."""
         generation = self._generation
         read_at = self._clock.monotonic()
         with self._db.read() as connection:
-            row = connection.execute(keys.select().where(keys.c.hash == digest)).one_or_none()
-        if row is None or not hmac.compare_digest(row.hash, digest) or row.revoked is not None:
-            self._cache.pop(digest, None)
-            return None
-        key = _to_key(row)
-        principal = Principal(key.tenant, key.id, Kind.KEY, scopes=key.scopes, mode=key.mode, accounts=key.accounts)
-        cached = _Cached(principal, key.expires, read_at)
+            found = read_token(connection, digest) if is_token else _read_key(connection, digest)
         with self._lock:
+            if found is None:
+                self._cache.pop(digest, None)
+                return None
+            held, principal = found
+            cached = _Cached(held.id, principal, held.expires, read_at)
             if generation == self._generation:
                 if len(self._cache) >= MAX_CACHED:
                     self._cache.clear()
                 self._cache[digest] = cached
         return cached
 
-    def _forget(self, key_id: str) -> None:
+    def _forget(self, principal_id: str) -> None:
+        """Believes nothing about a key, or a person, any more."""
         with self._lock:
             self._generation += 1
-            for digest in [digest for digest, held in self._cache.items() if held.principal.id == key_id]:
+            for digest in [digest for digest, held in self._cache.items() if held.principal.id == principal_id]:
                 del self._cache[digest]
 
     def _refused(self, origin: str) -> DeniedError:
@@ -359,7 +408,9 @@ class Access:
             origin=origin,
         )
         return DeniedError(
-            "access.key.invalid", "no valid API key", hint="send one that is neither revoked nor expired"
+            "access.key.invalid",
+            "no valid API key or personal token",
+            hint="send one that is neither revoked nor expired",
         )
 
 
@@ -379,6 +430,15 @@ def _find(connection: Connection, tenant: str, key_id: str, *, lock: bool = Fals
     if row is None:
         raise NotFoundError("access.key.unknown", "no key of that id", hint="list the keys of this tenant")
     return _to_key(row)
+
+
+def _read_key(connection: Connection, digest: bytes) -> tuple[ApiKey, Principal] | None:
+    """The key of this SHA-256 and what it may do; None for an unknown or revoked one."""
+    row = connection.execute(keys.select().where(keys.c.hash == digest)).one_or_none()
+    if row is None or row.revoked is not None:
+        return None
+    key = _to_key(row)
+    return key, Principal(key.tenant, key.id, Kind.KEY, scopes=key.scopes, mode=key.mode, accounts=key.accounts)
 
 
 def _to_key(row: Any) -> ApiKey:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from vedette.core.clock import Clock
-from vedette.core.db import Connection, Database, sa
+from vedette.core.db import Connection, Database, insert_new, sa
 from vedette.core.errors import DeniedError, NotFoundError
 from vedette.core.ids import Ids
 from vedette.prove.access.policy import Kind, Principal, Role
@@ -34,13 +34,17 @@ class People:
         clock: Wall time.
         ids: Makes their ids.
         audit: Where changes are recorded.
+        changed: Told the id of a person whose reach changed, once that is durable.
     """
 
-    def __init__(self, db: Database, clock: Clock, ids: Ids, audit: Audit) -> None:
+    def __init__(
+        self, db: Database, clock: Clock, ids: Ids, audit: Audit, changed: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._db = db
         self._clock = clock
         self._ids = ids
         self._audit = audit
+        self._changed = changed
 
     def create(self, tenant: str, name: str, *, accounts: Iterable[str] = (), by: str = "system") -> Person:
         """Makes a person without any role.
@@ -67,11 +71,12 @@ class People:
         if by == person_id:
             raise DeniedError("access.grant.self", "nobody gives a role to oneself")
         with self._db.begin() as connection:
-            person = _find(connection, tenant, person_id)
-            if role not in person.roles:
-                now = self._clock.now()
-                connection.execute(grants.insert().values(person=person_id, role=role, granted_by=by, granted=now))
-        self._audit.record(tenant, "people.grant", actor=by, target=person_id, detail={"role": role.value})
+            find_person(connection, tenant, person_id)
+            now = self._clock.now()
+            first = insert_new(connection, grants, person=person_id, role=role, granted_by=by, granted=now)
+        if first:
+            self._changed(person_id)
+            self._audit.record(tenant, "people.grant", actor=by, target=person_id, detail={"role": role.value})
         return self.get(tenant, person_id)
 
     def withdraw(self, tenant: str, person_id: str, role: Role, *, by: str) -> Person:
@@ -81,22 +86,27 @@ class People:
             NotFoundError: `access.person.unknown`.
         """
         with self._db.begin() as connection:
-            _find(connection, tenant, person_id)
-            connection.execute(grants.delete().where(grants.c.person == person_id, grants.c.role == role))
-        self._audit.record(tenant, "people.withdraw", actor=by, target=person_id, detail={"role": role.value})
+            find_person(connection, tenant, person_id)
+            held = grants.delete().where(grants.c.person == person_id, grants.c.role == role)
+            first = connection.execute(held).rowcount
+        self._changed(person_id)
+        if first:
+            self._audit.record(tenant, "people.withdraw", actor=by, target=person_id, detail={"role": role.value})
         return self.get(tenant, person_id)
 
     def disable(self, tenant: str, person_id: str, *, by: str) -> Person:
-        """Ends a person's access for good; the record of them stays.
+        """Ends a person's access for good; the record of them stays. Again changes nothing.
 
         Raises:
             NotFoundError: `access.person.unknown`.
         """
         with self._db.begin() as connection:
-            person = _find(connection, tenant, person_id)
-            if not person.disabled:
-                connection.execute(people.update().where(people.c.id == person_id).values(disabled=self._clock.now()))
-        self._audit.record(tenant, "people.disable", actor=by, target=person_id)
+            find_person(connection, tenant, person_id)
+            enabled = people.update().where(people.c.id == person_id, people.c.disabled.is_(None))
+            first = connection.execute(enabled.values(disabled=self._clock.now())).rowcount
+        self._changed(person_id)
+        if first:
+            self._audit.record(tenant, "people.disable", actor=by, target=person_id)
         return self.get(tenant, person_id)
 
     def get(self, tenant: str, person_id: str) -> Person:
@@ -106,13 +116,13 @@ class People:
             NotFoundError: `access.person.unknown`.
         """
         with self._db.read() as connection:
-            return _find(connection, tenant, person_id)
+            return find_person(connection, tenant, person_id)
 
     def list(self, tenant: str) -> Sequence[Person]:
         """All people of the tenant, in order of their ids."""
         with self._db.read() as connection:
             found = connection.scalars(sa.select(people.c.id).where(people.c.tenant == tenant).order_by(people.c.id))
-            return [_find(connection, tenant, person_id) for person_id in found.all()]
+            return [find_person(connection, tenant, person_id) for person_id in found.all()]
 
     def principal(self, tenant: str, person_id: str) -> Principal:
         """The person as a principal, once a session has proven who it is. Read each time: no cache.
@@ -122,15 +132,25 @@ class People:
         """
         with self._db.read() as connection:
             try:
-                person = _find(connection, tenant, person_id)
+                person = find_person(connection, tenant, person_id)
             except NotFoundError as error:
                 raise DeniedError("access.person.invalid", "no such person") from error
         if person.disabled:
             raise DeniedError("access.person.invalid", "no such person")
-        return Principal(tenant, person.id, Kind.PERSON, roles=person.roles, accounts=person.accounts)
+        return to_principal(person)
 
 
-def _find(connection: Connection, tenant: str, person_id: str) -> Person:
+def to_principal(person: Person) -> Principal:
+    """The person as a principal. Whether it is disabled, and who it truly is, the caller has seen to."""
+    return Principal(person.tenant, person.id, Kind.PERSON, roles=person.roles, accounts=person.accounts)
+
+
+def find_person(connection: Connection, tenant: str, person_id: str) -> Person:
+    """One person of the tenant, in a transaction of the caller.
+
+    Raises:
+        NotFoundError: `access.person.unknown`.
+    """
     row = connection.execute(people.select().where(people.c.tenant == tenant, people.c.id == person_id)).one_or_none()
     if row is None:
         raise NotFoundError("access.person.unknown", "no person of that id", hint="list the people of this tenant")

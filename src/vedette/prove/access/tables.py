@@ -1,4 +1,4 @@
-"""Tables of access in state.db: tenants, keys, people and their grants. Times are microseconds UTC."""
+"""Tables of access in state.db: tenants, keys, people, their grants and tokens. Times are microseconds UTC."""
 
 from __future__ import annotations
 
@@ -56,7 +56,28 @@ grants = sa.Table(
     sqlite_strict=True,
 )
 
-MIGRATIONS = (Migration(1, "tenants, keys, people, grants", create(_METADATA)),)
+_TOKENS = sa.MetaData()
+"""Tables of the second step: the first one makes all of `_METADATA`, which therefore stays as it is."""
+
+tokens = sa.Table(
+    "access_tokens",
+    _TOKENS,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, sa.ForeignKey(tenants.c.id), nullable=False),
+    sa.Column("person", sa.Text, sa.ForeignKey(people.c.id), nullable=False, index=True),
+    sa.Column("hash", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("issued_by", sa.Text, nullable=False),
+    sa.Column("created", _MICROS, nullable=False),
+    sa.Column("expires", _MICROS, nullable=False),
+    sa.Column("revoked", _MICROS),
+    sa.Column("last_used", _MICROS),
+    sqlite_strict=True,
+)
+
+MIGRATIONS = (
+    Migration(1, "tenants, keys, people, grants", create(_METADATA)),
+    Migration(2, "personal tokens", create(_TOKENS)),
+)
 
 
 def join_accounts(accounts: frozenset[str]) -> str:
