@@ -84,7 +84,8 @@ def main() -> None:
     options = parser.parse_args()
     path = options.data / "fraud" / "card_transactions.parquet"
     if not path.is_file():
-        raise SystemExit(f"no data at {path}: give --data")
+        print(f"no data at {path}: give --data")
+        return
     print(f"{'features':22} {'test week':10}      ap     auc   cp100  r@.1%  r@.5%    r@1%    base    cpu")
     weeks("shipped", path, load_features(shipped("card_transactions")), options.train_days)
     weeks("handbook's fifteen", path, parse_features(HANDBOOK), options.train_days)
