@@ -169,6 +169,19 @@ def test_bad_events_are_refused_and_the_rest_goes_on(rig, event, code, at) -> No
     assert rig.log.end(EVENTS, 0) == 2
 
 
+@pytest.mark.parametrize("bug", ["applied twice", "not applied", "decided after"])
+def test_the_comparison_sees_planted_bugs(rig, monkeypatch, bug) -> None:
+    apply, decide = rig.features.apply, rig.recorder.decider.decide
+    if bug == "applied twice":
+        monkeypatch.setattr(rig.features, "apply", lambda event: (apply(event), apply(event)))
+    elif bug == "not applied":
+        monkeypatch.setattr(rig.features, "apply", lambda event: None)
+    else:
+        monkeypatch.setattr(rig.recorder.decider, "decide", lambda event: (apply(event), decide(event))[1])
+    events = transactions(50)
+    assert [rig.recorder.decide(event) for event in events] != expected(events)
+
+
 class FailingLog(SqliteLog):
     """A log whose disk is full when told so."""
 

@@ -250,6 +250,13 @@ def test_compiled_equals_reference(node: nodes.Node, values: dict[str, object]) 
     assert compile_node(node)(values) is reference.evaluate(node, reader_of(values))
 
 
+def test_the_comparison_sees_a_planted_bug() -> None:
+    """An evaluator that takes unknown for false under NOT is found by a handful of the generated cases."""
+    wrong = nodes.Not(Compare(FIELDS[0], Comparison.GT, Literal(1)))
+    planted = compile_node(nodes.Not(nodes.Known(wrong.child)))
+    assert planted({}) is not reference.evaluate(wrong, reader_of({}))
+
+
 def test_compiled_refuses_what_it_does_not_know() -> None:
     with pytest.raises(UnsupportedError, match="Regex"):
         compile_node(nodes.Not(nodes.Regex(FIELDS[0], "a")))

@@ -70,11 +70,16 @@ class ValueList:
     def __post_init__(self) -> None:
         if not _ALIAS.fullmatch(self.alias):
             raise DefinitionError(
-                "payment.list.alias", f"`{self.alias:.40}` is no list name", hint="letters, digits and underscores"
+                "payment.list.alias",
+                f"`{self.alias:.40}` is no list name",
+                hint="letters, digits and underscores",
+                at="$.alias",
             )
         if len(self.items) > MAX_LIST_ITEMS:
             raise DefinitionError(
-                "payment.list.too_long", f"list `@{self.alias}` has {len(self.items)} items, at most {MAX_LIST_ITEMS}"
+                "payment.list.too_long",
+                f"list `@{self.alias}` has {len(self.items)} items, at most {MAX_LIST_ITEMS}",
+                at="$.items",
             )
         check, wanted = _CHECKS.get(self.item_type, (bool, "text that is not empty"))
         for place, item in enumerate(self.items):
@@ -83,7 +88,7 @@ class ValueList:
                     "payment.list.item",
                     f"item {place + 1} of list `@{self.alias}` is no {self.item_type}",
                     hint=f"give {wanted}, at most {MAX_ITEM_CHARS} characters",
-                    at=f"$.{self.alias}.items[{place}]",
+                    at=f"$.items[{place}]",
                 )
 
     def matches(self, kind: Kind) -> bool:
@@ -131,7 +136,10 @@ def _to_list(entry: Any, at: str) -> ValueList:
             hint=f"one of {', '.join(ItemType)}",
             at=f"{at}.item_type",
         ) from None
-    return ValueList(str(entry["alias"]), item_type, _distinct(items))
+    try:
+        return ValueList(str(entry["alias"]), item_type, _distinct(items))
+    except DefinitionError as error:
+        raise DefinitionError(error.code, error.message, hint=error.hint, at=f"{at}{error.at[1:]}") from error
 
 
 def _distinct(items: Iterable[str]) -> tuple[str, ...]:
