@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vedette.core import execute
+from vedette.core.db import sa
 from vedette.core.errors import ConflictError, NotFoundError, PermanentError, TransientError
 from vedette.core.execute import Executor, Outcome, Retry, Runs, State, attempt
 
@@ -145,6 +146,10 @@ def test_a_step_that_is_late_or_gives_no_json_fails_with_a_code():
     gate.set()
     assert (late.code, late.retryable) == ("execute.step.timeout", True)
     assert attempt(object).code == "execute.step.crashed"
+    database = sa.create_engine("sqlite://")
+    missing = attempt(lambda: database.connect().exec_driver_sql("select * from nothing where x = 'sk_live'"))
+    assert missing == Outcome(False, None, "execute.step.unavailable", "a database or connection failed", True)
+    database.dispose()
     secret = attempt(lambda: {}["sk_live_secret"])
     assert secret == Outcome(False, None, "execute.step.crashed", "the step raised KeyError")
 

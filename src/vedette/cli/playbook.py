@@ -75,6 +75,7 @@ def run(
     alert: Annotated[str, typer.Option(help="Id of the alert it answers.")],
     inputs: Annotated[list[str] | None, typer.Option("--input", help="NAME=VALUE; repeat it.")] = None,
     by: By = "",
+    author: Annotated[list[str] | None, typer.Option(help="Owner of the alert's rule: may not approve.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
     wait: Wait = 60.0,
     tenant: Tenant = "",
@@ -91,7 +92,8 @@ def run(
             return
         with parts.execute() as (runs, _executing):
             responder = parts.responder(runs)
-            view = responder.start(parts.tenant, book, alert, requester=_person(by), inputs=given)
+            owners = tuple(author or ())
+            view = responder.start(parts.tenant, book, alert, requester=_person(by), inputs=given, authors=owners)
             view = _follow(responder, runs, parts.tenant, view.id, wait)
     _show(view, as_json=as_json)
 

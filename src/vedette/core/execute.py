@@ -164,7 +164,7 @@ class Steps(Protocol):
         Args:
             name: Stable name within the run.
             body: Idempotent; gives a JSON value or raises a `VedetteError`.
-            retry: Applies to errors whose `retryable` is true.
+            retry: Applies to errors whose `retryable` is true, and to a database or connection that fails.
             timeout_s: Seconds for one attempt, 0 = none. A body that is late is left behind (it may still have its
                 effect, under its key) and the attempt fails with `execute.step.timeout`, which is retryable.
         """
@@ -202,6 +202,9 @@ def _guarded(body: Callable[[], Json]) -> Outcome:
     except VedetteError as error:
         after = error.retry_after if isinstance(error, TransientError) else 0.0
         return Outcome(False, None, error.code, error.message, error.retryable, after)
+    except (sa.exc.OperationalError, sa.exc.TimeoutError, ConnectionError):
+        # A locked database or a lost connection passes; a missing table does not, and runs out of attempts.
+        return Outcome(False, None, "execute.step.unavailable", "a database or connection failed", retryable=True)
     except Exception as error:  # noqa: BLE001 - a bug in one action must not lose the run; it is recorded as its outcome
         # Only the type: the text of a foreign error may hold a secret.
         return Outcome(False, None, "execute.step.crashed", f"the step raised {type(error).__name__}")
