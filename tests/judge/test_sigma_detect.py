@@ -60,7 +60,7 @@ def test_every_regression_rule_fires(run, shared_data):
     assert [row for row in wanted if fired[row["rule_id"], row["file"]] < row["min_matches"]] == []
 
 
-RULE = """title: Trail stopped
+RULE = """title: '[bold]Trail stopped'
 id: {id}
 level: high
 logsource: {{product: aws, service: cloudtrail}}
@@ -118,7 +118,7 @@ def test_json_says_which_event_and_why(run, folder):
     assert code == 0
     assert json.loads(out) == {
         "rule_id": "cccccccc-0000-0000-0000-000000000000",
-        "title": "Trail stopped",
+        "title": "[bold]Trail stopped",
         "level": "high",
         "event_id": "e-1",
         "source": "cloudtrail",
@@ -141,7 +141,7 @@ def test_card_numbers_are_not_shown_as_reasons(run, folder):
 def test_the_table_is_for_people(run, folder):
     code, out, _ = run("--rules", folder / "rules", trail(folder, EVENT))
     assert code == 0
-    assert "Trail stopped" in out
+    assert "[bold]Trail stopped" in out, "titles are text, never markup"
     assert "1 events (0 quarantined), 3 rules (1 skipped), 2 rules matched 2 times" in out
     assert "documents.yaml.invalid" in out
 

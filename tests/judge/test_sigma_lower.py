@@ -178,7 +178,7 @@ def test_spaces_in_windows_field_names_do_not_count():
 def test_windows_log_sources_become_conditions():
     node = node_of({"s": {"Image": "x"}, "condition": "s"}, {"product": "windows", "category": "process_creation"})
     assert to_text(node) == (
-        'known(Channel is "Microsoft-Windows-Sysmon/Operational") and (known(EventID is "1") and known(Image is "x"))'
+        'known(Channel is "Microsoft-Windows-Sysmon/Operational") and known(EventID is "1") and known(Image is "x")'
     )
 
 
@@ -189,6 +189,7 @@ def test_windows_log_sources_become_conditions():
         ({"s": {"a|re": "(?=x)"}, "condition": "s"}, "sigma.regex.refused"),
         ({"s": {"a|re": "("}, "condition": "s"}, "sigma.detection.invalid"),
         ({"s": {"a|hour": 3}, "condition": "s"}, "sigma.value.unsupported"),
+        ({"s": {"a|base64offset|contains": "é"}, "condition": "s"}, "sigma.value.unsupported"),
         ({"s": {"a|nonsense": 3}, "condition": "s"}, "sigma.detection.invalid"),
         ({"s": {"a": "x"}, "condition": "t"}, "sigma.condition.invalid"),
         ({"s": {"a": "x"}, "condition": "1 of t*"}, "sigma.condition.empty"),

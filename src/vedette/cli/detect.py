@@ -128,7 +128,7 @@ def _print_table(rules: RuleSet, tally: Tally, seen: dict[str, tuple[Level, str]
     for name in order:
         level, title = seen[name]
         table.add_row(level, f"{tally.matches[name]:,}", printable(title), printable(name))
-    console = Console()
+    console = Console(markup=False, highlight=False, emoji=False)
     if seen:
         console.print(table)
     typer.echo(

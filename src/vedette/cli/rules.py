@@ -79,5 +79,5 @@ def _print(rules: RuleSet, *, show: bool) -> None:
         table = Table("skipped", "reason")
         for one in rules.skipped:
             table.add_row(printable(one.path), printable(one.reason))
-        Console().print(table)
+        Console(markup=False, highlight=False, emoji=False).print(table)
     typer.echo(f"{len(rules.rules):,} rules can match, {len(rules.skipped):,} cannot")

@@ -19,7 +19,7 @@ from sigma.rule import SigmaDetectionItem, SigmaRule
 from vedette.core.errors import DefinitionError
 from vedette.expr.nodes import And, Field, Known, Node, Or, Text, TextMatch
 from vedette.expr.values import text_of
-from vedette.judge.sigma.lower import lower
+from vedette.judge.sigma.lower import joined, lower
 
 _TABLE = Path(__file__).with_name("logsources.yaml")
 _WINDOWS = "windows"
@@ -89,7 +89,7 @@ class LogSources:
         placed: dict[str, list[Node]] = {}
         for entry in entries:
             placed.setdefault(entry.source, []).append(_narrowed(rule, entry))
-        return {source: parts[0] if len(parts) == 1 else Or(tuple(parts)) for source, parts in placed.items()}
+        return {source: joined(Or, parts) for source, parts in placed.items()}
 
     def _place_windows(self, rule: SigmaRule) -> dict[str, Node]:
         text = describe(rule)
@@ -148,5 +148,7 @@ def _squeeze(name: str) -> str:
 
 def _narrowed(rule: SigmaRule, entry: Entry) -> Node:
     node = lower(rule, rename=lambda name: entry.fields.get(name, name))
-    marks = [Known(Text(Field(name), TextMatch.EQUALS, text_of(value))) for name, value in entry.where.items()]
-    return And((*marks, node)) if marks else node
+    marks: list[Node] = [
+        Known(Text(Field(name), TextMatch.EQUALS, text_of(value))) for name, value in entry.where.items()
+    ]
+    return joined(And, [*marks, node])

@@ -7,7 +7,7 @@ Source: Sigma specification 2.1, "Detection" and "Modifiers" appendix; pySigma 1
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sigma.conditions import (
     ConditionAND,
@@ -69,7 +69,15 @@ def lower(rule: SigmaRule, rename: Rename = str) -> Node:
     """
     lowering = _Lowering(rename)
     parts = [lowering.condition(condition.parsed) for condition in rule.detection.parsed_condition]
-    return parts[0] if len(parts) == 1 else nodes.Or(tuple(parts))
+    return joined(nodes.Or, parts)
+
+
+def joined(kind: type[nodes.And | nodes.Or], parts: Sequence[Node]) -> Node:
+    """The parts under one node, without groups inside groups of the same kind; a single part stands alone."""
+    flat: list[Node] = []
+    for part in parts:
+        flat += part.children if isinstance(part, kind) else [part]
+    return flat[0] if len(flat) == 1 else kind(tuple(flat))
 
 
 class _Lowering:
@@ -79,9 +87,9 @@ class _Lowering:
     def condition(self, item: object) -> Node:
         match item:
             case ConditionAND():
-                return nodes.And(tuple(self.condition(part) for part in item.args))
+                return joined(nodes.And, [self.condition(part) for part in item.args])
             case ConditionOR():
-                return nodes.Or(tuple(self.condition(part) for part in item.args))
+                return joined(nodes.Or, [self.condition(part) for part in item.args])
             case ConditionNOT():
                 return Not(self.condition(item.args[0]))
             case ConditionFieldEqualsValueExpression():
@@ -95,7 +103,7 @@ class _Lowering:
     def _value(self, field: Field, value: object) -> Node:  # noqa: C901, PLR0911 - one line per type of the language
         match value:
             case SigmaExpansion():
-                return nodes.Or(tuple(self._value(field, each) for each in value.values))
+                return joined(nodes.Or, [self._value(field, each) for each in value.values])
             case SigmaNull():
                 return nodes.IsNull(field)
             case SigmaExists():
@@ -180,7 +188,7 @@ def _keyword(value: object) -> Node:
     """A value without a field: searched for in every value of the event."""
     match value:
         case SigmaExpansion():
-            return nodes.Or(tuple(_keyword(each) for each in value.values))
+            return joined(nodes.Or, [_keyword(each) for each in value.values])
         case SigmaString():
             match, text = _text(value)
             cased = isinstance(value, SigmaCasedString)

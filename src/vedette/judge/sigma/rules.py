@@ -11,7 +11,8 @@ from typing import Any
 from sigma.collection import SigmaCollection
 from sigma.correlations import SigmaCorrelationRule
 from sigma.exceptions import SigmaError
-from sigma.rule import SigmaRule
+from sigma.modifiers import SigmaBase64OffsetModifier
+from sigma.rule import SigmaDetection, SigmaRule
 from sigma.rule.detection import EmptySigmaDetections
 from sigma.rule.logsource import EmptyLogSource
 
@@ -135,6 +136,23 @@ def _check(rule: SigmaRule) -> None:
         raise DefinitionError("sigma.logsource.invalid", problems)
     if isinstance(rule.detection, EmptySigmaDetections):
         raise DefinitionError("sigma.detection.invalid", problems)
+    for part in rule.detection.detections.values():
+        _check_offsets(part)
+
+
+def _check_offsets(part: SigmaDetection) -> None:
+    """Refuses `base64offset` on other than ASCII, which pySigma 1.5 cuts by characters where it must by bytes.
+
+    Raises:
+        DefinitionError: `sigma.value.unsupported`.
+    """
+    for item in part.detection_items:
+        if isinstance(item, SigmaDetection):
+            _check_offsets(item)
+        elif SigmaBase64OffsetModifier in item.modifiers:
+            for value in item.original_value or ():
+                if not str(value).isascii():
+                    raise DefinitionError("sigma.value.unsupported", "`base64offset` of other than ASCII text")
 
 
 def _level(rule: SigmaRule) -> Level:
