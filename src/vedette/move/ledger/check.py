@@ -9,6 +9,7 @@ for.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -266,8 +267,6 @@ def _both(flags: int) -> bool:
 
 def _transfer_of(payout: str) -> int:
     # Written out here, not imported: the auditor must not share the writer's code.
-    import hashlib
-
     return int.from_bytes(hashlib.sha256(f"payout\0{payout}".encode()).digest()[:16], "big")
 
 

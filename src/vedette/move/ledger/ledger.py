@@ -28,6 +28,7 @@ from vedette.move.ledger.nouns import (
     TransferFlags,
     TransferStatus,
 )
+from vedette.move.ledger.numbers import Unsigned
 from vedette.move.ledger.opening import Opening
 
 _CHUNK: Final = 4_000
@@ -275,14 +276,19 @@ def _select(
     rows: list[sa.Row[Any]] = []
     for start in range(0, len(wanted), _CHUNK):
         given = {"tenant": tenant, "ids": wanted[start : start + _CHUNK]}
-        rows += connection.execute(_by_ids(table, lock=lock), given)
+        rows += connection.execute(_by_ids(table, lock=lock, sqlite=connection.dialect.name == "sqlite"), given)
     return rows
 
 
 @cache
-def _by_ids(table: sa.Table, *, lock: bool) -> sa.Select[Any]:
+def _by_ids(table: sa.Table, *, lock: bool, sqlite: bool) -> sa.Select[Any]:
     # Kept: building and hashing the statement costs more than running it for one id.
-    among = table.c.id.in_(sa.bindparam("ids", expanding=True))
+    among = (
+        table.c.id.in_(sa.bindparam("ids", expanding=True))
+        if sqlite
+        # One array, so one prepared statement for every size of batch.
+        else table.c.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(Unsigned(16))))
+    )
     query = sa.select(table).where(table.c.tenant == sa.bindparam("tenant"), among).order_by(table.c.id)
     return query.with_for_update(key_share=True) if lock else query
 
