@@ -160,7 +160,10 @@ def _inputs(pairs: list[str]) -> dict[str, str]:
 
 def _follow(responder: Responder, runs: Any, tenant: str, run_id: str, wait: float) -> RunView:
     def rests(_run: object) -> bool:
-        return responder.show(tenant, run_id).state not in ("queued", "running")
+        view = responder.show(tenant, run_id)
+        # The request is stored a moment before the run has recorded that, and only then does it wait.
+        asked = f"{view.approval.step}.request" if view.approval else ""
+        return view.state not in ("queued", "running") and (not asked or asked in {step.name for step in view.steps})
 
     runs.wait(run_id, timeout_s=wait, until=rests)
     return responder.show(tenant, run_id)
