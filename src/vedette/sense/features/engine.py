@@ -7,6 +7,7 @@ import heapq
 import os
 from collections import OrderedDict
 from pathlib import Path
+from struct import Struct
 from typing import Any
 from zipfile import BadZipFile
 
@@ -57,7 +58,9 @@ class Engine:
         self._mark = int(kernel.NEVER)
         self._row: Ints = np.zeros(self._plan.width, np.int64)
         self._label_row: Ints = np.zeros(self._plan.width, np.int64)
-        self._keys: list[str | None] = []
+        self._fill_row = Struct(f"={self._plan.width}q").pack_into
+        self._blind = False
+        self._new: list[tuple[int, int, str]] = []
         self._event: Event | None = None
 
     @property
@@ -82,10 +85,10 @@ class Engine:
     def fetch(self, event: Event) -> Floats:
         """Every feature of an event, NaN where missing, as of its event time and everything applied before."""
         self._prepare(event)
-        if self._pending and not self._row[kernel.R_BLIND]:
+        if self._pending and not self._blind:
             self._release(max(event.event_time, self._mark))
-        out = np.empty(len(self._plan.ops))
         state, plan = self._state, self._plan
+        out = np.empty(plan.ops.shape[0])
         kernel.read(state.pool, state.lpool, state.ent, plan.views, plan.ops, plan.scales, self._row, out)
         return out
 
@@ -94,15 +97,12 @@ class Engine:
         self._prepare(event)
         self._event = None
         row, state, plan = self._row, self._state, self._plan
-        if row[kernel.R_BLIND]:
+        if self._blind:
             self._counts["ahead"] += 1
             return
         self._release(max(event.event_time, self._mark))
-        for place, key in enumerate(self._keys):
-            if key is not None:
-                at = kernel.R_VIEWS + place * plan.stride
-                if row[at] == NOBODY:
-                    row[at] = self._ids[place][key] = state.new_entity()
+        for place, at, key in self._new:
+            row[at] = self._ids[place][key] = state.new_entity()
         state.room()
         kernel.apply(state.pool, state.heads, state.lpool, state.ent, plan.views, row)
         self._mark = max(self._mark, event.event_time)
@@ -150,17 +150,21 @@ class Engine:
         time, ingested, data = event.event_time, event.ingest_time, event.data
         usable = -TIME_LIMIT < time < TIME_LIMIT
         ahead = ingested and time > ingested + self.features.ahead
-        row: list[int] = [time if usable else 0, 0 if usable and not ahead else 1]
+        self._blind = bool(ahead) or not usable
+        row: list[int] = [time if usable else 0, self._blind]
         values = [to_field(data, field) for field in self.features.fields]
-        keys: list[str | None] = []
-        for (path, measures, spare), ids in zip(self._readers, self._ids, strict=True):
+        self._new = []
+        for place, (path, measures, spare) in enumerate(self._readers):
+            entity = -1
             key = to_key(read_path(data, path)) if path else None
-            keys.append(key)
-            row.append(-1 if key is None else ids.get(key, NOBODY))
+            if key is not None:
+                entity = self._ids[place].get(key, NOBODY)
+                if entity == NOBODY:
+                    self._new.append((place, len(row), key))
+            row.append(entity)
             row += [to_measure(values, one) if one.where else values[one.field] for one in measures]  # type: ignore[misc]
             row += spare
-        self._row[:] = row
-        self._keys = keys
+        self._fill_row(self._row.data, 0, *row)
         self._event = event
 
     def checksum(self) -> str:
