@@ -31,6 +31,7 @@ from vedette.judge.decisions.intake import to_event, to_label
 from vedette.judge.decisions.lines import to_json
 from vedette.judge.decisions.opening import Books, open_books
 from vedette.judge.decisions.parts import Policy
+from vedette.judge.decisions.passing import PassingLog
 from vedette.judge.decisions.recorder import Wanted
 from vedette.judge.decisions.service import settle
 from vedette.judge.models.model import Model, load_model
@@ -51,7 +52,7 @@ EXAMPLES = """Examples:
 
   vedette decide --model models/fraud --events day.csv --log .vedette/decisions --json
 
-Without --log the record is kept in a temporary folder; with it, a second run gives the recorded decisions again.
+Without --log nothing is kept; with it, a second run gives the recorded decisions again.
 A line of --json is what POST /v1/decisions answers. Refused events go to stderr as {"error": ..., "line": ...}."""
 
 
@@ -86,7 +87,7 @@ def decide(
     run = _Run(chosen, scorer if labels else None, tenant=tenant, as_json=as_json)
     with (
         _folder(log) as folder,
-        _books(folder, scorer, features, rule_set, tenant=tenant, policy=policy) as books,
+        _books(folder, scorer, features, rule_set, kept=bool(log), tenant=tenant, policy=policy) as books,
         _bar(events) as bar,
     ):
         settle()
@@ -143,17 +144,20 @@ def _books(
     features: FeatureSet | None,
     rules: PaymentRules,
     *,
+    kept: bool,
     tenant: str,
     policy: Policy,
 ) -> Iterator[Books]:
+    clock = SystemClock()
     books = open_books(
         folder,
         features=features,
         model=model,
         rules=rules,
-        clock=SystemClock(),
+        clock=clock,
         tenant=tenant,
         policy=policy,
+        log=None if kept else PassingLog(clock),
     )
     try:
         yield books

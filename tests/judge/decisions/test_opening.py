@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.conftest import FakeClock
 from tests.judge.decisions.parts import transactions
 
-from vedette.core.errors import TransientError
-from vedette.core.log import SqliteLog
+from vedette.core.decision import Decision
+from vedette.core.errors import DataError, TransientError
+from vedette.core.log import Log, SqliteLog
+from vedette.judge.decisions import passing
 from vedette.judge.decisions.opening import Books, open_books
 from vedette.judge.decisions.recorder import DECISIONS, EVENTS
 from vedette.judge.payment.attributes import with_features
@@ -24,7 +27,7 @@ def features() -> FeatureSet:
     return load_features(shipped("card_transactions"))
 
 
-def open_at(folder: Path, features: FeatureSet | None, log: SqliteLog | None = None) -> Books:
+def open_at(folder: Path, features: FeatureSet | None, log: Log | None = None) -> Books:
     table = with_features(features.names if features else ())
     texts = ["block if :amount_in_usd: > 300", *(["review if :customer_count_1d: > 3"] if features else [])]
     rules = PaymentRules([parse_rule(text, attributes=table) for text in texts])
@@ -85,3 +88,23 @@ def test_an_event_left_undecided_is_decided_at_the_next_start(tmp_path, features
     assert fresh.end(EVENTS, 0) == 11
     again.close()
     fresh.close()
+
+
+def test_a_passing_log_keeps_the_newest_and_counts_all(tmp_path, features, monkeypatch) -> None:
+    monkeypatch.setattr(passing, "KEPT_RECORDS", 50)
+    events = transactions(120)
+    books = open_at(tmp_path / "passing", features, passing.PassingLog(CLOCK))
+    whole = open_at(tmp_path / "whole", features)
+    told = [books.recorder.decide(event) for event in events]
+    assert [plain(decision) for decision in told] == [plain(whole.recorder.decide(event)) for event in events]
+    assert books.recorder.decide(events[100]) == told[100]
+    with pytest.raises(DataError) as gone:
+        books.recorder.decide(events[3])
+    assert gone.value.code == "decision.event.passed"
+    assert (books.log.end(EVENTS, 0), len(books.log.read(DECISIONS, 0, 70, 1_000))) == (120, 50)
+    books.close()
+    whole.close()
+
+
+def plain(decision: Decision) -> Decision:
+    return msgspec.structs.replace(decision, latency_us=0)

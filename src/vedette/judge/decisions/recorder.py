@@ -167,9 +167,9 @@ class Recorder:
         try:
             if not one.checked:
                 check_event(one.event, now=self.clock.now())
+            recorded = self.find(one.event.id)
         except DataError as error:
             return error
-        recorded = self.find(one.event.id)
         return None if recorded is None else self._same_or_conflict(one.event, recorded)
 
     @staticmethod
@@ -260,11 +260,21 @@ class Recorder:
         self._next = first + len(events)
 
     def find(self, event_id: str) -> Decision | None:
-        """The recorded decision of an event; None when it has none."""
+        """The recorded decision of an event; None when it has none.
+
+        Raises:
+            DataError: `decision.event.passed` when the log keeps it no more.
+        """
         place = self._seen.get(key_of(self.tenant, event_id))
         if place is None:
             return None
-        return self._decode(self._log.read(DECISIONS, 0, place, 1)[0].value, place)
+        records = self._log.read(DECISIONS, 0, place, 1)
+        if not records:
+            hint = "record in a folder that keeps every decision"
+            raise DataError(
+                "decision.event.passed", "decided on before, and not kept", hint=hint, at=f"{DECISIONS}@{place}"
+            )
+        return self._decode(records[0].value, place)
 
     # Starting and stopping
 
