@@ -1,4 +1,4 @@
-"""The verbs `audit` and `keys`: exit codes, JSON, and a secret that is shown once."""
+"""The verbs `audit`, `keys` and `people`: exit codes, JSON, and a secret that is shown once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from vedette.cli.main import main
+from vedette.core.clock import SystemClock
+from vedette.core.db import open_database
+from vedette.core.ids import Ids
+from vedette.prove.access import Access
 
 
 @pytest.fixture
@@ -43,6 +47,56 @@ def test_key_is_created_listed_rolled_and_revoked(run, tmp_path: Path) -> None:
     assert made["secret"].encode() not in stored
 
 
+def test_a_person_gets_a_role_and_a_token(run, tmp_path: Path) -> None:
+    code, out, _ = run("people", "create", "Ada [bold]\x1b[2J", "--account", "m-1", "--json")
+    ada = json.loads(out)
+    assert (code, ada["state"], ada["roles"], ada["accounts"]) == (0, "active", [], ["m-1"])
+    for _ in range(2):
+        assert json.loads(run("people", "grant", ada["id"], "risk", "--json")[1])["roles"] == ["risk"]
+    code, out, err = run("people", "token", ada["id"], "--expires", "30m")
+    secret = out.split()[-1]
+    assert (code, secret[:3], len(secret)) == (0, "vp_", 46)
+    assert "once" in err
+    made = json.loads(run("people", "token", ada["id"], "--json")[1])
+    assert made.keys() == {"id", "tenant", "person", "expires", "secret"}
+    clock = SystemClock()
+    database = open_database(tmp_path / "state.db")
+    access = Access(database, clock, Ids(clock))
+    assert access.authenticate(made["secret"]).roles == {"risk"}
+    for _ in range(2):
+        assert run("people", "revoke", made["id"])[:2] == (0, f"{made['id']} revoked\n")
+    code, out, _ = run("people", "tokens", ada["id"], "--json")
+    assert [one["state"] for one in json.loads(out)] == ["active", "revoked"]
+    assert made["id"] in run("people", "tokens", ada["id"])[1]
+    assert access.authenticate(secret).id == ada["id"]
+    database.close()
+    assert "roles     -" in run("people", "withdraw", ada["id"], "risk")[1]
+    assert "disabled" in run("people", "disable", ada["id"])[1]
+    code, out, _ = run("people", "list")
+    assert ada["id"] in out
+    assert "[bold]" in out
+    assert "\x1b" not in out
+    assert json.loads(run("people", "list", "--json")[1])[0]["state"] == "disabled"
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert secret.encode() not in stored
+    assert made["secret"].encode() not in stored
+
+
+@pytest.mark.parametrize("verb", ["create", "grant", "withdraw", "disable", "list", "token", "tokens", "revoke"])
+def test_every_verb_of_people_shows_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["people", verb, "--help"])
+    assert f"vedette people {verb}" in capsys.readouterr().out.split("Example")[1]
+
+
+def test_looking_at_the_evidence_makes_no_topic(run, tmp_path: Path) -> None:
+    run("people", "create", "Ada")
+    files = {path.name for path in (tmp_path / "log").iterdir()}
+    assert run("audit", "checkpoint")[0] == run("audit", "verify")[0] == 0
+    assert {path.name for path in (tmp_path / "log").iterdir()} == files
+    assert not (tmp_path / "log" / "action.db").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -51,6 +105,11 @@ def test_key_is_created_listed_rolled_and_revoked(run, tmp_path: Path) -> None:
         (("keys", "create", "--scope", "charges:write", "--tenant", "No"), "access.tenant.invalid"),
         (("keys", "revoke", "key_none"), "access.key.unknown"),
         (("keys", "roll", "key_none", "--overlap", "8d"), "access.overlap.invalid"),
+        (("people", "grant", "per_none", "risk"), "access.person.unknown"),
+        (("people", "token", "per_none"), "access.person.unknown"),
+        (("people", "token", "per_none", "--expires", "8d"), "access.token.lifetime"),
+        (("people", "revoke", "tok_none"), "access.token.unknown"),
+        (("people", "create", "Ada", "--tenant", "No"), "access.tenant.invalid"),
         (("audit", "verify"), "audit.home.empty"),
         (("audit", "verify", "--anchor", "/none"), "audit.anchor.missing"),
     ],

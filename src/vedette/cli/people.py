@@ -59,6 +59,9 @@ REVOKE_EXAMPLES = """Example:
 
   vedette people revoke tok_01jd...          # again changes nothing"""
 
+_WIDTHS = {"expires": 19, "last_used": 19}
+"""Characters of a cell in a table for people: times to the second."""
+
 PersonId = Annotated[str, typer.Argument(metavar="PERSON", help="Id of the person, from `vedette people list`.")]
 RoleName = Annotated[Role, typer.Argument(metavar="ROLE", help=", ".join(Role))]
 
@@ -177,8 +180,7 @@ def list_tokens(
     """List a person's tokens, ended ones too, without any secret."""
     found = _with_access(home, url, lambda access: access.tokens(tenant, person))
     now = SystemClock().now()
-    columns = ("id", "state", "issued_by", "created", "expires", "last_used")
-    _show_all([token_to_dict(one, now) for one in found], columns, as_json=as_json)
+    _show_all([token_to_dict(one, now) for one in found], ("id", "state", "expires", "last_used"), as_json=as_json)
 
 
 def revoke(
@@ -233,18 +235,18 @@ def _show_person(person: Person, *, as_json: bool) -> None:
         typer.echo(msgspec.json.encode(shape).decode())
         return
     for name in ("id", "name", "state", "roles", "accounts"):
-        typer.echo(f"{name:<9} {_cell(shape[name])}".rstrip())
+        typer.echo(f"{name:<9} {_cell(shape[name])}")
 
 
 def _show_all(shapes: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(shapes).decode())
         return
-    table = Table(*(Column(name.replace("_", " "), no_wrap=name in {"id", "state"}) for name in columns))
+    table = Table(*(Column(name.replace("_", " "), no_wrap=name not in {"name", "accounts"}) for name in columns))
     for shape in shapes:
-        table.add_row(*(_cell(shape[name]) for name in columns))
+        table.add_row(*(_cell(shape[name])[: _WIDTHS.get(name)] for name in columns))
     Console().print(table, markup=False)
 
 
 def _cell(value: Any) -> str:
-    return printable(", ".join(value) if isinstance(value, list) else value or "-")
+    return printable(", ".join(value) if isinstance(value, list) else value or "") or "-"

@@ -83,7 +83,7 @@ class Tokens:
         expires = now + round(expires_s * MICROS)
         with self._db.begin() as connection:
             if find_person(connection, tenant, person_id).disabled:
-                raise DeniedError("access.person.invalid", "no such person")
+                raise DeniedError("access.person.invalid", "this person is disabled")
             connection.execute(
                 tokens.insert().values(
                     id=token_id,
