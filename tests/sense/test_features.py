@@ -18,7 +18,7 @@ from vedette.core.clock import DAY
 from vedette.core.errors import DataError, DefinitionError, Problems
 from vedette.core.event import Event
 from vedette.core.label import Label
-from vedette.sense.features import kernel
+from vedette.sense.features import kernel, state
 from vedette.sense.features.definition import Aggregation, load_features, parse_features, shipped
 from vedette.sense.features.engine import Engine
 from vedette.sense.features.replay import replay, replay_parts
@@ -365,10 +365,32 @@ def test_memory_of_an_entity_is_bounded():
         )
         engine.apply(event)
         engine.learn(Label(event_id=event.id, tenant="t", fraud=number % 3 == 0, observed_time=event.event_time))
-    state = engine._state
+    held = engine._state
     # Two entities: capacities 4 and 16, segments of every size up to twice that.
-    assert state.heads[0] <= 8 + (8 + 16 + 32)
-    assert state.lheads[0] <= 8 + (8 + 16 + 32)
+    assert held.heads[0] <= 8 + (8 + 16 + 32)
+    assert held.lheads[0] <= 8 + (8 + 16 + 32)
+
+
+def test_pools_that_grow_keep_what_they_hold(monkeypatch):
+    events, truth = sample_log(7, 400)
+    many = [
+        Event(
+            id=e.id,
+            tenant="t",
+            source="pay",
+            event_time=e.event_time,
+            ingest_time=0,
+            data={**e.data, "card": str(number % 90)},
+        )
+        for number, e in enumerate(events)
+    ]
+    expected = run(Engine(FEATURES), many, truth, "at once")
+    monkeypatch.setattr(state, "RESERVED", 0)
+    engine = Engine(FEATURES)
+    before = len(engine._state.pool), len(engine._state.lpool)
+    assert run(engine, many, truth, "at once") == expected
+    assert len(engine._state.pool) > before[0]
+    assert len(engine._state.lpool) > before[1]
 
 
 def test_every_aggregation_is_covered_here_and_shipped_features_load():

@@ -16,6 +16,10 @@ Floats = npt.NDArray[np.float64]
 NOBODY = 0
 """Entity row that is always empty: what a new entity looks like before its first event."""
 
+RESERVED = 1 << 22
+"""Rows that a pool starts with. The system gives memory when a row is first used; until then they are addresses only,
+and growing a pool, which copies it while a payment waits, is rare."""
+
 _CODES = {
     Aggregation.VALUE: kernel.VALUE,
     Aggregation.HOUR: kernel.HOUR,
@@ -83,7 +87,8 @@ def compile_plan(features: FeatureSet) -> Plan:
             ops.append([chain, code, feature.window, measure, feature.include_current, place])
             field = -1 if feature.measure is None else feature.measure.field
             scales.append(float(features.fields[field].scale if field >= 0 else 1))
-    largest = [kernel.SMALLEST << (4 * view.capacity // kernel.SMALLEST).bit_length() for view in features.views]
+    keyed = [view for view in features.views if view.key]
+    largest = [kernel.SMALLEST << (4 * view.capacity // kernel.SMALLEST).bit_length() for view in keyed]
     return Plan(
         views=np.array(views, np.int64),
         ops=np.array(ops, np.int64),
@@ -110,8 +115,9 @@ class State:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.pool: Ints = np.zeros((2 * plan.slack, 1 + 3 * plan.measures), np.int64)
-        self.lpool: Ints = np.zeros((2 * plan.slack, kernel.L_WIDTH), np.int64)
+        rows = max(RESERVED, 2 * plan.slack)
+        self.pool: Ints = np.zeros((rows, 1 + 3 * plan.measures), np.int64)
+        self.lpool: Ints = np.zeros((rows, kernel.L_WIDTH), np.int64)
         self.heads = _heads()
         self.lheads = _heads()
         self.ent: Ints = np.zeros((0, kernel.ENT_WIDTH), np.int64)
@@ -137,9 +143,9 @@ class State:
     def room(self) -> None:
         """Makes sure that neither pool runs out in the next kernel call."""
         if self.heads[0] + self.plan.slack > len(self.pool):
-            self.pool = np.concatenate([self.pool, np.zeros_like(self.pool)])
+            self.pool = _grown(self.pool, int(self.heads[0]))
         if self.lheads[0] + self.plan.slack > len(self.lpool):
-            self.lpool = np.concatenate([self.lpool, np.zeros_like(self.lpool)])
+            self.lpool = _grown(self.lpool, int(self.lheads[0]))
 
     def content(self, entity: int) -> bytes:
         """What the state knows of one entity, whatever place its rows have in the pools."""
@@ -153,6 +159,13 @@ class State:
         labels = self.lpool[first : first + meta[kernel.L_LEN]]
         parts = (meta[[kernel.E_MARK, kernel.E_LEN, kernel.L_LEN]], meta[kernel.L_BASE :], events, labels)
         return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+
+
+def _grown(pool: Ints, used: int) -> Ints:
+    """A pool of twice the size; rows that were never used are not touched, so they cost no memory yet."""
+    grown = np.zeros((2 * len(pool), pool.shape[1]), np.int64)
+    grown[:used] = pool[:used]
+    return grown
 
 
 def _heads() -> Ints:
