@@ -105,7 +105,8 @@ class Matcher:
     def _partition(self, data: Data) -> Partition:
         key: tuple[object, ...] = tuple(map(data.get, self._route_names))
         if self._route_walks:
-            key = tuple([lookup(data, name) for name in self._route_names])
+            found = [lookup(data, name) for name in self._route_names]
+            key = tuple([None if value is MISSING else value for value in found])
         try:
             partition = self._routes.get(key)
         except TypeError:  # a list or an object
