@@ -262,7 +262,7 @@ def main() -> None:
         ]
         half = Path(folder) / "half.ndjson"
         for parts in (4, 2):
-            write_sample(sample, half, options.sample // parts)
+            write_sample(sample, half, ours["events"] // parts)
             grown.append(row_of(f"1/{parts} of events", in_process("ours", options, half)))
         show("how the cost grows", grown, HEADS)
         if options.full:
