@@ -15,9 +15,9 @@ from vedette.run.platform import Platform
 from vedette.serve import routes
 from vedette.serve.asgi import App
 from vedette.serve.body import bounded
-from vedette.serve.errors import body_of, headers_of, outermost, status_of
+from vedette.serve.errors import ERROR, body_of, headers_of, internal, outermost, status_of
 from vedette.serve.hot import HotDecisions
-from vedette.serve.policy import require_policies
+from vedette.serve.policy import describe_security, policies, require_policies
 
 
 def build_app(platform: Platform) -> App:
@@ -50,11 +50,13 @@ def build_api(platform: Platform) -> FastAPI:
     )
     api.state.platform = platform
     for router in routes.ROUTERS:
-        api.include_router(router)
+        api.include_router(router, responses={"4XX": ERROR, "5XX": ERROR})
     api.add_exception_handler(VedetteError, _refused)
     api.add_exception_handler(HTTPException, _not_routed)
     api.add_exception_handler(RequestValidationError, _not_valid)
+    api.add_exception_handler(Exception, _unforeseen)
     require_policies(api)
+    describe_security(api.openapi(), policies(api.routes))
     return api
 
 
@@ -67,14 +69,20 @@ def _refused(_request: Request, error: Exception) -> Response:
     return _respond(error)
 
 
+def _unforeseen(_request: Request, _error: Exception) -> Response:
+    return Response(internal(), 500, media_type="application/json")
+
+
 def _not_routed(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     if status == 405:  # noqa: PLR2004
-        return _respond(DataError("http.method", f"this path does not take {request.method}"))
+        refusal = _respond(DataError("http.method", f"this path does not take {request.method}"))
+        refusal.headers.update(getattr(error, "headers", None) or {})
+        return refusal
     return _respond(NotFoundError("http.route", "there is nothing at this path", hint="GET /openapi.json lists all"))
 
 
 def _not_valid(_request: Request, error: Exception) -> Response:
     problems = error.errors() if isinstance(error, RequestValidationError) else []
-    place = ".".join(str(part) for part in problems[0]["loc"]) if problems else "$"
+    place = "$" + ".".join(str(part) for part in problems[0]["loc"]) if problems else "$"
     return _respond(DataError("request.field.invalid", "a parameter has the wrong type", at=place))

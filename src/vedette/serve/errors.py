@@ -20,22 +20,53 @@ from vedette.core.errors import (
     UnsupportedError,
     VedetteError,
 )
+from vedette.prove.dlp import scrub
 from vedette.run.platform import Platform
 from vedette.serve.asgi import App, Receive, Scope, Send, answer
 
 _LOG = logging.getLogger("vedette.serve")
 
+UNAUTHENTICATED = 401
+
+ERROR: dict[str, Any] = {
+    "description": "What was wrong, in the one shape of errors.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "required": ["code", "message"],
+                        "properties": {
+                            "code": {"type": "string", "description": "Stable; programs may depend on it."},
+                            "message": {"type": "string"},
+                            "hint": {"type": "string"},
+                            "place": {"type": "string", "description": "JSON path, or a place in a text."},
+                            "retryable": {"type": "boolean"},
+                        },
+                    }
+                },
+            }
+        }
+    },
+}
+"""Description of every error answer, for OpenAPI."""
+
 _BY_CODE: dict[str, int] = {
     "access.unauthenticated": 401,
-    "access.key.unknown": 401,
-    "access.key.expired": 401,
-    "access.key.revoked": 401,
+    "access.key.invalid": 401,
+    "access.token.invalid": 401,
+    "access.person.invalid": 401,
     "idempotency.key_missing": 400,
     "idempotency.mismatch": 422,
     "http.body.too_large": 413,
     "http.media_type": 415,
     "http.method": 405,
     "http.route": 404,
+    "log.file.damaged": 500,
+    "log.closed": 503,
 }
 _BY_PREFIX: tuple[tuple[str, int], ...] = (("limits.", 429),)
 _BY_TYPE: tuple[tuple[type[VedetteError], int], ...] = (
@@ -61,14 +92,24 @@ def status_of(error: VedetteError) -> int:
 
 
 def headers_of(error: VedetteError) -> dict[str, str]:
-    """Headers that go with an error: `Retry-After` in whole seconds, rounded up, where trying again may help."""
+    """Headers that go with an error: `Retry-After` in whole seconds, `WWW-Authenticate` with a 401."""
     wait = getattr(error, "retry_after", 0.0)
-    return {"retry-after": str(math.ceil(wait))} if wait > 0 else {}
+    headers = {"retry-after": str(math.ceil(wait))} if wait > 0 else {}
+    return headers | ({"www-authenticate": "Bearer"} if status_of(error) == UNAUTHENTICATED else {})
 
 
 def body_of(error: VedetteError) -> bytes:
-    """`{"error": {code, message, hint?, place?, retryable?}}` as UTF-8 JSON."""
-    return msgspec.json.encode({"error": error.to_dict()})
+    """`{"error": {code, message, hint?, place?, retryable?}}` as UTF-8 JSON.
+
+    Texts are scrubbed of card numbers and keys: a place may repeat what stood in the path.
+    """
+    shape = {name: scrub(value) if isinstance(value, str) else value for name, value in error.to_dict().items()}
+    return msgspec.json.encode({"error": shape})
+
+
+def internal() -> bytes:
+    """Body of the answer to what nobody foresaw."""
+    return body_of(PermanentError("http.internal", "something went wrong on our side"))
 
 
 def outermost(platform: Platform, app: ASGIApp | App) -> App:
@@ -93,7 +134,7 @@ def outermost(platform: Platform, app: ASGIApp | App) -> App:
             _LOG.error("unforeseen %s in %s %s", type(error).__name__, scope["method"], _template(scope))
             if not begun:
                 begun = 500
-                await answer(send, 500, body_of(PermanentError("http.internal", "something went wrong on our side")))
+                await answer(send, 500, internal())
         platform.meters.request(_template(scope), begun)
 
     return handle

@@ -17,7 +17,7 @@ from vedette.serve.body import MAX_BODY, read_body
 from vedette.serve.errors import body_of, headers_of, status_of
 from vedette.serve.policy import bearer
 from vedette.serve.routes.decisions import DecisionRequest
-from vedette.serve.shapes import MAX_DEPTH, convert
+from vedette.serve.shapes import JSON, MAX_DEPTH, check_media, convert
 
 PATH = "/v1/decisions"
 RESOURCE, VERB = "decisions", "write"
@@ -43,6 +43,7 @@ class HotDecisions:
         scope["vedette_route"] = PATH
         try:
             principal = self._authenticate(scope)
+            check_media(_header(scope, b"content-type"), JSON)
             raw = await read_body(receive, MAX_BODY)
             wanted: DecisionRequest = convert(load_json(raw, max_bytes=MAX_BODY, max_depth=MAX_DEPTH), DecisionRequest)
             desk = self._platform.desk
@@ -56,9 +57,12 @@ class HotDecisions:
         """As every route does, but an allowed call leaves no audit record of its own: the decision record is one."""
         access = self._platform.access
         origin = scope["client"][0] if scope.get("client") else ""
-        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        principal = access.authenticate(bearer(header.decode("latin-1")), origin=origin)
+        principal = access.authenticate(bearer(_header(scope, b"authorization")), origin=origin)
         if permit(principal, RESOURCE, VERB):
             access.authorize(principal, RESOURCE, VERB, origin=origin)
             raise DeniedError("access.denied", f"not allowed: `{RESOURCE}` `{VERB}`")
         return principal
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, FastAPI, Request
-from fastapi.routing import APIRoute
+from fastapi.routing import iter_route_contexts
 
-from vedette.core.errors import DefinitionError, DeniedError
+from vedette.core.errors import DefinitionError, DeniedError, NotFoundError
 from vedette.prove.access import POLICY, Access, Principal
 from vedette.run.platform import Platform
 
 _MARK = "vedette_policy"
+
+
+class Owned(Protocol):
+    """An object that belongs to a merchant."""
+
+    @property
+    def merchant(self) -> str:
+        """Whose it is."""
+
+
+T = TypeVar("T", bound=Owned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +34,8 @@ class RoutePolicy:
     resource: str
     verb: str
     open: bool = False
+    by_account: bool = False
+    """The object belongs to an account or merchant, so a caller bound to some may have it when it is theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,21 @@ class Caller:
     def tenant(self) -> str:
         """The caller's tenant: everything a route reads or writes is inside it."""
         return self.principal.tenant
+
+    def own(self, look: Callable[[], T]) -> T:
+        """The object that `look` finds, checked as `on` does. A bound caller is told the same of none and of another's.
+
+        Raises:
+            NotFoundError: What `look` raises; `access.not_found`.
+        """
+        try:
+            found = look()
+        except NotFoundError:
+            if self.principal.accounts:
+                self.on("")
+            raise
+        self.on(found.merchant)
+        return found
 
     def on(self, account: str, *, target: str = "") -> None:
         """Checks the account or merchant of the object, for callers that are bound to some.
@@ -79,7 +107,7 @@ def allow(resource: str, verb: str, *, by_account: bool = False) -> Any:
     """
     if (resource, verb) not in POLICY:
         raise DefinitionError("serve.policy.unknown", f"`{resource}` `{verb}` is not in the policy")
-    policy = RoutePolicy(resource, verb)
+    policy = RoutePolicy(resource, verb, by_account=by_account)
 
     def check(request: Request) -> Caller:
         access = platform_of(request).access
@@ -113,26 +141,41 @@ Served = Annotated[Platform, Depends(platform_of)]
 """The platform, as a route's parameter."""
 
 
-def policies(routes: Iterable[Any]) -> dict[tuple[str, str], RoutePolicy | None]:
-    """Every (method, path) with its policy, or None where there is none."""
+def policies(routes: Sequence[Any]) -> dict[tuple[str, str], RoutePolicy | None]:
+    """Every (method, path) with its policy, or None where there is none; included routers and mounts too."""
     table: dict[tuple[str, str], RoutePolicy | None] = {}
-    for route in routes:
-        if isinstance(route, APIRoute):
-            calls = [each.call for each in route.dependant.dependencies]
-            found = next((mark for call in calls if (mark := _mark(call)) is not None), None)
-            table.update({(method, route.path): found for method in sorted(route.methods or ())})
+    for route in iter_route_contexts(routes):
+        dependant = getattr(route, "dependant", None)
+        calls = [each.call for each in dependant.dependencies] if dependant else []
+        found = next((mark for call in calls if (mark := _mark(call)) is not None), None)
+        for method in sorted(route.methods or {"*"}):
+            table[method, str(route.path)] = found
     return table
 
 
 def require_policies(app: FastAPI) -> None:
-    """Refuses to start an application with a route that has no policy.
+    """Refuses to start an application with a route that has no policy. Only its own description is open by itself.
 
     Raises:
         DefinitionError: `serve.policy.missing`, naming the routes.
     """
-    bare = [f"{method} {path}" for (method, path), policy in policies(app.routes).items() if policy is None]
-    if bare:
-        raise DefinitionError("serve.policy.missing", f"routes without a policy: {', '.join(bare)}")
+    table = policies(app.routes)
+    bare = [
+        f"{method} {path}" for (method, path), policy in table.items() if policy is None and path != app.openapi_url
+    ]
+    if bare or not table:
+        raise DefinitionError("serve.policy.missing", f"routes without a policy: {', '.join(bare) or 'all'}")
+
+
+def describe_security(document: dict[str, Any], table: Mapping[tuple[str, str], RoutePolicy | None]) -> None:
+    """Says in the OpenAPI document which operations need a key or token, and what it must hold."""
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes["key"] = {"type": "http", "scheme": "bearer", "description": "An API key `vk_...`, or a person's `vp_...`."}
+    for (method, path), policy in table.items():
+        if policy and not policy.open:
+            operation = document["paths"][path][method.lower()]
+            operation["security"] = [{"key": []}]
+            operation["x-vedette-policy"] = {"resource": policy.resource, "verb": policy.verb}
 
 
 def _mark(call: Callable[..., Any] | None) -> RoutePolicy | None:

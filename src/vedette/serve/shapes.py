@@ -10,22 +10,36 @@ from fastapi import Depends, Header, Request, Response
 from vedette.core.documents import load_json
 from vedette.core.errors import DataError
 from vedette.move.idempotency import Answer
+from vedette.prove.dlp import refuse_pans
 from vedette.serve.body import MAX_BODY
 
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
 MAX_DEPTH = 32
 """Nesting of a request body."""
 MAX_PAGE = 500
 """Most items of one list answer."""
 
 
+def check_media(sent: str | None, wanted: str) -> None:
+    """Lets a body of the wanted type pass, and one whose type is not told.
+
+    Raises:
+        DataError: `http.media_type`.
+    """
+    if sent and sent.partition(";")[0].strip().lower() != wanted:
+        raise DataError("http.media_type", f"the body must be {wanted}", at="$header.content-type")
+
+
 async def _json(request: Request) -> Any:
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise DataError("http.media_type", "the body must be application/json", at="$header.content-type")
-    return load_json(await request.body(), max_bytes=MAX_BODY, max_depth=MAX_DEPTH)
+    check_media(request.headers.get("content-type"), JSON)
+    body = load_json(await request.body(), max_bytes=MAX_BODY, max_depth=MAX_DEPTH)
+    refuse_pans(body)
+    return body
 
 
-async def _raw(request: Request) -> bytes:
+async def _lines(request: Request) -> bytes:
+    check_media(request.headers.get("content-type"), NDJSON)
     return await request.body()
 
 
@@ -41,10 +55,10 @@ def _key(idempotency_key: Annotated[str | None, Header()] = None) -> str:
 
 
 JsonBody = Annotated[Any, Depends(_json)]
-"""The decoded body; bounded in size and depth."""
+"""The decoded body; bounded in size and depth, without card numbers."""
 
-RawBody = Annotated[bytes, Depends(_raw)]
-"""The body as it was sent; bounded in size."""
+LinesBody = Annotated[bytes, Depends(_lines)]
+"""Records as they were sent, one a line; bounded in size."""
 
 IdempotencyKey = Annotated[str, Depends(_key)]
 """The header of that name; refused when missing."""
@@ -52,13 +66,13 @@ IdempotencyKey = Annotated[str, Depends(_key)]
 
 def reply(value: Any, status: int = 200) -> Response:
     """A JSON answer; structs, dataclasses and plain values alike."""
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+    return Response(msgspec.json.encode(value), status, media_type=JSON)
 
 
 def replayable(answer: Answer) -> Response:
     """An answer kept for its idempotency key, byte for byte; `Idempotent-Replayed` tells a repeated one."""
     headers = {"idempotent-replayed": "true"} if answer.replayed else {}
-    return Response(answer.body, answer.status, headers, "application/json")
+    return Response(answer.body, answer.status, headers, JSON)
 
 
 def merchant_in(body: Any) -> str:
@@ -72,14 +86,13 @@ def page(items: list[Any]) -> Response:
     return reply({"data": items[:MAX_PAGE], "has_more": len(items) > MAX_PAGE})
 
 
-def reads(kind: Any, example: Any = None) -> dict[str, Any]:
-    """OpenAPI description of a route's JSON body, made from the type that checks it."""
+def reads(kind: Any, example: Any) -> dict[str, Any]:
+    """OpenAPI description of a route's JSON body, made from the type that checks it, with a body that passes."""
     content: dict[str, Any] = {"schema": msgspec.json.schema(kind, ref_template="#/components/schemas/{name}")}
     schema = content["schema"]
     inlined = schema.pop("$defs", {})
     content["schema"] = _inline(schema, inlined)
-    if example is not None:
-        content["example"] = example
+    content["example"] = example
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 

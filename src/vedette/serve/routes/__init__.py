@@ -1,8 +1,7 @@
 """The routes, one file per noun."""
 
-from vedette.serve.routes import alerts, audit, charges, decisions, events, keys, ops, payouts, playbooks, query
+from vedette.serve.routes import alerts, audit, charges, decisions, events, keys, ops, payouts, people, playbooks, query
 
-ROUTERS = tuple(
-    module.router for module in (ops, decisions, charges, payouts, events, query, alerts, playbooks, keys, audit)
-)
+_MODULES = (ops, decisions, charges, payouts, events, query, alerts, playbooks, keys, people, audit)
+ROUTERS = tuple(module.router for module in _MODULES)
 """Everything the API serves besides the hot decision route."""

@@ -57,24 +57,28 @@ def list_alerts(
 
 
 @router.get("/alerts/{alert_id}")
-def read_alert(alert_id: str, caller: Annotated[Caller, allow("alerts", "read")], platform: Served) -> Response:
+def read_alert(caller: Annotated[Caller, allow("alerts", "read")], alert_id: str, platform: Served) -> Response:
     """An alert with the signals in it and the case it belongs to."""
     alert = platform.alerts.get(caller.tenant, alert_id)
     signals = platform.alerts.signals(caller.tenant, alert_id)
     return reply({"alert": alert, "signals": signals, "case": platform.cases.of_alert(caller.tenant, alert_id)})
 
 
-@router.patch("/alerts/{alert_id}", openapi_extra=reads(AlertChange))
+@router.patch("/alerts/{alert_id}", openapi_extra=reads(AlertChange, {"state": "in_progress"}))
 def change_alert(
-    alert_id: str, body: JsonBody, caller: Annotated[Caller, allow("alerts", "write")], platform: Served
+    caller: Annotated[Caller, allow("alerts", "write")], alert_id: str, body: JsonBody, platform: Served
 ) -> Response:
     """Moves an alert to another state."""
     change: AlertChange = convert(body, AlertChange)
     return reply(platform.alerts.set_state(caller.tenant, alert_id, change.state))
 
 
-@router.post("/cases", status_code=201, openapi_extra=reads(CaseRequest))
-def open_case(body: JsonBody, caller: Annotated[Caller, allow("cases", "write")], platform: Served) -> Response:
+@router.post(
+    "/cases",
+    status_code=201,
+    openapi_extra=reads(CaseRequest, {"title": "API key used from a new place", "level": "high"}),
+)
+def open_case(caller: Annotated[Caller, allow("cases", "write")], body: JsonBody, platform: Served) -> Response:
     """Opens a case; for an alert that has one, gives that one."""
     wanted: CaseRequest = convert(body, CaseRequest)
     if wanted.alert_id:
@@ -97,7 +101,7 @@ def list_cases(
 
 
 @router.get("/cases/{case_id}")
-def read_case(case_id: str, caller: Annotated[Caller, allow("cases", "read")], platform: Served) -> Response:
+def read_case(caller: Annotated[Caller, allow("cases", "read")], case_id: str, platform: Served) -> Response:
     """A case with its timeline, evidence and tasks."""
     tenant, cases = caller.tenant, platform.cases
     return reply(
@@ -110,9 +114,9 @@ def read_case(case_id: str, caller: Annotated[Caller, allow("cases", "read")], p
     )
 
 
-@router.patch("/cases/{case_id}", openapi_extra=reads(CaseChange))
+@router.patch("/cases/{case_id}", openapi_extra=reads(CaseChange, {"phase": "containment"}))
 def change_case(
-    case_id: str, body: JsonBody, caller: Annotated[Caller, allow("cases", "write")], platform: Served
+    caller: Annotated[Caller, allow("cases", "write")], case_id: str, body: JsonBody, platform: Served
 ) -> Response:
     """Moves a case to another state or phase."""
     change: CaseChange = convert(body, CaseChange)
@@ -124,9 +128,11 @@ def change_case(
     return reply(case)
 
 
-@router.post("/cases/{case_id}/notes", status_code=201, openapi_extra=reads(NoteRequest))
+@router.post(
+    "/cases/{case_id}/notes", status_code=201, openapi_extra=reads(NoteRequest, {"text": "asked the merchant"})
+)
 def add_note(
-    case_id: str, body: JsonBody, caller: Annotated[Caller, allow("cases", "write")], platform: Served
+    caller: Annotated[Caller, allow("cases", "write")], case_id: str, body: JsonBody, platform: Served
 ) -> Response:
     """Adds a note to the timeline."""
     note: NoteRequest = convert(body, NoteRequest)

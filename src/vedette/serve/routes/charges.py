@@ -24,9 +24,9 @@ class RefundRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @router.post("", status_code=201, openapi_extra=reads(ChargeRequest, _CHARGE))
 def create_charge(
+    caller: Annotated[Caller, allow("charges", "write", by_account=True)],
     key: IdempotencyKey,
     body: JsonBody,
-    caller: Annotated[Caller, allow("charges", "write", by_account=True)],
     platform: Served,
 ) -> Response:
     """Decides on a payment and, unless it is blocked or challenged, holds and captures it: once per key."""
@@ -36,22 +36,21 @@ def create_charge(
 
 @router.get("/{charge_id}")
 def read_charge(
-    charge_id: str, caller: Annotated[Caller, allow("charges", "read", by_account=True)], platform: Served
+    caller: Annotated[Caller, allow("charges", "read", by_account=True)], charge_id: str, platform: Served
 ) -> Response:
     """A charge as it is now."""
-    charge = platform.charges.get(caller.tenant, charge_id)
-    caller.on(charge.merchant, target=charge_id)
+    charge = caller.own(lambda: platform.charges.get(caller.tenant, charge_id))
     return reply(charge.to_json())
 
 
 @router.post("/{charge_id}/refunds", status_code=201, openapi_extra=reads(RefundRequest, {"amount_minor": 500}))
 def create_refund(
+    caller: Annotated[Caller, allow("refunds", "write", by_account=True)],
     charge_id: str,
     key: IdempotencyKey,
     body: JsonBody,
-    caller: Annotated[Caller, allow("refunds", "write", by_account=True)],
     platform: Served,
 ) -> Response:
     """Gives back all or part of a captured charge: once per key, never more than was captured."""
-    caller.on(platform.charges.get(caller.tenant, charge_id).merchant, target=charge_id)
+    caller.own(lambda: platform.charges.get(caller.tenant, charge_id))
     return replayable(platform.charges.refund(caller.tenant, key, charge_id, body))

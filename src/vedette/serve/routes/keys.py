@@ -38,7 +38,7 @@ def _shown(key: ApiKey) -> dict[str, Any]:
 
 
 @router.post("", status_code=201, openapi_extra=reads(KeyRequest, {"scopes": "charges:write", "mode": "test"}))
-def create_key(body: JsonBody, caller: Annotated[Caller, allow("keys", "write")], platform: Served) -> Response:
+def create_key(caller: Annotated[Caller, allow("keys", "write")], body: JsonBody, platform: Served) -> Response:
     """Makes a key. Its secret is in this answer and nowhere else."""
     wanted: KeyRequest = convert(body, KeyRequest)
     issued = platform.access.issue_key(
@@ -59,6 +59,6 @@ def list_keys(caller: Annotated[Caller, allow("keys", "read")], platform: Served
 
 
 @router.delete("/{key_id}")
-def revoke_key(key_id: str, caller: Annotated[Caller, allow("keys", "revoke")], platform: Served) -> Response:
+def revoke_key(caller: Annotated[Caller, allow("keys", "revoke")], key_id: str, platform: Served) -> Response:
     """Ends a key for good, from the next request on. Again changes nothing."""
     return reply(_shown(platform.access.revoke_key(caller.tenant, key_id, by=caller.principal.id)))

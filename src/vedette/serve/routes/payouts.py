@@ -30,9 +30,9 @@ class EndpointRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @router.post("/payouts", status_code=201, openapi_extra=reads(PayoutRequest, _PAYOUT))
 def schedule_payout(
+    caller: Annotated[Caller, allow("payouts", "write", by_account=True)],
     key: IdempotencyKey,
     body: JsonBody,
-    caller: Annotated[Caller, allow("payouts", "write", by_account=True)],
     platform: Served,
 ) -> Response:
     """Reserves a merchant's money for a payout, once per key; frozen from the start while the merchant is."""
@@ -42,56 +42,55 @@ def schedule_payout(
 
 @router.get("/payouts/{payout_id}")
 def read_payout(
-    payout_id: str, caller: Annotated[Caller, allow("payouts", "read", by_account=True)], platform: Served
+    caller: Annotated[Caller, allow("payouts", "read", by_account=True)], payout_id: str, platform: Served
 ) -> Response:
     """A payout as it is now."""
-    payout = platform.payouts.get(caller.tenant, payout_id)
-    caller.on(payout.merchant, target=payout_id)
+    payout = caller.own(lambda: platform.payouts.get(caller.tenant, payout_id))
     return reply(payout.to_json())
 
 
 @router.post("/payouts/{payout_id}/pay")
 def pay_payout(
+    caller: Annotated[Caller, allow("payouts", "write", by_account=True)],
     payout_id: str,
     key: IdempotencyKey,
-    caller: Annotated[Caller, allow("payouts", "write", by_account=True)],
     platform: Served,
 ) -> Response:
     """Sends a scheduled payout to the bank; the freeze is checked in the same transaction."""
-    caller.on(platform.payouts.get(caller.tenant, payout_id).merchant, target=payout_id)
+    caller.own(lambda: platform.payouts.get(caller.tenant, payout_id))
     return replayable(platform.payouts.pay(caller.tenant, key, payout_id))
 
 
 @router.post("/payouts/{payout_id}/cancel")
 def cancel_payout(
+    caller: Annotated[Caller, allow("payouts", "write", by_account=True)],
     payout_id: str,
     key: IdempotencyKey,
-    caller: Annotated[Caller, allow("payouts", "write", by_account=True)],
     platform: Served,
 ) -> Response:
     """Gives a payout that is not paid yet back to the merchant."""
-    caller.on(platform.payouts.get(caller.tenant, payout_id).merchant, target=payout_id)
+    caller.own(lambda: platform.payouts.get(caller.tenant, payout_id))
     return replayable(platform.payouts.cancel(caller.tenant, key, payout_id))
 
 
 @router.post("/payouts/{payout_id}/return")
 def return_payout(
+    caller: Annotated[Caller, allow("payouts", "write", by_account=True)],
     payout_id: str,
     key: IdempotencyKey,
-    caller: Annotated[Caller, allow("payouts", "write", by_account=True)],
     platform: Served,
 ) -> Response:
     """Records that the bank returned a paid payout."""
-    caller.on(platform.payouts.get(caller.tenant, payout_id).merchant, target=payout_id)
+    caller.own(lambda: platform.payouts.get(caller.tenant, payout_id))
     return replayable(platform.payouts.give_back(caller.tenant, key, payout_id))
 
 
 @router.post("/merchants/{merchant}/freeze", openapi_extra=reads(FreezeRequest, {"reason": "key leaked"}))
 def freeze(
+    caller: Annotated[Caller, allow("payouts", "freeze", by_account=True)],
     merchant: str,
     key: IdempotencyKey,
     body: JsonBody,
-    caller: Annotated[Caller, allow("payouts", "freeze", by_account=True)],
     platform: Served,
 ) -> Response:
     """Stops every payout of a merchant that is not paid yet. For people with a role, never for API keys."""
@@ -102,10 +101,10 @@ def freeze(
 
 @router.post("/merchants/{merchant}/unfreeze", openapi_extra=reads(FreezeRequest, {"reason": "key revoked"}))
 def unfreeze(
+    caller: Annotated[Caller, allow("payouts", "freeze", by_account=True)],
     merchant: str,
     key: IdempotencyKey,
     body: JsonBody,
-    caller: Annotated[Caller, allow("payouts", "freeze", by_account=True)],
     platform: Served,
 ) -> Response:
     """Lets a merchant's payouts go on."""
@@ -124,7 +123,7 @@ def trial_balance(caller: Annotated[Caller, allow("ledger", "read")], platform: 
 @router.post(
     "/webhooks", status_code=201, openapi_extra=reads(EndpointRequest, {"url": "https://merchant.example/hook"})
 )
-def add_endpoint(body: JsonBody, caller: Annotated[Caller, allow("webhooks", "write")], platform: Served) -> Response:
+def add_endpoint(caller: Annotated[Caller, allow("webhooks", "write")], body: JsonBody, platform: Served) -> Response:
     """Adds an endpoint for signed webhooks. Its signing secret is in this answer and nowhere else."""
     wanted: EndpointRequest = convert(body, EndpointRequest)
     endpoint, secret = platform.add_endpoint(caller.tenant, wanted.url)

@@ -28,14 +28,14 @@ class ApprovalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A person's decision on what a run asks for."""
 
     approve: bool
-    seen: str
+    seen: Annotated[str, msgspec.Meta(min_length=1)]
     """Hash of the request that was looked at: another one is refused."""
     step: str = ""
     reason: str = ""
 
 
 @router.post("/runs", status_code=201, openapi_extra=reads(RunRequest, _START))
-def start_run(body: JsonBody, caller: Annotated[Caller, allow("playbooks", "run")], platform: Served) -> Response:
+def start_run(caller: Annotated[Caller, allow("playbooks", "run")], body: JsonBody, platform: Served) -> Response:
     """Starts the run of this alert and playbook version; again gives the same run. `dry_run` answers with the plan."""
     wanted: RunRequest = convert(body, RunRequest)
     playbook = platform.playbook(wanted.playbook)
@@ -57,14 +57,17 @@ def list_runs(caller: Annotated[Caller, allow("playbooks", "read")], platform: S
 
 
 @router.get("/runs/{run_id}")
-def read_run(run_id: str, caller: Annotated[Caller, allow("playbooks", "read")], platform: Served) -> Response:
+def read_run(caller: Annotated[Caller, allow("playbooks", "read")], run_id: str, platform: Served) -> Response:
     """A run with its recorded steps and, when it waits, the approval it asks for."""
     return reply(platform.responder.show(caller.tenant, run_id))
 
 
-@router.post("/runs/{run_id}/approvals", openapi_extra=reads(ApprovalRequest))
+@router.post(
+    "/runs/{run_id}/approvals",
+    openapi_extra=reads(ApprovalRequest, {"approve": True, "seen": "9f2c...", "reason": "confirmed with the merchant"}),
+)
 def decide_approval(
-    run_id: str, body: JsonBody, caller: Annotated[Caller, allow("playbooks", "approve")], platform: Served
+    caller: Annotated[Caller, allow("playbooks", "approve")], run_id: str, body: JsonBody, platform: Served
 ) -> Response:
     """A person approves or denies. Not the one who asked, nor the rule's or the playbook's owner; never an API key."""
     wanted: ApprovalRequest = convert(body, ApprovalRequest)

@@ -26,7 +26,7 @@ class QueryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @router.post("/query", openapi_extra=reads(QueryRequest, _SELECT))
-def query(body: JsonBody, caller: Annotated[Caller, allow("query", "read")], platform: Served) -> Response:
+def query(caller: Annotated[Caller, allow("query", "read")], body: JsonBody, platform: Served) -> Response:
     """Rows of one SELECT over the tenant's own tables, with a deadline and a limit on memory and rows."""
     wanted: QueryRequest = convert(body, QueryRequest)
     answer = run_query(platform.store, caller.tenant, wanted.sql, parameters=wanted.parameters, budget=BUDGET)

@@ -1,0 +1,264 @@
+"""One installation under test with two tenants, and one object of each kind that a route can name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+import time
+import uuid
+from contextlib import suppress
+
+import httpx
+from fastapi.routing import iter_route_contexts
+
+from vedette.core.clock import SystemClock
+from vedette.core.event import Entity
+from vedette.core.settings import load_settings
+from vedette.core.signal import Level, Signal
+from vedette.judge.payment.files import load_rules
+from vedette.prove.access import POLICY, Mode, Role
+from vedette.prove.access.policy import Level as Reach
+from vedette.run.platform import Platform
+from vedette.run.scoring import Scoring
+from vedette.serve.app import build_api, build_app
+
+TENANT, OTHER = "acme", "globex"
+MERCHANT, STRANGER = "m_9", "m_stranger"
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+ALL_SCOPES = {resource: Reach.WRITE for (resource, _), need in POLICY.items() if need.key}
+READ_SCOPES = dict.fromkeys(ALL_SCOPES, Reach.READ)
+TRAIL = {
+    "eventID": "e-1",
+    "eventTime": "2026-03-02T10:00:00Z",
+    "eventName": "GetCallerIdentity",
+    "eventSource": "sts.amazonaws.com",
+    "sourceIPAddress": "198.51.100.7",
+}
+RULES = "block if :amount_in_usd: > 400\nchallenge if :amount_in_usd: > 250\n"
+
+
+def fresh():
+    """A new idempotency key."""
+    return uuid.uuid4().hex
+
+
+def card(number, amount=12.5, **changes):
+    """An event that can be decided on."""
+    event = {
+        "TRANSACTION_ID": number,
+        "TX_DATETIME": "2026-03-02 10:00:00",
+        "CUSTOMER_ID": 7,
+        "TERMINAL_ID": 9,
+        "TX_AMOUNT": amount,
+    }
+    return {**event, **changes}
+
+
+def charge(amount=1999, **changes):
+    """A request for a charge."""
+    wanted = {"amount_minor": amount, "currency": "EUR", "source": "tok_4f2a", "merchant": MERCHANT, "metadata": {}}
+    return {**wanted, **changes}
+
+
+def signal(number, key_id, account=MERCHANT, tenant=TENANT):
+    return Signal(
+        id=f"sig-{tenant}-{number}",
+        tenant=tenant,
+        rule_id=f"rule-{number}",
+        rule_version="v1",
+        title="API key used from a new place",
+        level=Level.HIGH,
+        event_id=f"ev-{number}",
+        event_time=1_700_000_000_000_000,
+        source="cloudtrail",
+        entities=(Entity("key", key_id), Entity("account", account), Entity("ip", "198.51.100.7")),
+        tags=("attack.t1078",),
+        why={"sourceIPAddress": "198.51.100.7"},
+    )
+
+
+class World:
+    """A platform with its application, not serving on any port.
+
+    Args:
+        home: Folder of its data.
+        scoring: What decides; two rules by default.
+    """
+
+    def __init__(self, home, scoring=None):
+        settings = load_settings(None, {"VEDETTE_HOME": str(home), "VEDETTE_TENANT": TENANT})
+        rules = home / "payment.rules"
+        rules.write_text(RULES)
+        scoring = scoring or Scoring(rules=load_rules(rules))
+        self.platform = Platform(settings, clock=SystemClock(), scoring=scoring)
+        self.platform.access.create_tenant(OTHER)
+        self.app = build_app(self.platform)
+        self.api = build_api(self.platform)
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="server")
+        self.thread.start()
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://api")
+        self.full = self.key(ALL_SCOPES)
+        self.chief = self.staff(Role)
+        self.send(
+            "POST",
+            "/v1/events",
+            self.full,
+            content=json.dumps(TRAIL).encode(),
+            params={"source": "cloudtrail", "batch": "first"},
+        )
+        self.platform.drain()
+
+    def close(self):
+        self.wait(self.client.aclose())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+        self.platform.close()
+
+    def wait(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
+
+    # Callers
+
+    def issue(self, scopes, tenant=TENANT, accounts=()):
+        return self.platform.access.issue_key(tenant, scopes=scopes, mode=Mode.TEST, accounts=accounts)
+
+    def key(self, scopes, tenant=TENANT, accounts=()):
+        return self.issue(scopes, tenant, accounts).secret.reveal()
+
+    def person(self, role, tenant=TENANT, accounts=()):
+        """Id and personal token of somebody with a role."""
+        person = self.platform.access.people.create(tenant, f"some {role}", accounts=accounts)
+        self.platform.access.people.grant(tenant, person.id, Role(role), by="system")
+        return person.id, self.token(tenant, person.id)
+
+    def staff(self, roles, tenant=TENANT):
+        """Personal token of somebody with several roles."""
+        person = self.platform.access.people.create(tenant, "somebody")
+        for role in roles:
+            self.platform.access.people.grant(tenant, person.id, role, by="system")
+        return self.token(tenant, person.id)
+
+    def able(self, policy):
+        """A secret that may use a route."""
+        if policy.open:
+            return ""
+        return self.full if POLICY[policy.resource, policy.verb].key else self.chief
+
+    def token(self, tenant, person_id):
+        return self.platform.access.issue_token(tenant, person_id, by="system").secret.reveal()
+
+    # Requests
+
+    def send(self, method, path, secret="", *, json_body=None, content=None, headers=None, key=None, params=None):
+        sent = dict(headers or {})
+        if secret:
+            sent["authorization"] = f"Bearer {secret}"
+        if key is not None:
+            sent["idempotency-key"] = key
+        if json_body is not None:
+            content = json.dumps(json_body).encode()
+            sent.setdefault("content-type", "application/json")
+        return self.wait(self.client.request(method, path, headers=sent, content=content, params=params))
+
+    def post(self, path, secret, body=None, **more):
+        return self.send("POST", path, secret, json_body=body, **more)
+
+    # The route table
+
+    def routes(self):
+        """(method, path, operation of the OpenAPI description) of every route."""
+        described = self.api.openapi()["paths"]
+        for route in iter_route_contexts(self.api.routes):
+            if route.path in described:
+                for method in sorted(route.methods):
+                    yield method, route.path, described[route.path][method.lower()]
+
+    def ask(self, method, path, operation, secret, ids):
+        """Sends the route's own example with the ids put into its path; everything the description says is needed."""
+        missing = set(PLACEHOLDER.findall(path)) - ids.keys()
+        assert not missing, f"{path}: no object for {missing}: add it to Objects"
+        params = {
+            each["name"]: each["schema"]["examples"][0]
+            for each in operation.get("parameters", [])
+            if each["in"] == "query" and each["required"]
+        }
+        media = next(iter(operation.get("requestBody", {}).get("content", {}).items()), None)
+        content, headers = None, {"idempotency-key": fresh()}
+        if media:
+            kind, described = media
+            example = ids.get(("body", method, path), described["example"])
+            content = example if isinstance(example, str) else json.dumps(example)
+            headers["content-type"] = kind
+        return self.send(method, path.format_map(ids), secret, content=content, headers=headers, params=params)
+
+
+class Objects:
+    """One object of each kind that a path can name, all of them a tenant's."""
+
+    def __init__(self, world, tenant=TENANT):
+        self.world, self.tenant = world, tenant
+        self.secret = world.key(ALL_SCOPES, tenant)
+        self.requester, _ = world.person("analyst", tenant)
+
+    def make(self):
+        """Fresh ones, by the name of the path's parameter; special bodies by `("body", method, path)`."""
+        world, tenant, secret = self.world, self.tenant, self.secret
+        charged = world.post("/v1/charges", secret, charge(200_000), key=fresh()).json()
+        payout = world.post(
+            "/v1/payouts", secret, {"amount_minor": 10, "currency": "EUR", "merchant": MERCHANT}, key=fresh()
+        ).json()
+        number = uuid.uuid4().int >> 70
+        decided = world.post("/v1/decisions", secret, {"event": card(number)}).json()
+        doomed = world.issue(READ_SCOPES, tenant)
+        person = world.platform.access.people.create(tenant, "somebody")
+        token = world.platform.access.issue_token(tenant, person.id, by="system")
+        alert_id, run = self.run(doomed.key.id)
+        case = world.platform.cases.of_alert(tenant, alert_id)
+        return {
+            "charge_id": charged["id"],
+            "payout_id": payout["id"],
+            "merchant": MERCHANT,
+            "event_id": decided["event_id"],
+            "key_id": doomed.key.id,
+            "person_id": person.id,
+            "token_id": token.id,
+            "role": "analyst",
+            "alert_id": alert_id,
+            "case_id": case,
+            "run_id": run.id,
+            ("body", "POST", "/v1/playbooks/runs/{run_id}/approvals"): {"approve": True, "seen": run.approval.hash},
+            ("body", "POST", "/v1/playbooks/runs"): {"playbook": "compromised_api_key", "alert_id": alert_id},
+            ("body", "POST", "/v1/decisions"): {"event": card(number + 1)},
+            ("body", "POST", "/v1/labels"): {"event_id": decided["event_id"], "fraud": True},
+        }
+
+    def run(self, key_id):
+        """An alert about a key, and the run that answers it, once it waits for its approval."""
+        platform = self.world.platform
+        number = uuid.uuid4().hex
+        platform.alerts.apply([(signal(number, key_id, tenant=self.tenant), 1_700_000_000_000_000)])
+        alert = next(a for a in platform.alerts.find(self.tenant, limit=500) if a.rule_id == f"rule-{number}")
+        playbook = platform.playbook("compromised_api_key")
+        run = platform.responder.start(self.tenant, playbook, alert.id, requester=self.requester)
+        return alert.id, wait_for(lambda: platform.responder.show(self.tenant, run.id), lambda one: one.approval)
+
+
+def wait_for(look, done, seconds=30.0):
+    """What `look` gives once `done` says so: for work that other threads do."""
+    deadline = time.monotonic() + seconds
+    while not done(found := look()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+    return found
+
+
+def code_of(response):
+    """The error code of an answer; empty when it is none."""
+    with suppress(ValueError, TypeError, AttributeError):
+        return response.json().get("error", {}).get("code", "")
+    return ""
