@@ -72,8 +72,8 @@ def test_errors_are_coded(home, tmp_path):
 SERVER = """
 import sys
 from pathlib import Path
-from vedette.cli._response import Parts
-with Parts(Path(sys.argv[1]), "") as parts, parts.execute() as (runs, executing):
+from vedette.cli._response import Opened
+with Opened(Path(sys.argv[1]), "") as parts, parts.execute() as (runs, executing):
     print(executing, flush=True)
     sys.stdin.readline()
 """

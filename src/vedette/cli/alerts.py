@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from vedette.act.grouping import Alert, AlertState
-from vedette.cli._response import AsJson, Config, Home, Parts, Tenant, line, show_json, span
+from vedette.cli._response import AsJson, Config, Home, Opened, Tenant, line, show_json, span
 from vedette.core.clock import to_iso
 from vedette.core.errors import DataError
 from vedette.core.event import Entity
@@ -45,7 +45,7 @@ def alerts(
     as_json: AsJson = False,
 ) -> None:
     """List alerts: what is wrong, about whom, how bad, since when."""
-    with Parts(home, tenant, config) as parts:
+    with Opened(home, tenant, config) as parts:
         if alert:
             _one(parts, alert, verdict, as_json=as_json)
             return
@@ -106,7 +106,7 @@ def _table(shapes: list[dict[str, object]]) -> None:
     Console().print(table if shapes else "no alerts")
 
 
-def _one(parts: Parts, alert_id: str, verdict: AlertState | None, *, as_json: bool) -> None:
+def _one(parts: Opened, alert_id: str, verdict: AlertState | None, *, as_json: bool) -> None:
     alert = parts.alerts.get(parts.tenant, alert_id)
     if verdict:
         alert = parts.alerts.set_state(parts.tenant, alert_id, verdict)

@@ -16,14 +16,11 @@ from vedette.core.db import Database, open_database
 from vedette.core.errors import DefinitionError
 from vedette.core.log import SqliteLog
 from vedette.core.render import printable
-from vedette.prove.evidence import Collector, Evidence, FileAnchor, Finding, Report, verify
+from vedette.prove.evidence import ORIGIN, Collector, Evidence, FileAnchor, Finding, Report, verify
 from vedette.prove.evidence.bundle import Choice, to_bundle
 from vedette.prove.evidence.collect import from_log
 from vedette.prove.keys import KeyRing
 from vedette.prove.verifier import Invalid, VerifierKey, parse_key
-
-ORIGIN = "vedette.local/evidence"
-"""Name of the tree and of its keys, unless a signer brings another."""
 
 VERIFY_EXAMPLES = """Examples:
 

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from vedette.act.cases import CaseState
 from vedette.act.timeline import Entry
-from vedette.cli._response import AsJson, Config, Home, Parts, Tenant, line, show_json
+from vedette.cli._response import AsJson, Config, Home, Opened, Tenant, line, show_json
 from vedette.core.clock import to_iso
 from vedette.core.render import printable
 
@@ -45,7 +45,7 @@ def list_cases(
     as_json: AsJson = False,
 ) -> None:
     """List cases, the newest change first."""
-    with Parts(home, tenant, config) as parts:
+    with Opened(home, tenant, config) as parts:
         found = parts.cases.find(parts.tenant, states=state or (), limit=limit)
     if as_json:
         show_json(found)
@@ -76,7 +76,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a case: alerts, evidence, tasks and the timeline."""
-    with Parts(home, tenant, config) as parts:
+    with Opened(home, tenant, config) as parts:
         found = parts.cases.get(parts.tenant, case)
         timeline = parts.cases.timeline(parts.tenant, case)
         evidence = parts.cases.evidence(parts.tenant, case)

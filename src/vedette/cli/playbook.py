@@ -13,7 +13,7 @@ from vedette.act.playbooks.loader import load_playbook
 from vedette.act.playbooks.plan import PlannedStep, make_plan
 from vedette.act.playbooks.playbook import Playbook, walk
 from vedette.act.playbooks.responder import Responder, RunView, alert_scope, bind, run_identity
-from vedette.cli._response import AsJson, Config, Home, Parts, Tenant, line, show_json, span
+from vedette.cli._response import AsJson, Config, Home, Opened, Tenant, line, show_json, span
 from vedette.core.clock import MICROS, to_iso
 from vedette.core.errors import DataError
 
@@ -86,12 +86,12 @@ def run(
     """Answer an alert with a playbook; goes on until it waits for an approval or is done."""
     book = load_playbook(file)
     given = _inputs(inputs or [])
-    with Parts(home, tenant, config) as parts:
+    with Opened(home, tenant, config) as parts:
         if dry_run:
             _plan(parts, book, alert, given, by, as_json=as_json)
             return
         with parts.execute() as (runs, _executing):
-            responder = parts.responder(runs)
+            responder = parts.responder_on(runs)
             owners = tuple(author or ())
             view = responder.start(parts.tenant, book, alert, requester=_person(by), inputs=given, authors=owners)
             view = _follow(responder, runs, parts.tenant, view.id, wait)
@@ -112,18 +112,20 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Approve or deny what a run waits for; then it goes on."""
-    with Parts(home, tenant, config) as parts:
+    with Opened(home, tenant, config) as parts:
         with parts.watch() as runs:
-            parts.responder(runs).decide(parts.tenant, run, by=_person(by), approve=not deny, seen=seen, reason=reason)
+            parts.responder_on(runs).decide(
+                parts.tenant, run, by=_person(by), approve=not deny, seen=seen, reason=reason
+            )
         with parts.execute() as (runs, _executing):
-            view = _follow(parts.responder(runs), runs, parts.tenant, run, wait)
+            view = _follow(parts.responder_on(runs), runs, parts.tenant, run, wait)
     _show(view, as_json=as_json)
 
 
 def show(run: Run, *, tenant: Tenant = "", home: Home = None, config: Config = None, as_json: AsJson = False) -> None:
     """Show a run: its steps, what it waits for, how it ended."""
-    with Parts(home, tenant, config) as parts, parts.watch() as runs:
-        view = parts.responder(runs).show(parts.tenant, run)
+    with Opened(home, tenant, config) as parts, parts.watch() as runs:
+        view = parts.responder_on(runs).show(parts.tenant, run)
     _show(view, as_json=as_json)
 
 
@@ -136,8 +138,8 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
-    with Parts(home, tenant, config) as parts, parts.watch() as runs:
-        views = parts.responder(runs).find(parts.tenant, limit=limit)
+    with Opened(home, tenant, config) as parts, parts.watch() as runs:
+        views = parts.responder_on(runs).find(parts.tenant, limit=limit)
     if as_json:
         show_json(views)
         return
@@ -169,7 +171,7 @@ def _follow(responder: Responder, runs: Any, tenant: str, run_id: str, wait: flo
     return responder.show(tenant, run_id)
 
 
-def _plan(parts: Parts, book: Playbook, alert_id: str, given: dict[str, str], by: str, *, as_json: bool) -> None:
+def _plan(parts: Opened, book: Playbook, alert_id: str, given: dict[str, str], by: str, *, as_json: bool) -> None:
     alert = alert_scope(parts.alerts.get(parts.tenant, alert_id))
     run_id = run_identity(parts.tenant, alert_id, book)
     steps = make_plan(

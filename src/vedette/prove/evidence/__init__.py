@@ -12,7 +12,7 @@ Example:
 
 from vedette.prove.evidence.anchor import Anchor, FileAnchor
 from vedette.prove.evidence.collect import Collector
-from vedette.prove.evidence.store import Entry, Evidence
+from vedette.prove.evidence.store import ORIGIN, Entry, Evidence
 from vedette.prove.evidence.verify import Damage, Finding, Report, verify
 
-__all__ = ["Anchor", "Collector", "Damage", "Entry", "Evidence", "FileAnchor", "Finding", "Report", "verify"]
+__all__ = ["ORIGIN", "Anchor", "Collector", "Damage", "Entry", "Evidence", "FileAnchor", "Finding", "Report", "verify"]

@@ -28,6 +28,10 @@ ERASURE = "erasure"
 """Kind of the record that says that kept content was erased."""
 
 
+ORIGIN = "vedette.local/evidence"
+"""Name of the tree and of its keys, unless a signer brings another."""
+
+
 class Entry(NamedTuple):
     """One thing to keep evidence of."""
 

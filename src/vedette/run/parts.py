@@ -1,0 +1,201 @@
+"""The parts of an installation, each opened when it is first asked for and closed together.
+
+Ports that a room defines are filled here and nowhere else, for the service and for the command line alike.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vedette.act.actions import Actions
+from vedette.act.alerts import Alerts
+from vedette.act.approvals import Approvals
+from vedette.act.cases import Cases
+from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key
+from vedette.act.playbooks.interpreter import World
+from vedette.act.playbooks.responder import Responder
+from vedette.core.clock import Clock
+from vedette.core.db import Database, open_database
+from vedette.core.egress import Egress
+from vedette.core.execute import Runs
+from vedette.core.ids import Ids
+from vedette.core.log import SqliteLog
+from vedette.core.settings import Settings
+from vedette.move.idempotency import Idempotency
+from vedette.move.ledger.ledger import Ledger
+from vedette.move.outbox import Outbox
+from vedette.move.payouts import Payouts
+from vedette.prove.access import Access
+from vedette.prove.audit import to_log
+from vedette.prove.evidence import ORIGIN, Entry, Evidence, FileAnchor
+from vedette.prove.keys import KeyRing, write_private
+from vedette.prove.secrets import Secrets
+
+_FINGERPRINT = "idempotency.secret"
+
+
+class Parts:
+    """One installation, opened as far as it is used.
+
+    Args:
+        settings: Where everything is.
+        clock: The one clock.
+        environ: Where named secrets may be found.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Clock, environ: Mapping[str, str] | None = None) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.ids = Ids(clock)
+        self.secrets = Secrets(settings.home / "secrets", environ or {})
+        self._closing = ExitStack()
+
+    @cached_property
+    def log(self) -> SqliteLog:
+        """The log."""
+        log = SqliteLog(self.settings.log_folder, self.clock, partitions=self.settings.log_partitions)
+        self._closing.callback(log.close)
+        return log
+
+    @cached_property
+    def state(self) -> Database:
+        """Alerts, cases, approvals, access, evidence."""
+        return self._database(self.settings.state_file, "state")
+
+    @cached_property
+    def money(self) -> Database:
+        """Idempotency, charges, payouts, ledger and outbox: one file, one transaction."""
+        return self._database(self.settings.money_file, "money")
+
+    @property
+    def runs_target(self) -> Path | str:
+        """Where durable runs are kept."""
+        return self.settings.database_url or self.settings.runs_file
+
+    @cached_property
+    def access(self) -> Access:
+        """Tenants, people, keys; what they do is told to topic `audit`."""
+        return Access(self.state, self.clock, self.ids, observe=to_log(self.log))
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The evidence tree."""
+        signer = KeyRing(self.settings.keys_folder, "evidence", ORIGIN).signer()
+        return Evidence(self.state, signer, FileAnchor(self.settings.anchor_folder), self.clock)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """Webhooks to send."""
+        return Outbox(self.money, self.clock, self.ids)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The books."""
+        return Ledger(self.money, self.clock)
+
+    @cached_property
+    def idempotency(self) -> Idempotency:
+        """Keys of requests that move money."""
+        return Idempotency(self.money, self.clock, self._fingerprint_secret())
+
+    @cached_property
+    def payouts(self) -> Payouts:
+        """Payouts and freezes."""
+        return Payouts(self.money, self.clock, self.ids, keys=self.idempotency, ledger=self.ledger, outbox=self.outbox)
+
+    @cached_property
+    def egress(self) -> Egress:
+        """The one way out."""
+        egress = Egress(self.settings.egress_allow)
+        self._closing.callback(egress.close)
+        return egress
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """Alerts, as far as they were taken from the log."""
+        return Alerts(self.state)
+
+    @cached_property
+    def cases(self) -> Cases:
+        """Cases."""
+        return Cases(self.state, self.clock, self.ids)
+
+    @cached_property
+    def approvals(self) -> Approvals:
+        """Approvals that runs ask for."""
+        return Approvals(self.state, self.clock)
+
+    @cached_property
+    def actions(self) -> Actions:
+        """What playbooks can do, on the real rooms."""
+        effects = Effects(self.state, self.clock, self.alerts, keep=self._keep, post=self._post, secret=self._reveal)
+        return Actions(
+            {
+                "snapshot_evidence": effects.snapshot_evidence,
+                "notify": effects.notify,
+                "revoke_key": revoke_key(self.access),
+                "freeze_payouts": freeze_payouts(self.payouts),
+            },
+            {"revoke_key": preview_key(self.access), "freeze_payouts": preview_freeze(self.payouts)},
+        )
+
+    @property
+    def world(self) -> World:
+        """What the interpreter of playbooks acts on."""
+        return World(self.actions, self.approvals, self.cases, self.clock)
+
+    def responder_on(self, runs: Runs) -> Responder:
+        """Starts, shows and decides playbook runs on `runs`."""
+        return Responder(
+            runs=runs,
+            database=self.state,
+            alerts=self.alerts,
+            cases=self.cases,
+            approvals=self.approvals,
+            clock=self.clock,
+        )
+
+    def close(self) -> None:
+        """Finishes what is in hand and closes every part that was opened, last opened first."""
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _database(self, path: Path, schema: str) -> Database:
+        database = open_database(self.settings.database_url or path, schema=schema)
+        self._closing.callback(database.close)
+        return database
+
+    def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        return self.egress.request("POST", url, headers=headers, content=body).status
+
+    def _reveal(self, name: str) -> str:
+        return self.secrets.resolve(name).reveal()
+
+    def _keep(self, record_id: str, tenant: str, kind: str, time: int, content: bytes) -> str:
+        self.evidence.append([Entry(record_id, tenant, kind, time, content)])
+        return record_id
+
+    def _fingerprint_secret(self) -> bytes:
+        """A random secret of this installation, made once, readable by its owner only."""
+        path = self.settings.keys_folder / _FINGERPRINT
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = path.with_name(f".{_FINGERPRINT}.{os.getpid()}")
+            write_private(fresh, secrets.token_bytes(32))
+            # Of two processes that come first, one wins and both read the same.
+            with suppress(FileExistsError):
+                path.hardlink_to(fresh)
+            fresh.unlink()
+        return path.read_bytes()
