@@ -1,6 +1,6 @@
-"""A process that makes a tenant and grants a role, for tests that run several at once.
+"""A process that opens fresh databases, makes tenants and grants roles, for tests that run several at once.
 
-Arguments: a path or URL, a schema, and a person's id. Opens everything, says `ready`, and starts at a line on stdin.
+Arguments: a path or URL, a schema, and a person's id. Opens that one, says `ready`, and starts at a line on stdin.
 """
 
 import sys
@@ -16,6 +16,9 @@ access = Access(open_database(target, schema=schema), clock, Ids(clock))
 sys.stdout.write("ready\n")
 sys.stdout.flush()
 sys.stdin.readline()
+for number in range(20):
+    fresh = target if target.startswith("postgresql") else f"{target}{number}"
+    open_database(fresh, schema=f"{schema}_{number}").close()
 for number in range(20):
     access.create_tenant(f"t{number}")
 for role in Role:

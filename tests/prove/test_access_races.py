@@ -36,7 +36,7 @@ def opened(place: Place) -> Database:
     return open_database(place[0], schema=place[1])
 
 
-def test_processes_make_the_same(place: Place) -> None:
+def test_processes_make_and_open_the_same(place: Place) -> None:
     clock = SystemClock()
     database = opened(place)
     access = Access(database, clock, Ids(clock))

@@ -185,5 +185,7 @@ def _postgres(url: str, schema: str) -> Engine:
     plain = url.replace("postgresql://", "postgresql+psycopg://", 1)
     engine = sa.create_engine(plain, connect_args={"options": f"-csearch_path={schema}"}, pool_size=8)
     with engine.begin() as connection:
+        # IF NOT EXISTS alone fails when another process makes the same schema at the same time.
+        connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('vedette_schema'))"))
         connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
     return engine
