@@ -175,3 +175,45 @@ def test_half_a_gzip_file_is_read_as_far_as_it_goes(run, folder):
     assert code == 0
     assert result["quarantined"] == 1
     assert result["matches"]["cccccccc-0000-0000-0000-000000000000"] == result["events"] - 1 > 100
+
+
+RULE = """
+title: Secret read
+id: 11111111-2222-4333-8444-555555555555
+logsource: {product: aws, service: cloudtrail}
+detection: {sel: {eventName: GetSecretValue}, condition: sel}
+"""
+
+
+def test_records_of_a_delivered_document_count_one_by_one(run, tmp_path):
+    """CloudTrail delivers files of the form {"Records": [...]}: each record is an event, on its document's line."""
+    (tmp_path / "rule.yml").write_text(RULE)
+    names = ["GetSecretValue", "ListBuckets", "GetSecretValue"]
+    records = [
+        {"eventVersion": "1", "eventSource": "s", "eventName": name, "eventTime": f"2026-01-01T00:00:0{place}Z"}
+        for place, name in enumerate(names)
+    ]
+    (tmp_path / "trail.json").write_text(json.dumps({"Records": records}) + "\n")
+    code, out, _ = run("--rules", tmp_path / "rule.yml", "--counts", tmp_path / "trail.json")
+    result = json.loads(out)
+    assert (code, result["events"], result["quarantined"]) == (0, 3, 0)
+    assert result["matches"] == {"11111111-2222-4333-8444-555555555555": 2}
+    _, out, _ = run("--rules", tmp_path / "rule.yml", "--json", tmp_path / "trail.json")
+    assert [json.loads(line)["time"] for line in out.splitlines()] == [
+        "2026-01-01T00:00:00.000000Z",
+        "2026-01-01T00:00:02.000000Z",
+    ]
+    assert len({json.loads(line)["event_id"] for line in out.splitlines()}) == 2
+
+
+def test_a_file_of_a_folder_that_cannot_be_opened_is_one_bad_record(run, tmp_path):
+    (tmp_path / "rule.yml").write_text(RULE)
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "a.json.gz").write_bytes(b"not gzip")
+    (folder / "b.json").write_text(
+        '{"eventVersion":"1","eventSource":"s","eventName":"GetSecretValue","eventTime":"2026-01-01T00:00:00Z"}\n'
+    )
+    code, out, _ = run("--rules", tmp_path / "rule.yml", "--counts", folder)
+    result = json.loads(out)
+    assert (code, result["events"], result["quarantined"], sum(result["matches"].values())) == (0, 2, 1, 1)

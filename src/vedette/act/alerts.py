@@ -203,6 +203,12 @@ class Alerts:
         order = (_ALERT.c.severity_id.desc(), _ALERT.c.last_time.desc(), _ALERT.c.id)
         return self._alerts(query.order_by(*order).limit(min(limit, MAX_LIST)))
 
+    def count(self, tenant: str) -> int:
+        """How many alerts the tenant has, of every state."""
+        query = sa.select(sa.func.count()).select_from(_ALERT).where(_ALERT.c.tenant == tenant)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one()
+
     def signals(self, tenant: str, alert_id: str, *, limit: int = 100) -> list[Signal]:
         """The alert's signals by event time, oldest first."""
         here = (_SIGNAL.c.tenant == tenant) & (_SIGNAL.c.alert_id == alert_id)

@@ -105,6 +105,9 @@ class Log(Protocol):
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has: fixed by the first append, before it what this log would make."""
 
+    def partition_of(self, topic: str, key: str) -> int:
+        """The partition that records of a key go to."""
+
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
         """Remembers that `group` has handled everything before `offset`. May go back, to read again."""
 
@@ -160,7 +163,7 @@ class SqliteLog(Log):
         size = max(map(len, values), default=0)
         if size > MAX_VALUE_BYTES:
             raise DataError("log.record.too_large", f"a record of {size} bytes is above {MAX_VALUE_BYTES}", at=topic)
-        shard = crc32(key.encode()) % place.partitions
+        shard = _shard(key, place.partitions)
         run = Run(key, self._clock.now(), len(values))
         return place.submit(Append(shard, run, tuple(values), synced=durability is Durability.SYNCED))
 
@@ -178,6 +181,10 @@ class SqliteLog(Log):
         """See `Log.partitions`."""
         found = self._found(topic)
         return found.partitions if found else self._new_partitions
+
+    def partition_of(self, topic: str, key: str) -> int:
+        """See `Log.partition_of`."""
+        return _shard(key, self.partitions(topic))
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
         """See `Log.commit`. Written, not synced: after a power cut a group may read some records again."""
@@ -243,3 +250,7 @@ class SqliteLog(Log):
         if not 0 <= partition < count:
             raise DefinitionError("log.partition.unknown", f"no partition {partition} of {count}", at=topic)
         return found
+
+
+def _shard(key: str, partitions: int) -> int:
+    return crc32(key.encode()) % partitions

@@ -114,6 +114,8 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         return text, tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DefinitionError("settings.file.invalid", str(error).lower(), at=str(path)) from error
+    except RecursionError as error:
+        raise DefinitionError("settings.file.invalid", "nested too deep", at=str(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError("settings.file.unreadable", "cannot read the settings", at=str(path)) from error
 

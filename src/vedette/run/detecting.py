@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.ready import Ready
 from vedette.judge.sigma.rules import Rule
+from vedette.run.guard import guarded
 from vedette.run.metrics import Meters
 from vedette.run.storing import to_event
 from vedette.run.stream import BATCH, Stage
@@ -85,16 +87,20 @@ def _partition(log: Log, detection: Detection, meters: Meters, part: int) -> int
     records = log.read(TOPIC, part, log.committed(GROUP, TOPIC, part), BATCH)
     if not records:
         return 0
-    for tenant, values in _by_tenant(_fired(records, detection)).items():
+    for tenant, values in _by_tenant(_fired(records, detection, meters)).items():
         log.append(SIGNALS, tenant, values)
         meters.taken(SIGNALS, len(values))
     log.commit(GROUP, TOPIC, part, records[-1].offset + 1)
     return len(records)
 
 
-def _fired(records: Sequence[Record], detection: Detection) -> list[Signal]:
-    events = (to_event(record) for record in records)
-    return [signal for event in events if isinstance(event, Event) for signal in detection.signals(event)]
+def _fired(records: Sequence[Record], detection: Detection, meters: Meters) -> list[Signal]:
+    found: list[Signal] = []
+    for event in map(to_event, records):
+        if isinstance(event, Event):
+            # For each event: one that a matcher chokes on must not hide what the others hold.
+            found += guarded(GROUP, partial(detection.signals, event), meters, [])
+    return found
 
 
 def _by_tenant(signals: Iterable[Signal]) -> dict[str, list[bytes]]:

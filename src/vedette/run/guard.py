@@ -7,9 +7,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vedette.core.errors import VedetteError
 from vedette.run.metrics import Meters
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger("vedette.run")
 
@@ -45,13 +48,20 @@ def beating(beats: Sequence[Beat], meters: Meters) -> Iterator[None]:
 
 def _run(beat: Beat, stop: threading.Event, meters: Meters) -> None:
     while not stop.is_set():
-        done = guarded(beat.name, beat.turn, meters)
+        done = guarded(beat.name, beat.turn, meters, 0)
         if not done:
             stop.wait(beat.every_s)
 
 
-def guarded(name: str, turn: Callable[[], int], meters: Meters) -> int:
-    """One turn; an error is counted and told, and the beat goes on: one bad turn must not end a service."""
+def guarded(name: str, turn: Callable[[], T], meters: Meters, otherwise: T) -> T:
+    """One turn, or one event; an error is counted and told, and the work goes on: one bad turn must not end a service.
+
+    Args:
+        name: Where, in counts and messages.
+        turn: What may fail.
+        meters: Count the error by its code, or by its type when it was not foreseen.
+        otherwise: The answer when it failed.
+    """
     try:
         return turn()
     except VedetteError as error:
@@ -60,4 +70,4 @@ def guarded(name: str, turn: Callable[[], int], meters: Meters) -> int:
     except Exception as error:  # noqa: BLE001 - run's guard: counted by type, and the next turn tries again
         meters.failure(name, type(error).__name__)
         _LOG.exception("%s: unforeseen", name)
-    return 0
+    return otherwise

@@ -2,7 +2,8 @@
 
 Records of a stream are appended in the order of their offsets. After each append a cursor row says how far the stream
 is and where the log ended; after a kill between the two, the events that stand behind that place in the log tell the
-rest. One process takes in at a time: a lock file under home keeps others waiting.
+rest. An append is on disk before its cursor moves. A lock keeps two readers of one stream apart: files wait for files,
+and a push for pushes whose batch id falls on the same of a few locks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fcntl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 
@@ -18,7 +20,7 @@ from vedette.core.clock import Clock
 from vedette.core.db import LONG, Database, Migration, create, sa
 from vedette.core.errors import DataError
 from vedette.core.event import Event
-from vedette.core.log import Log
+from vedette.core.log import MAX_VALUE_BYTES, Durability, Log
 from vedette.run.storing import TOPIC, to_event
 from vedette.sense.files import Chunk
 from vedette.sense.ingest import Counts, Ingest
@@ -28,6 +30,11 @@ from vedette.sense.store import Appended
 
 SCAN = 2_000
 """Records read at a time when the log is asked what it has of a stream."""
+
+MAX_BATCH_ID = 200
+"""Longest id of a pushed batch, in characters."""
+
+_PUSH_LOCKS = 16
 
 _METADATA = sa.MetaData()
 _CURSOR = sa.Table(
@@ -54,7 +61,7 @@ class Intake:
         sources: The known sources.
         tenant: Whose records they are.
         clock: Gives the ingest time.
-        lock: File that is locked while something is taken in.
+        locks: Folder of the files that are locked while something is taken in.
     """
 
     def __init__(
@@ -66,7 +73,7 @@ class Intake:
         *,
         tenant: str,
         clock: Clock,
-        lock: Path,
+        locks: Path,
     ) -> None:
         state.migrate("intake", MIGRATIONS)
         self._log = log
@@ -75,7 +82,7 @@ class Intake:
         self._sources = sources
         self._tenant = tenant
         self._clock = clock
-        self._lock = lock
+        self._locks = locks
 
     def files(
         self,
@@ -84,39 +91,69 @@ class Intake:
         source: Source | None = None,
         stream: str = "",
         progress: Callable[[Chunk], None] = lambda _chunk: None,
+        growing: bool = False,
     ) -> Mapping[str, Counts]:
         """Takes files and folders in; what was taken in before counts as duplicate.
+
+        Args:
+            paths: What to read.
+            source: Of all of them; recognised file by file when left out.
+            stream: Name of the stream instead of the file's path, for a copy that has moved.
+            progress: Told about each chunk after it was read.
+            growing: Leave out a last line without a newline: it is still being written.
 
         Raises:
             DataError: `files.path.*`, `files.gzip.not_gzip` for a path that cannot be opened.
         """
-        with self._alone():
+        with self._alone("files"):
             work = self._work()
-            return work.run(paths, source=source, stream=stream, progress=progress, resume=self._resume)
+            return work.run(
+                paths, source=source, stream=stream, progress=progress, resume=self._resume, growing=growing
+            )
 
     def push(self, source: str, batch: str, body: bytes) -> Mapping[str, Counts]:
         """Takes a pushed batch of lines in. The same batch id again takes in what was not taken in before.
 
         Raises:
-            DataError: `sources.name.unknown`.
+            DataError: `sources.name.unknown`, `intake.batch.too_long`.
         """
         if source not in self._sources:
             hint = f"one of {', '.join(self._sources)}"
             raise DataError("sources.name.unknown", "no such source", hint=hint, at="$query.source")
-        name = Path(f"push:{batch[:200]}")
-        with self._alone():
+        if len(batch) > MAX_BATCH_ID:
+            raise DataError(
+                "intake.batch.too_long", f"a batch id has at most {MAX_BATCH_ID} characters", at="$query.batch"
+            )
+        stream = f"push:{source}:{batch}"
+        with self._alone(f"push-{crc32(f'{self._tenant}/{stream}'.encode()) % _PUSH_LOCKS}"):
             work = self._work()
-            found = self._sources[source]
-            work.take(name, [to_chunk(name, body)], source=found, stream=str(name), resume=self._resume)
+            found, chunks = self._sources[source], [to_chunk(Path("push"), body)]
+            work.take(Path("push"), chunks, source=found, stream=stream, resume=self._resume)
             return work.counts
 
     def append(self, source: Source, events: Sequence[Event]) -> Appended:
         """Puts events of one stream in the log and moves the stream's cursor behind the last of them."""
         del source
         stream, last = place_of(events[-1])
-        first = self._log.append(TOPIC, f"intake:{self._tenant}", [_encode(event) for event in events])
+        values = [_encode(event) for event in events]
+        # Synced: a cursor that a power cut leaves ahead of the log would skip what the log lost.
+        first = self._log.append(TOPIC, self._key, values, durability=Durability.SYNCED)
         self._move(stream, last + 1, first + len(events))
         return Appended(len(events), 0)
+
+    def check(self, event: Event) -> None:
+        """Refuses an event that the log could not hold.
+
+        Raises:
+            DataError: `log.record.too_large`.
+        """
+        size = len(_encode(event))
+        if size > MAX_VALUE_BYTES:
+            raise DataError("log.record.too_large", f"{size} bytes as an event, the limit is {MAX_VALUE_BYTES}")
+
+    @property
+    def _key(self) -> str:
+        return f"intake:{self._tenant}"
 
     def _work(self) -> Ingest:
         return Ingest(self, self._quarantine, self._sources, tenant=self._tenant, clock=self._clock)
@@ -127,9 +164,10 @@ class Intake:
         with self._state.read() as connection:
             row = connection.execute(sa.select(_CURSOR.c.next_byte, _CURSOR.c.log_end).where(here)).one_or_none()
         following, place = (row.next_byte, row.log_end) if row else (0, 0)
-        while records := self._log.read(TOPIC, 0, place, SCAN):
+        part = self._log.partition_of(TOPIC, self._key)
+        while records := self._log.read(TOPIC, part, place, SCAN):
             for record in records:
-                event = to_event(record) if record.key == f"intake:{self._tenant}" else None
+                event = to_event(record) if record.key == self._key else None
                 if isinstance(event, Event):
                     named, offset = place_of(event)
                     following = max(following, offset + 1) if named == stream else following
@@ -146,9 +184,9 @@ class Intake:
                 connection.execute(_CURSOR.insert().values(tenant=self._tenant, stream=stream, **values))
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock.open("wb") as file:
+    def _alone(self, name: str) -> Iterator[None]:
+        self._locks.mkdir(parents=True, exist_ok=True)
+        with (self._locks / f"{name}.lock").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

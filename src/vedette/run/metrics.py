@@ -65,6 +65,10 @@ class Meters:
         """Counts an HTTP answer by the route's template, never by the path that was asked."""
         self._requests.labels(route, str(status)).inc()
 
+    def value(self, sample: str, **labels: str) -> float:
+        """What a sample of the exposition stands at; 0 when it was never touched."""
+        return self.registry.get_sample_value(sample, labels) or 0.0
+
     def text(self) -> bytes:
         """The exposition text that Prometheus scrapes."""
         return generate_latest(self.registry)

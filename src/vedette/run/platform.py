@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +28,7 @@ from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Dispatcher, through
 from vedette.prove.evidence import Collector
 from vedette.prove.keys import write_private
-from vedette.run.detecting import Detection, detecting
+from vedette.run.detecting import SIGNALS, Detection, detecting
 from vedette.run.guard import Beat, beating
 from vedette.run.intake import Intake
 from vedette.run.metrics import Meters
@@ -103,6 +104,7 @@ class Platform(Parts):
         self.stages: tuple[Stage, ...] = (
             storing(self.log, self.store, self.sources, self.meters),
             *([detecting(self.log, detection, self.meters)] if detection else []),
+            Stage("alerts", SIGNALS, lambda: self.alerts.consume(self.log).read, self.alerts.place),
         )
 
     # What several rooms do together
@@ -135,7 +137,7 @@ class Platform(Parts):
             self.sources,
             tenant=tenant,
             clock=self.clock,
-            lock=self.settings.home / "intake.lock",
+            locks=self.settings.home / "locks",
         )
 
     def playbook(self, name: str) -> Playbook:
@@ -187,16 +189,24 @@ class Platform(Parts):
 
     def turn(self) -> int:
         """One turn of everything that follows the log; gives how many records were taken."""
-        taken = advance(self.log, self.stages, self.meters)
-        progress = self.alerts.consume(self.log)
-        self.meters.taken("alerts", progress.read)
-        return taken + progress.read
+        return sum(advance(self.log, self.stages, self.meters, guard=True).values())
 
-    def drain(self) -> int:
-        """Turns until nothing is new, and takes what is settled into the evidence tree."""
-        total = 0
-        while taken := self.turn():
-            total += taken
+    def drain(self, tell: Callable[[Mapping[str, int]], None] = lambda _taken: None) -> Mapping[str, int]:
+        """Turns until nothing is new, and takes what is settled into the evidence tree.
+
+        Args:
+            tell: Told after each turn how many records each stage has taken so far.
+
+        Returns:
+            Stage -> records it took.
+
+        Raises:
+            VedetteError: What a stage raised; its place stays where it was.
+        """
+        total: Counter[str] = Counter({stage.name: 0 for stage in self.stages})
+        while sum((taken := advance(self.log, self.stages, self.meters)).values()):
+            total.update(taken)
+            tell(total)
         self.collector.collect()
         return total
 

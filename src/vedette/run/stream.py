@@ -1,18 +1,16 @@
-"""Driving stages over the log until there is nothing new, or until told to stop."""
+"""Stages: what follows the log, each with its own place, and one turn of them all."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vedette.core.log import Log
+from vedette.run.guard import guarded
 from vedette.run.metrics import Meters
 
 BATCH = 2_000
 """Records a stage takes at most at once: bounds memory, and the work repeated after a kill."""
-IDLE_S = 0.05
-"""Wait between looks at a log that had nothing new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +33,19 @@ class Stage:
         return sum(log.end(self.topic, part) - self.place(part) for part in range(log.partitions(self.topic)))
 
 
-def advance(log: Log, stages: Sequence[Stage], meters: Meters) -> int:
-    """Gives every stage one turn. Returns how many records they took in all."""
-    total = 0
+def advance(log: Log, stages: Sequence[Stage], meters: Meters, *, guard: bool = False) -> Mapping[str, int]:
+    """Gives every stage one turn. Returns how many records each took.
+
+    Args:
+        log: What the stages follow.
+        stages: In the order of their turns.
+        meters: Counts records and lags.
+        guard: Count and tell what a stage raises, and go on with the others; its place stays where it was, and its
+            next turn tries again. Without it the error ends the turn.
+    """
+    taken: dict[str, int] = {}
     for stage in stages:
-        taken = stage.step()
-        meters.taken(stage.name, taken)
+        taken[stage.name] = guarded(stage.name, stage.step, meters, 0) if guard else stage.step()
+        meters.taken(stage.name, taken[stage.name])
         meters.lag(stage.name, stage.lag(log))
-        total += taken
-    return total
-
-
-def drain(log: Log, stages: Sequence[Stage], meters: Meters) -> int:
-    """Turns until no stage finds anything new: one stage may feed another's topic."""
-    total = 0
-    while taken := advance(log, stages, meters):
-        total += taken
-    return total
-
-
-def follow(log: Log, stages: Sequence[Stage], meters: Meters, stop: threading.Event) -> None:
-    """Turns until `stop` is set; a turn in hand is finished first."""
-    while not stop.is_set():
-        if not advance(log, stages, meters):
-            stop.wait(IDLE_S)
+    return taken

@@ -121,12 +121,13 @@ def list_files(path: Path) -> list[Path]:
     return found
 
 
-def read_lines(path: Path, *, limits: Limits = Limits()) -> Iterator[Chunk]:
+def read_lines(path: Path, *, limits: Limits = Limits(), growing: bool = False) -> Iterator[Chunk]:
     """Reads a file, or every file of a folder, chunk by chunk.
 
     Args:
         path: A plain or gzip file, or a folder (see `list_files`).
         limits: What one file may cost.
+        growing: Leave out a last line without a newline: it is still being written.
 
     Yields:
         Chunks in file order. A broken gzip tail gives the whole lines before it, then one bad record.
@@ -137,10 +138,10 @@ def read_lines(path: Path, *, limits: Limits = Limits()) -> Iterator[Chunk]:
     """
     for file in list_files(path):
         if file == path:
-            yield from _read_file(file, limits)
+            yield from _read_file(file, limits, growing=growing)
             continue
         try:
-            yield from _read_file(file, limits)
+            yield from _read_file(file, limits, growing=growing)
         except DataError as error:
             yield Chunk(file, [], [], [], [BadRecord(1, 0, error.code, error.message)])
 
@@ -155,7 +156,7 @@ def stream_identity(path: Path, first_line: bytes, name: str = "") -> str:
     return f"{name or path.resolve()}#{digest}"
 
 
-def _read_file(path: Path, limits: Limits) -> Iterator[Chunk]:
+def _read_file(path: Path, limits: Limits, *, growing: bool) -> Iterator[Chunk]:
     try:
         with path.open("rb") as file:
             magic = file.read(len(_GZIP_MAGIC))
@@ -165,7 +166,7 @@ def _read_file(path: Path, limits: Limits) -> Iterator[Chunk]:
                     "files.gzip.not_gzip", "named .gz but not gzip", hint="rename it or compress it", at=str(path)
                 )
             blocks = _inflate(file, limits) if magic == _GZIP_MAGIC else _plain(file, limits)
-            yield from _split(path, blocks, limits)
+            yield from _split(path, blocks, limits, growing=growing)
     except OSError as error:
         raise DataError("files.path.unreadable", error.strerror or "cannot be read", at=str(path)) from error
 
@@ -289,7 +290,7 @@ class _Lines:
         )
 
 
-def _split(path: Path, blocks: Iterator[bytes], limits: Limits) -> Iterator[Chunk]:
+def _split(path: Path, blocks: Iterator[bytes], limits: Limits, *, growing: bool) -> Iterator[Chunk]:
     lines = _Lines(path, limits)
     try:
         for block in blocks:
@@ -299,6 +300,6 @@ def _split(path: Path, blocks: Iterator[bytes], limits: Limits) -> Iterator[Chun
     except _Broken as reason:
         yield lines.broken(reason)
         return
-    last = lines.end()
+    last = None if growing else lines.end()
     if last is not None and last.count:
         yield last

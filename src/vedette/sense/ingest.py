@@ -22,6 +22,9 @@ BATCH_RECORDS = 10_000
 
 _LIMITS = Limits()
 
+LARGE_BYTES = 1 << 20
+"""Records from this size on are checked against what the sink can hold; a smaller one cannot grow beyond it."""
+
 UNKNOWN = "unknown"
 """Source under which records of a file are quarantined when no source recognises it."""
 
@@ -52,6 +55,9 @@ class Sink(Protocol):
 
     def append(self, source: Source, events: Sequence[Event]) -> Appended:
         """Takes events of one source; says how many were new."""
+
+    def check(self, event: Event) -> None:
+        """Refuses, with a DataError, an event that it could not hold."""
 
 
 class Ingest:
@@ -95,6 +101,7 @@ class Ingest:
         stream: str = "",
         progress: Callable[[Chunk], None] = lambda _chunk: None,
         resume: Callable[[str], int] = lambda _stream: 0,
+        growing: bool = False,
     ) -> Mapping[str, Counts]:
         """Ingests files and folders.
 
@@ -104,12 +111,13 @@ class Ingest:
             stream: Name of the stream instead of the file's path, for a copy that has moved.
             progress: Told about each chunk after it was taken in.
             resume: Stream -> byte offset up to which its records are known to be taken in; they count as duplicates.
+            growing: Leave out a last line without a newline: it is still being written.
 
         Raises:
             DataError: `files.path.*`, `files.gzip.not_gzip` for a path that cannot be opened.
         """
         for path in paths:
-            for file, chunks in groupby(read_lines(path, limits=self._limits), key=attrgetter("path")):
+            for file, chunks in groupby(read_lines(path, limits=self._limits, growing=growing), key=attrgetter("path")):
                 self.take(file, chunks, source=source, stream=stream, progress=progress, resume=resume)
         return self.counts
 
@@ -166,6 +174,8 @@ class Ingest:
                 continue
             try:
                 event = source.to_event(data, tenant=self._tenant, stream=batch.stream, offset=offset, ingest_time=now)
+                if len(raw) >= LARGE_BYTES:
+                    self._sink.check(event)
             except DataError as error:
                 refuse(error.code, error.message, line, offset, raw)
             else:

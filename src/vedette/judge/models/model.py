@@ -170,8 +170,10 @@ def load_model(folder: Path, *, sha256: str = "") -> Model:
 def _card(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads(_read(folder / CARD))
-    except ValueError as error:
-        raise DataError("model.file.invalid", "the card is no JSON", at=str(folder / CARD)) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            "model.file.invalid", "the card is no JSON, or nests too deep", at=str(folder / CARD)
+        ) from error
     if not isinstance(card, dict) or not isinstance(card.get("files"), dict):
         raise DataError("model.file.invalid", "the card names no files", at=str(folder / CARD))
     return card

@@ -7,8 +7,10 @@ without a readable time is matched all the same.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -116,15 +118,19 @@ class Detector:
             DataError: `files.path.missing`, `files.folder.empty` and what else keeps a path from being opened.
         """
         # All paths are looked up first, so that a missing one is told before anything is read.
-        for file in [file for path in paths for file in list_files(path)]:
-            yield from self._file(file, progress)
+        for path in paths:
+            list_files(path)
+        for path in paths:
+            for file, chunks in groupby(read_lines(path, limits=self._limits), key=attrgetter("path")):
+                yield from self._file(file, chunks, progress)
 
-    def _file(self, file: Path, progress: Callable[[Chunk], None]) -> Iterator[Match]:
+    def _file(self, file: Path, chunks: Iterable[Chunk], progress: Callable[[Chunk], None]) -> Iterator[Match]:
         source, stream = self._source, ""
-        for chunk in read_lines(file, limits=self._limits):
+        for chunk in chunks:
             stream = stream or stream_identity(file, chunk.lines[0] if chunk.lines else b"")
             if source is None and chunk.lines:
                 source = self._recognise(chunk)
+            chunk = source.unwrap(chunk) if source else chunk  # noqa: PLW2901 - records, not the documents around them
             self.tally.events += chunk.count
             self.tally.quarantined += len(chunk.bad)
             if source is None:
