@@ -120,9 +120,9 @@ def _stages(settings: Settings) -> dict[str, dict[str, Any]]:
         }
         shown: dict[str, dict[str, Any]] = {}
         for (name, topic), place in places.items():
-            parts = range(log.partitions(topic))
-            taken = sum(place(part) for part in parts)
-            lag = sum(log.end(topic, part) for part in parts) - taken
+            numbers = range(log.partitions(topic))
+            taken = sum(place(part) for part in numbers)
+            lag = sum(log.end(topic, part) for part in numbers) - taken
             shown[name] = {"topic": topic, "place": taken, "lag": lag}
         return shown
 
