@@ -43,11 +43,8 @@ def test_a_plan_changes_nothing_and_names_what_would_be_touched(world, attack):
     assert answer.status_code == 200, answer.text
     plan = answer.json()["plan"]
     text = answer.text
-    assert [step["action"] for step in plan if step.get("action")][:3] == [
-        "snapshot_evidence",
-        "revoke_key",
-        "freeze_payouts",
-    ] or len(plan) >= 5
+    done = [step["action"] for step in plan if step.get("action") and step.get("branch") != "on_denied"]
+    assert done == ["snapshot_evidence", "revoke_key", "freeze_payouts", "notify"]
     assert attack["key"] in text
     assert attack["merchant"] in text
     assert attack["alert"] not in world.send("GET", RUNS, analyst).text

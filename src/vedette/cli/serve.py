@@ -18,11 +18,11 @@ from vedette.serve.server import run_server
 
 EXAMPLES = """Examples:
 
-  vedette keys create --scopes decisions:write,charges:write --mode test      # a key for the calls
+  vedette keys create --scope decisions:write --scope charges:write      # a key for the calls
 
   vedette serve --model model/ --rules payment.rules --sigma rules/sigma
 
-  curl -H "Authorization: Bearer vk_test_..." localhost:8700/v1/decisions -d '{"event": {...}}'
+  curl -H "Authorization: Bearer vk_test_..." --json '{"event": {...}}' localhost:8700/v1/decisions
 
 GET /openapi.json describes every route."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -39,7 +41,17 @@ def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str]
         lifespan="on",
     )
     tell(f"listening on http://{host}:{listener.getsockname()[1]}")
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends by returning. The library's own raises the signal again, which would end the process before it is closed."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Asks the server to stop; a second interrupt does not wait for requests in hand."""
+        del frame
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -8,6 +8,7 @@ stalled; what its caller got is what the log holds once the part goes on again.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import queue
 import threading
@@ -213,4 +214,6 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+    # What stays frozen is not freed when the interpreter ends, and some libraries then complain of leaks.
+    atexit.register(gc.unfreeze)
     gc.set_threshold(50_000, 20, 100)
