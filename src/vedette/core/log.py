@@ -153,19 +153,24 @@ class SqliteLog(Log):
         self, topic: str, key: str, values: Sequence[bytes], *, durability: Durability = Durability.WRITTEN
     ) -> int:
         """See `Log.append`."""
-        return self.submit(topic, key, values, durability=durability).result()
+        place, append = self._prepared(topic, key, values, durability)
+        return place.append(append)
 
     def submit(
         self, topic: str, key: str, values: Sequence[bytes], *, durability: Durability = Durability.WRITTEN
     ) -> Future[int]:
         """See `Log.submit`."""
+        place, append = self._prepared(topic, key, values, durability)
+        return place.submit(append)
+
+    def _prepared(self, topic: str, key: str, values: Sequence[bytes], durability: Durability) -> tuple[Topic, Append]:
         place = self._made(topic)
         size = max(map(len, values), default=0)
         if size > MAX_VALUE_BYTES:
             raise DataError("log.record.too_large", f"a record of {size} bytes is above {MAX_VALUE_BYTES}", at=topic)
         shard = _shard(key, place.partitions)
         run = Run(key, self._clock.now(), len(values))
-        return place.submit(Append(shard, run, tuple(values), synced=durability is Durability.SYNCED))
+        return place, Append(shard, run, tuple(values), synced=durability is Durability.SYNCED)
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
         """See `Log.read`."""

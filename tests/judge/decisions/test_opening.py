@@ -62,10 +62,10 @@ class Refusing(SqliteLog):
 
     full = False
 
-    def submit(self, topic, key, values, **how):
+    def append(self, topic, key, values, **how):
         if self.full and topic == DECISIONS:
             raise TransientError("log.append.failed", "disk full")
-        return super().submit(topic, key, values, **how)
+        return super().append(topic, key, values, **how)
 
 
 @pytest.mark.parametrize("with_engine", [True, False])

@@ -187,10 +187,10 @@ class FailingLog(SqliteLog):
 
     broken = ""
 
-    def submit(self, topic, key, values, **how):
+    def append(self, topic, key, values, **how):
         if topic == self.broken:
             raise TransientError("log.append.failed", "disk full")
-        return super().submit(topic, key, values, **how)
+        return super().append(topic, key, values, **how)
 
 
 @pytest.mark.parametrize("topic", [EVENTS, DECISIONS])

@@ -33,11 +33,11 @@ class GatedLog(SqliteLog):
         self.gates = {EVENTS: Gate(), DECISIONS: Gate()}
         self.broken = ""
 
-    def submit(self, topic, key, values, **how):
+    def append(self, topic, key, values, **how):
         self.gates[topic].wait()
         if self.broken == topic:
             raise TransientError("log.append.failed", "disk full")
-        return super().submit(topic, key, values, **how)
+        return super().append(topic, key, values, **how)
 
 
 class GatedFeatures(CountingFeatures):

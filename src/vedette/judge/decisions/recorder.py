@@ -13,7 +13,6 @@ last one is what the caller got.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -185,19 +184,13 @@ class Recorder:
 
     def _decide_fresh(self, wanted: list[Wanted], places: list[int], answers: list[Answer | None]) -> None:
         labels = [_label_event(one.label, self.clock.now()) for one in wanted if one.label]
-        writing = self._submit(EVENTS, [_encode(event) for event in (*(one.event for one in wanted), *labels)])
-        # While the disk works the first event is decided on, as if nobody else had written in between.
-        draft: tuple[Event, Decision] | None = self._draft(wanted[0])
-        self.decider.stage = "log"
-        first = writing.result()
+        first = self._append(EVENTS, [_encode(event) for event in (*(one.event for one in wanted), *labels)])
         if first > self._next:
             self._replay(first)
-            draft = None
         decisions = []
         for offset, one in enumerate(wanted, first):
-            event = draft[0] if draft else msgspec.structs.replace(one.event, seq=offset + 1)
-            decisions.append(self._decide_one(event, draft[1] if draft else one.given))
-            draft = None
+            event = msgspec.structs.replace(one.event, seq=offset + 1)
+            decisions.append(self._decide_one(event, one.given))
             self._next = offset + 1
         for label in labels:
             self._feed(label)
@@ -207,10 +200,6 @@ class Recorder:
         self._pay()
         for place, decision in zip(places, decisions, strict=True):
             answers[place] = decision
-
-    def _draft(self, one: Wanted) -> tuple[Event, Decision]:
-        event = msgspec.structs.replace(one.event, seq=self._next + 1)
-        return event, self.decider.decide(event) if one.given is None else one.given
 
     def _decide_one(self, event: Event, given: Decision | None) -> Decision:
         decision = self.decider.decide(event) if given is None else msgspec.structs.replace(given, seq=event.seq)
@@ -224,12 +213,9 @@ class Recorder:
             self._note(self._append(DECISIONS, [_encode(decision) for decision in self._owed]), self._owed)
             self._owed = []
 
-    def _submit(self, topic: str, values: list[bytes]) -> Future[int]:
-        self.decider.stage = "log"
-        return self._log.submit(topic, self._key, values, durability=self._durability)
-
     def _append(self, topic: str, values: list[bytes]) -> int:
-        return self._submit(topic, values).result()
+        self.decider.stage = "log"
+        return self._log.append(topic, self._key, values, durability=self._durability)
 
     def _note(self, first: int, decisions: Sequence[Decision]) -> None:
         for place, decision in enumerate(decisions, first):

@@ -43,6 +43,7 @@ class Engine:
 
     def __init__(self, features: FeatureSet) -> None:
         self.features = features
+        self._names = features.names
         self.offsets: dict[str, int] = {}
         """Where the owner stands in its logs; saved with the state, so that both move together."""
         self._counts = {"ahead": 0, "label_unknown": 0, "label_stale": 0}
@@ -66,7 +67,7 @@ class Engine:
     @property
     def names(self) -> tuple[str, ...]:
         """Feature names, in the order of every vector."""
-        return self.features.names
+        return self._names
 
     def warm(self) -> None:
         """Compiles the kernels on an engine that is thrown away, so that no event waits for it."""
