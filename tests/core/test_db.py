@@ -15,7 +15,7 @@ import pytest
 import vedette
 from vedette.core import db
 from vedette.core.db import Database, Migration, create, open_database, sa
-from vedette.core.errors import DefinitionError
+from vedette.core.errors import DefinitionError, TransientError
 
 ENV = {**os.environ, "PYTHONPATH": str(Path(vedette.__file__).parent.parent)}
 
@@ -194,7 +194,7 @@ def test_a_deferred_transaction_would_lose(tmp_path, monkeypatch):
     first, second = open_database(path), open_database(path)
     monkeypatch.setattr(db, "BUSY_MS", 1)
     first.migrate("room", [FIRST, SECOND])
-    with pytest.raises(sa.exc.OperationalError), first.read() as one, second.read() as two:  # noqa: PT012
+    with pytest.raises(TransientError), first.read() as one, second.read() as two:  # noqa: PT012
         for connection in (one, two):
             connection.execute(sa.select(COUNTER.c.n)).scalar_one()
         one.execute(COUNTER.update().values(n=1))
@@ -202,3 +202,52 @@ def test_a_deferred_transaction_would_lose(tmp_path, monkeypatch):
         two.execute(COUNTER.update().values(n=1))
     first.close()
     second.close()
+
+
+def test_a_locked_database_may_be_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(db, "BUSY_MS", 10)
+    path = tmp_path / "state.db"
+    holder, waiter = open_database(path), open_database(path)
+    try:
+        with holder.begin(), pytest.raises(TransientError) as refused, waiter.begin():
+            pass
+        assert (refused.value.code, refused.value.retryable) == ("core.db.unavailable", True)
+    finally:
+        holder.close()
+        waiter.close()
+
+
+def test_a_fault_of_ours_is_not_called_passing(tmp_path):
+    database = open_database(tmp_path / "state.db")
+    try:
+        with pytest.raises(sa.exc.OperationalError), database.read() as connection:
+            connection.execute(sa.text("select 1 from nothing"))
+    finally:
+        database.close()
+
+
+@pytest.mark.postgres
+def test_the_victim_of_a_deadlock_may_be_tried_again(postgres_url):
+    database = open_database(postgres_url, schema=f"room_{os.getpid()}_deadlock")
+    database.migrate("counter", [FIRST])
+    with database.begin() as connection:
+        connection.execute(COUNTER.insert(), [{"id": 1, "n": 0}, {"id": 2, "n": 0}])
+    both = threading.Barrier(2)
+    refused: list[TransientError] = []
+
+    def work(first: int, second: int) -> None:
+        try:
+            with database.begin() as connection:
+                connection.execute(COUNTER.update().where(COUNTER.c.id == first).values(n=1))
+                both.wait()
+                connection.execute(COUNTER.update().where(COUNTER.c.id == second).values(n=2))
+        except TransientError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    database.close()
+    assert [error.code for error in refused] == ["core.db.unavailable"]

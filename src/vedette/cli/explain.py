@@ -41,7 +41,9 @@ MAX_TAIL = 100_000
 
 EXAMPLES = """Examples:
 
-  vedette explain --log .vedette/decisions --event-id 4711 --rules payment.rules
+  vedette explain --home .vedette --event-id 4711 --rules payment.rules         # decided by `vedette serve`
+
+  vedette explain --log .vedette/decisions --event-id 4711 --rules payment.rules # decided by `vedette decide --log`
 
   vedette decide ... --json | head -1 > d.json
   vedette explain --decision d.json --event transactions.ndjson --rules payment.rules
@@ -59,6 +61,7 @@ def register(app: typer.Typer) -> None:
 def explain(
     *,
     log: Annotated[Path | None, typer.Option(help="Folder that `vedette decide --log` recorded in.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Home of the `vedette serve` that decided.")] = None,
     event_id: Annotated[str, typer.Option(help="Id of the decided event.")] = "",
     decision: Annotated[Path | None, typer.Option(help="File whose first line is a decision.")] = None,
     rules: Annotated[Path | None, typer.Option(help="Payment rules.")] = None,
@@ -72,8 +75,8 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Explain a decision, or a rule on an event: what fired, what did not, clause by clause."""
-    if log or decision:
-        record = _from_log(log, event_id, tenant) if log else _from_line(decision, event, source, tenant)
+    if log or home or decision:
+        record = _recorded(log, home, event_id, tenant) or _from_line(decision, event, source, tenant)
         if not record.rules_version:
             record = msgspec.structs.replace(record, rules_version=_rules(rules, lists, record.features).version)
         shown = explain_decision(record, _rules(rules, lists, record.features))
@@ -83,7 +86,7 @@ def explain(
         raise DataError(
             "explain.request.incomplete",
             "nothing to explain",
-            hint="give --log with --event-id, or --decision, or --event with --rules or --sigma",
+            hint="give --home or --log with --event-id, or --decision, or --event with --rules or --sigma",
         )
     data, found = _record(event, line, source)
     explained = _sigma(sigma, data, found) if sigma else _payment(_rules(rules, lists, {}), data, found, tenant)
@@ -103,11 +106,18 @@ def _only(shown: tuple[RuleExplanation, ...], rule_id: str) -> tuple[RuleExplana
     return kept
 
 
-def _from_log(folder: Path, event_id: str, tenant: str) -> Decision:
-    if not (folder / "log").is_dir():
-        raise NotFoundError("explain.log.missing", f"`{folder}` holds no decisions")
-    seen = Seen(folder / "seen.db")
-    log = SqliteLog(folder / "log", SystemClock())
+def _recorded(folder: Path | None, home: Path | None, event_id: str, tenant: str) -> Decision | None:
+    """The record in a folder of `decide --log`, or in the home of a server; None when neither was named."""
+    if folder:
+        return _from_log(folder / "log", folder / "seen.db", event_id, tenant)
+    return _from_log(home / "log", home / "decisions" / tenant / "seen.db", event_id, tenant) if home else None
+
+
+def _from_log(folder: Path, index: Path, event_id: str, tenant: str) -> Decision:
+    if not folder.is_dir() or not index.is_file():
+        raise NotFoundError("explain.log.missing", f"`{folder}` holds no decisions of `{tenant}`")
+    seen = Seen(index)
+    log = SqliteLog(folder, SystemClock())
     try:
         place = seen.get(key_of(tenant, event_id))
         records = [] if place is None else log.read(DECISIONS, 0, place, 1)

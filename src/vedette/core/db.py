@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
-from vedette.core.errors import DefinitionError
+from vedette.core.errors import DefinitionError, TransientError
 
 __all__ = [
     "BUSY_MS",
@@ -82,6 +82,24 @@ def insert_all_new(connection: Connection, table: sa.Table, rows: Sequence[Mappi
     return set(connection.execute(statement, [dict(row) for row in rows]).scalars())
 
 
+_PASSING = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN"})
+"""SQLite's words for what may work later; its other operational errors are faults of ours."""
+
+
+@contextmanager
+def _passing() -> Iterator[None]:
+    """Tells errors that may pass from faults."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+        name = str(getattr(getattr(error, "orig", None), "sqlite_errorname", ""))
+        if name and not any(name.startswith(word) for word in _PASSING):
+            raise
+        what = name.removeprefix("SQLITE_").lower() or type(getattr(error, "orig", error)).__name__
+        message = f"the database cannot do this now: {what}"
+        raise TransientError("core.db.unavailable", message, retry_after=1.0) from error
+
+
 class Database:
     """One place of relational state.
 
@@ -99,14 +117,23 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A write transaction; commits at the end of the block, rolls back on any error."""
-        with self.engine.begin() as connection:
+        """A write transaction; commits at the end of the block, rolls back on any error.
+
+        Raises:
+            TransientError: `core.db.unavailable` when the database is locked, full or gone, or chose this transaction
+                to end a deadlock. Nothing of it was kept, unless the connection broke during the commit itself.
+        """
+        with _passing(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A read-only look at one state. On SQLite it never waits for a writer."""
-        with self.engine.connect().execution_options(vedette_read=True) as connection:
+        """A read-only look at one state. On SQLite it never waits for a writer.
+
+        Raises:
+            TransientError: `core.db.unavailable`.
+        """
+        with _passing(), self.engine.connect().execution_options(vedette_read=True) as connection:
             yield connection
 
     def migrate(self, component: str, migrations: Sequence[Migration]) -> None:
