@@ -8,14 +8,13 @@ from __future__ import annotations
 from starlette.types import ASGIApp
 
 from vedette.core.documents import load_json
-from vedette.core.errors import DeniedError, VedetteError
+from vedette.core.errors import VedetteError
 from vedette.judge.decisions.lines import to_json
-from vedette.prove.access import Principal, permit
 from vedette.run.platform import Platform
 from vedette.serve.asgi import Receive, Scope, Send, answer
 from vedette.serve.body import MAX_BODY, read_body
 from vedette.serve.errors import body_of, headers_of, status_of
-from vedette.serve.policy import bearer
+from vedette.serve.gate import Gate
 from vedette.serve.routes.decisions import DecisionRequest
 from vedette.serve.shapes import JSON, MAX_DEPTH, check_media, convert
 
@@ -33,6 +32,7 @@ class HotDecisions:
 
     def __init__(self, platform: Platform, app: ASGIApp) -> None:
         self._platform = platform
+        self._gate = Gate(platform.access, lambda code: platform.meters.failure("gate", code))
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +42,8 @@ class HotDecisions:
             return
         scope["vedette_route"] = PATH
         try:
-            principal = self._authenticate(scope)
+            origin = scope["client"][0] if scope.get("client") else ""
+            principal = await self._gate.admit(_header(scope, b"authorization"), RESOURCE, VERB, origin)
             check_media(_header(scope, b"content-type"), JSON)
             raw = await read_body(receive, MAX_BODY)
             wanted: DecisionRequest = convert(load_json(raw, max_bytes=MAX_BODY, max_depth=MAX_DEPTH), DecisionRequest)
@@ -52,16 +53,6 @@ class HotDecisions:
             await answer(send, status_of(error), body_of(error), headers_of(error))
             return
         await answer(send, 200, to_json(decision))
-
-    def _authenticate(self, scope: Scope) -> Principal:
-        """As every route does, but an allowed call leaves no audit record of its own: the decision record is one."""
-        access = self._platform.access
-        origin = scope["client"][0] if scope.get("client") else ""
-        principal = access.authenticate(bearer(_header(scope, b"authorization")), origin=origin)
-        if permit(principal, RESOURCE, VERB):
-            access.authorize(principal, RESOURCE, VERB, origin=origin)
-            raise DeniedError("access.denied", f"not allowed: `{RESOURCE}` `{VERB}`")
-        return principal
 
 
 def _header(scope: Scope, wanted: bytes) -> str | None:

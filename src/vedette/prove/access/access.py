@@ -294,6 +294,24 @@ class Access:
         self._used[cached.id] = now
         return cached.principal
 
+    def recall(self, secret: str, *, max_age: float | None = None) -> Principal | None:
+        """Who this belongs to as far as memory tells, without reading anything; None when it cannot tell.
+
+        Args:
+            secret: An API key or personal token.
+            max_age: Oldest memory in seconds to believe; that of `authenticate` by default. A longer one is for while
+                the database does not answer: what another process revokes meanwhile is not known.
+        """
+        cached = self._cache.get(hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest())
+        age = self._max_age if max_age is None else max_age
+        now = self._clock.now()
+        if cached is None or self._clock.monotonic() - cached.read_at >= age:
+            return None
+        if cached.expires is not None and cached.expires <= now:
+            return None
+        self._used[cached.id] = now
+        return cached.principal
+
     def flush(self) -> None:
         """Writes when keys and tokens were last used. Call it every minute or so: a write at each use costs a sync."""
         with self._lock:
