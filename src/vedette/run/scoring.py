@@ -13,7 +13,7 @@ import msgspec
 
 from vedette.core.clock import Clock, to_iso
 from vedette.core.decision import Decision
-from vedette.core.errors import DataError
+from vedette.core.errors import DataError, TransientError
 from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.core.log import Durability, Log
@@ -29,6 +29,8 @@ from vedette.judge.payment.rules import PaymentRules
 from vedette.run.metrics import Meters
 from vedette.sense.sources import Source
 
+OPENING_S = 0.03
+"""How long a request waits for a tenant that was made after the server started."""
 CARDS = "card_transactions"
 MODEL_CURRENCY = "USD"
 """Currency that `card_transactions` amounts are in. There are no exchange rates here: a charge in another currency is
@@ -118,13 +120,27 @@ class Desk:
     async def decide(self, event: Event) -> Decision:
         """The decision on an event, within the deadline whatever stalls."""
         started = self._clock.monotonic()
-        service = self._open[event.tenant][1] if event.tenant in self._open else await self._warm(event.tenant)
+        service = await self._ready(event.tenant)
         decision = await service.decide(event)
         self._meters.decision(decision.action, decision.fallback or "", self._clock.monotonic() - started)
         return decision
 
-    async def _warm(self, tenant: str) -> DecisionService:
-        return await asyncio.to_thread(self.service, tenant)
+    async def _ready(self, tenant: str) -> DecisionService:
+        """The service, when it is open or opens within the wait; a server opens those of all its tenants at start.
+
+        Raises:
+            TransientError: `decision.tenant.opening`: it goes on opening meanwhile.
+        """
+        if tenant in self._open:
+            return self._open[tenant][1]
+        opening = asyncio.get_running_loop().run_in_executor(None, self.service, tenant)
+        opening.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            return await asyncio.wait_for(asyncio.shield(opening), OPENING_S)
+        except TimeoutError:
+            raise TransientError(
+                "decision.tenant.opening", "the tenant's features are being loaded", retry_after=1.0
+            ) from None
 
     def take(self, tenant: str, data: Any, source: str = "") -> Event:
         """An event that can be decided on, from a request.
@@ -145,6 +161,7 @@ class Desk:
 
     def decide_charge(self, event: Event) -> Decision:
         """The decision on a charge; called from a worker thread, never from an event loop."""
+        self.service(event.tenant)
         return asyncio.run(self.decide(self.to_payment(event)))
 
     def to_payment(self, event: Event) -> Event:
@@ -165,7 +182,7 @@ class Desk:
 
     async def learn(self, label: Label) -> None:
         """Hands a label to the tenant's features, in the order of its events."""
-        service = self._open[label.tenant][1] if label.tenant in self._open else await self._warm(label.tenant)
+        service = await self._ready(label.tenant)
         await service.learn(label)
 
     def find(self, tenant: str, event_id: str) -> Decision | None:
