@@ -257,11 +257,16 @@ def load_json(raw: bytes, *, max_bytes: int = MAX_JSON_BYTES, max_depth: int = M
         raise DataError(
             "documents.json.number", "a number is not finite or too long", span=_find_number(text)
         ) from error
-    if _SURROGATE.search(raw):
+    if first := _SURROGATE.search(raw):
         try:
             msgspec.json.decode(raw)
         except msgspec.DecodeError as error:
-            raise DataError("documents.json.surrogate", "half a surrogate pair is not a character") from error
+            # The decoder does not tell which one; it is this escape or a later one.
+            raise DataError(
+                "documents.json.surrogate",
+                "half a surrogate pair is not a character",
+                at=f"from byte {first.start()}",
+            ) from error
     return value
 
 
