@@ -46,7 +46,7 @@ pushes = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=pushes)
 def test_tenants_never_meet(platform, plan):
     number = next(_NUMBER)
@@ -72,7 +72,7 @@ def check(platform, tenant, wanted):
     rows = dataset.to_table().to_pylist() if dataset else []
     assert {row["id"]: row["tenant"] for row in rows} == dict.fromkeys(wanted, tenant)
     answer = run_query(platform.store, tenant, "select id, data from cloudtrail") if rows else None
-    found = {row[0]: json.loads(row[1]) for row in answer.rows} if answer else {}
+    found = {row["id"]: json.loads(row["data"]) for row in answer.table.to_pylist()} if answer else {}
     assert {name: (data["eventName"], data["userIdentity"]["userName"]) for name, data in found.items()} == {
         name: row[1:] for name, row in wanted.items()
     }

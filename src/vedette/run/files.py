@@ -93,8 +93,6 @@ class Files:
             total = self.counts.setdefault(name, Counts())
             for field in fields(Counts):
                 setattr(total, field.name, getattr(total, field.name) + getattr(each, field.name))
-            self._platform.meters.source(name, "appended", each.stored)
-            self._platform.meters.source(name, "quarantined", each.quarantined)
 
     def _drain(self) -> None:
         taken = self._platform.drain(lambda so_far: self._tell("storing and detecting", max(so_far.values())))

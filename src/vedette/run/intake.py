@@ -62,6 +62,7 @@ class Intake:
         tenant: Whose records they are.
         clock: Gives the ingest time.
         locks: Folder of the files that are locked while something is taken in.
+        observe: Told of a source and how many of its events were appended.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Intake:
         tenant: str,
         clock: Clock,
         locks: Path,
+        observe: Callable[[str, int], None] = lambda _source, _count: None,
     ) -> None:
         state.migrate("intake", MIGRATIONS)
         self._log = log
@@ -83,6 +85,7 @@ class Intake:
         self._tenant = tenant
         self._clock = clock
         self._locks = locks
+        self._observe = observe
 
     def files(
         self,
@@ -133,12 +136,12 @@ class Intake:
 
     def append(self, source: Source, events: Sequence[Event]) -> Appended:
         """Puts events of one stream in the log and moves the stream's cursor behind the last of them."""
-        del source
         stream, last = place_of(events[-1])
         values = [_encode(event) for event in events]
         # Synced: a cursor that a power cut leaves ahead of the log would skip what the log lost.
         first = self._log.append(TOPIC, self._key, values, durability=Durability.SYNCED)
         self._move(stream, last + 1, first + len(events))
+        self._observe(source.name, len(events))
         return Appended(len(events), 0)
 
     def check(self, event: Event) -> None:

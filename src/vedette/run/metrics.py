@@ -27,6 +27,9 @@ class Meters:
         self._events = Counter(
             "vedette_source_records", "Records read from a source.", ["source", "outcome"], registry=self.registry
         )
+        self._refused = Counter(
+            "vedette_quarantined", "Records refused, by reason.", ["source", "code"], registry=self.registry
+        )
         self._failures = Counter(
             "vedette_guard_failures", "Errors the guards caught.", ["where", "code"], registry=self.registry
         )
@@ -49,8 +52,13 @@ class Meters:
         self._lag.labels(consumer).set(records)
 
     def source(self, source: str, outcome: str, count: int) -> None:
-        """Counts records of a source: `stored`, `quarantined` or `duplicate`."""
+        """Counts records of a source: `appended`, `stored`, `quarantined` or `duplicate`."""
         self._events.labels(source, outcome).inc(count)
+
+    def refused(self, source: str, code: str) -> None:
+        """Counts a record that went to quarantine."""
+        self._refused.labels(source, code).inc()
+        self.source(source, "quarantined", 1)
 
     def failure(self, where: str, code: str) -> None:
         """Counts an error that a guard caught, so that nothing fails silently."""

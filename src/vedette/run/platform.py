@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ from vedette.run.parts import Parts
 from vedette.run.scoring import Desk, Scoring
 from vedette.run.storing import storing
 from vedette.run.stream import Stage, advance
-from vedette.sense.quarantine import Quarantine
+from vedette.sense.quarantine import Quarantine, Refused
 from vedette.sense.sources import load_sources
 from vedette.sense.store import Store
 
@@ -133,11 +133,12 @@ class Platform(Parts):
         return Intake(
             self.log,
             self.state,
-            Quarantine(self.store.folder),
+            Quarantine(self.store.folder, self._count_refused),
             self.sources,
             tenant=tenant,
             clock=self.clock,
             locks=self.settings.home / "locks",
+            observe=lambda source, count: self.meters.source(source, "appended", count),
         )
 
     def playbook(self, name: str) -> Playbook:
@@ -213,6 +214,10 @@ class Platform(Parts):
     def lags(self) -> dict[str, int]:
         """Stage -> records between its place and the end of the log."""
         return {stage.name: stage.lag(self.log) for stage in self.stages}
+
+    def _count_refused(self, added: Sequence[Refused]) -> None:
+        for each in added:
+            self.meters.refused(each.source, each.code)
 
     def _flush(self) -> int:
         self.access.flush()

@@ -5,7 +5,7 @@ Nothing is dropped: for every source and tenant, records read = stored + quarant
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,12 @@ class Quarantine:
 
     Args:
         folder: The store's folder.
+        observe: Told of the records that were added, after their commit.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, observe: Callable[[Sequence[Refused]], None] = lambda _added: None) -> None:
         self.table = Table(folder / TABLE)
+        self._observe = observe
 
     def append(self, refused: Sequence[Refused], *, mark: Mark | None = None) -> Appended:
         """Keeps refused records in one commit; those that are already there count as duplicates.
@@ -92,6 +94,7 @@ class Quarantine:
             fresh = self._fresh(refused)
             if fresh or mark is not None:
                 self.table.append(to_rows(fresh), mark)
+        self._observe(fresh)
         return Appended(len(fresh), len(refused) - len(fresh))
 
     def _fresh(self, refused: Sequence[Refused]) -> list[Refused]:

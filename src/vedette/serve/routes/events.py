@@ -34,6 +34,4 @@ def push_events(
 ) -> Response:
     """Takes a batch of records, one a line. The answer counts them: `read = appended + quarantined + duplicate`."""
     counts = platform.intake(caller.tenant).push(source, batch, body)
-    for name, each in counts.items():
-        platform.meters.source(name, "quarantined", each.quarantined)
     return reply(counts, 202)
