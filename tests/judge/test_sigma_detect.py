@@ -177,7 +177,7 @@ def test_half_a_gzip_file_is_read_as_far_as_it_goes(run, folder):
     assert result["matches"]["cccccccc-0000-0000-0000-000000000000"] == result["events"] - 1 > 100
 
 
-RULE = """
+SECRET_READ = """
 title: Secret read
 id: 11111111-2222-4333-8444-555555555555
 logsource: {product: aws, service: cloudtrail}
@@ -187,7 +187,7 @@ detection: {sel: {eventName: GetSecretValue}, condition: sel}
 
 def test_records_of_a_delivered_document_count_one_by_one(run, tmp_path):
     """CloudTrail delivers files of the form {"Records": [...]}: each record is an event, on its document's line."""
-    (tmp_path / "rule.yml").write_text(RULE)
+    (tmp_path / "rule.yml").write_text(SECRET_READ)
     names = ["GetSecretValue", "ListBuckets", "GetSecretValue"]
     records = [
         {"eventVersion": "1", "eventSource": "s", "eventName": name, "eventTime": f"2026-01-01T00:00:0{place}Z"}
@@ -207,7 +207,7 @@ def test_records_of_a_delivered_document_count_one_by_one(run, tmp_path):
 
 
 def test_a_file_of_a_folder_that_cannot_be_opened_is_one_bad_record(run, tmp_path):
-    (tmp_path / "rule.yml").write_text(RULE)
+    (tmp_path / "rule.yml").write_text(SECRET_READ)
     folder = tmp_path / "logs"
     folder.mkdir()
     (folder / "a.json.gz").write_bytes(b"not gzip")

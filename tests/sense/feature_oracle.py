@@ -187,7 +187,10 @@ class Plain:
 
     def learn(self, label: Label) -> None:
         found = self.applied.get(label.event_id)
-        if found and label.observed_time - found[0].event_time <= self.features.label.keep:
+        rule = self.features.label
+        if found and found[0].event_time < self.mark - rule.keep - rule.lateness - self.features.lateness:
+            return
+        if found and label.observed_time - found[0].event_time <= rule.keep:
             self.pending.append(label)
             self.pending.sort(key=lambda one: one.observed_time)
             self.release(None)

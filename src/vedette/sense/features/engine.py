@@ -113,18 +113,26 @@ class Engine:
     def learn(self, label: Label) -> None:
         """Takes the truth about an event that was applied. The first label of an event counts, later ones do not.
 
-        A label observed after the newest event so far waits until an event reaches that time.
+        A label observed after the newest event so far waits until an event reaches that time. One that comes too late
+        is counted and left out: observed more than `keep` after its event, or handed over when the newest event is more
+        than `keep` and both latenesses ahead of its event.
         """
         seen = self._events.get(label.event_id)
         if seen is None:
             self._counts["label_unknown"] += 1
-        elif label.observed_time - seen[0] > self.features.label.keep:
+        elif label.observed_time - seen[0] > self.features.label.keep or seen[0] < self._horizon:
             self._counts["label_stale"] += 1
         else:
             del self._events[label.event_id]
             self._arrivals += 1
             heapq.heappush(self._pending, (label.observed_time, self._arrivals, int(label.fraud), *seen))
             self._release(self._mark)
+
+    @property
+    def _horizon(self) -> int:
+        """Events before this time take no label any more: a law of its own, so that forgetting them changes nothing."""
+        rule = self.features.label
+        return self._mark - rule.keep - rule.lateness - self.features.lateness
 
     def _release(self, time: int) -> None:
         """Applies the waiting labels that are known by `time`."""
@@ -139,7 +147,7 @@ class Engine:
 
     def _remember(self, event_id: str, row: Ints) -> None:
         """Keeps what a label will need, for as long as one may come."""
-        horizon = self._mark - self.features.label.keep - self.features.lateness
+        horizon = self._horizon
         while self._events and next(iter(self._events.values()))[0] < horizon:
             self._events.popitem(last=False)
         self._events[event_id] = (int(row[kernel.R_TIME]), *row[kernel.R_VIEWS :: self._plan.stride].tolist())
