@@ -81,7 +81,7 @@ def run(
         chosen = find_source(platform.sources, source) if source else None
         with _bar() as bar:
             files = Files(platform, whose, paths, source=chosen, tell=bar)
-            files.look()
+            files.look(growing=follow)
             if follow:
                 with _stopped() as stop:
                     while not stop.wait(every):
