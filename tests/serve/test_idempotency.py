@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 from serve_world import ALL_SCOPES, OTHER, charge, code_of, fresh
@@ -116,3 +116,23 @@ def test_decisions_repeat_by_event_id_without_any_key(world):
     first, again = (world.post("/v1/decisions", world.full, {"event": event}) for _ in range(2))
     assert first.content == again.content
     assert first.json()["action"] == "challenge"
+
+
+def test_a_request_in_hand_elsewhere_is_told_to_come_again(world, monkeypatch):
+    """While the first request waits for its decision, a second one with the key does not wait and does nothing."""
+    key, arrived, go_on = fresh(), Event(), Event()
+    decide = world.platform.charges._decide
+
+    def wait(event):
+        arrived.set()
+        assert go_on.wait(20)
+        return decide(event)
+
+    monkeypatch.setattr(world.platform.charges, "_decide", wait)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(world.post, "/v1/charges", world.full, charge(), key=key)
+        assert arrived.wait(20)
+        second = world.post("/v1/charges", world.full, charge(), key=key)
+        go_on.set()
+        assert (second.status_code, code_of(second)) == (409, "idempotency.key_in_use")
+        assert first.result().status_code == 201

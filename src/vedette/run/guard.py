@@ -23,9 +23,11 @@ class Beat:
 
     name: str
     every_s: float
-    """Wait after a turn that found nothing to do; after one that did, the next follows at once."""
+    """Wait after a turn that found less than `enough` to do; after one that found more, the next follows at once."""
     turn: Callable[[], int]
     """Does a bounded piece of work and says how much that was. Idempotent: a turn that failed is simply done again."""
+    enough: int = 1
+    """Above 1 where a turn costs much however little it does: then what trickles in is gathered for `every_s`."""
 
 
 @contextmanager
@@ -49,7 +51,7 @@ def beating(beats: Sequence[Beat], meters: Meters) -> Iterator[None]:
 def _run(beat: Beat, stop: threading.Event, meters: Meters) -> None:
     while not stop.is_set():
         done = guarded(beat.name, beat.turn, meters, 0)
-        if not done:
+        if done < beat.enough:
             stop.wait(beat.every_s)
 
 

@@ -35,10 +35,13 @@ from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.run.scoring import Desk, Scoring
 from vedette.run.storing import storing
-from vedette.run.stream import Stage, advance
+from vedette.run.stream import BATCH, Stage, advance
 from vedette.sense.quarantine import Quarantine, Refused
 from vedette.sense.sources import load_sources
 from vedette.sense.store import Store
+
+STORE_S = 5.0
+"""How long events that trickle in are gathered for one commit of the event store: a commit costs 0.1 CPU seconds."""
 
 PER_KEY = Rate(100, 1, 200)
 PER_ACCOUNT = Rate(500, 1, 1_000)
@@ -177,9 +180,11 @@ class Platform(Parts):
 
     def beats(self) -> tuple[Beat, ...]:
         """What happens by itself, and how often. Each is safe to be killed in, and to run twice."""
+        quick = self.stages[1:]
         return (
-            Beat("stream", 0.05, self.turn),
-            Beat("evidence", 1.0, self.collector.collect),
+            Beat("stream", 0.05, lambda: self._turn(quick)),
+            Beat("store", STORE_S, lambda: self._turn(self.stages[:1]), enough=BATCH),
+            Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
             Beat("checkpoint", 10.0, lambda: bool(self.evidence.checkpoint()) and 0),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
             Beat("charges", 30.0, self.charges.recover),
@@ -190,7 +195,10 @@ class Platform(Parts):
 
     def turn(self) -> int:
         """One turn of everything that follows the log; gives how many records were taken."""
-        return sum(advance(self.log, self.stages, self.meters, guard=True).values())
+        return self._turn(self.stages)
+
+    def _turn(self, stages: Sequence[Stage]) -> int:
+        return sum(advance(self.log, stages, self.meters, guard=True).values())
 
     def drain(self, tell: Callable[[Mapping[str, int]], None] = lambda _taken: None) -> Mapping[str, int]:
         """Turns until nothing is new, and takes what is settled into the evidence tree.

@@ -13,14 +13,14 @@ router = APIRouter(tags=["operations"])
 
 
 @router.get("/healthz", dependencies=[anyone()])
-def health() -> Response:
+async def health() -> Response:
     """The process answers. Says nothing else, to anyone."""
     return reply({"status": "ok"})
 
 
 @router.get("/v1/readiness")
 def readiness(caller: Annotated[Caller, allow("metrics", "read")], platform: Served) -> Response:
-    """How far each stage is behind the log; 503 while one is stuck."""
+    """How far each stage is behind the log, in records."""
     lags = platform.lags()
     return reply({"status": "ok", "lag_records": lags, "tenant": caller.tenant})
 
