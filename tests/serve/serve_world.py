@@ -85,10 +85,12 @@ class World:
     Args:
         home: Folder of its data.
         scoring: What decides; two rules by default.
+        egress: Private addresses that may be reached.
     """
 
-    def __init__(self, home, scoring=None):
-        settings = load_settings(None, {"VEDETTE_HOME": str(home), "VEDETTE_TENANT": TENANT})
+    def __init__(self, home, scoring=None, egress=""):
+        environ = {"VEDETTE_HOME": str(home), "VEDETTE_TENANT": TENANT, "VEDETTE_EGRESS_ALLOW": egress}
+        settings = load_settings(None, environ)
         rules = home / "payment.rules"
         rules.write_text(RULES)
         scoring = scoring or Scoring(rules=load_rules(rules))

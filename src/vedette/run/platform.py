@@ -122,7 +122,7 @@ class Platform(Parts):
         secret = f"whsec_{secrets.token_urlsafe(32)}"
         folder = self.settings.home / "secrets"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(folder / _secret_name(tenant, endpoint), secret.encode())
+        write_private(folder / _secret_name(endpoint), secret.encode())
         return endpoint, secret
 
     def intake(self, tenant: str) -> Intake:
@@ -234,9 +234,10 @@ class Platform(Parts):
     def _expire(self) -> int:
         return sum(self.ledger.expire(tenant) for tenant in self.access.tenants())
 
-    def _webhook_secrets(self, tenant: str, endpoint_id: str) -> list[bytes]:
-        return [self.secrets.resolve(_secret_name(tenant, endpoint_id)).reveal().encode()]
+    def _webhook_secrets(self, _tenant: str, endpoint_id: str) -> list[bytes]:
+        return [self.secrets.resolve(_secret_name(endpoint_id)).reveal().encode()]
 
 
-def _secret_name(tenant: str, endpoint: str) -> str:
-    return f"webhook_{tenant}_{endpoint}"
+def _secret_name(endpoint: str) -> str:
+    # The id is of no other endpoint, whoever the tenant; a tenant's name could make this longer than a name may be.
+    return f"webhook.{endpoint}"
