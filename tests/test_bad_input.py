@@ -346,6 +346,7 @@ def call(platform):
     keys = {}
     for tenant in ("acme", "other"):
         platform.access.create_tenant(tenant)
+        platform.desk.service(tenant)
         scopes = dict.fromkeys(("events", "decisions", "charges", "playbooks", "alerts", "cases"), Level.WRITE)
         keys[tenant] = platform.access.issue_key(tenant, scopes=scopes, mode=Mode.TEST).secret.reveal()
 

@@ -29,6 +29,8 @@ def world(tmp_path_factory):
     scopes = dict.fromkeys(("events", "decisions"), Level.WRITE) | {"metrics": Level.READ}
     secret = platform.access.issue_key("default", scopes=scopes, mode=Mode.TEST).secret.reveal()
     app = build_app(platform)
+    # As the server does before it takes requests.
+    platform.desk.service("default")
 
     def call(method, path, content=b"", key=secret):
         async def run():
