@@ -28,6 +28,7 @@ def world(tmp_path_factory):
     platform = Platform(Settings(home=folder / "home"), clock=FakeClock(NOW), detection=detection)
     scopes = dict.fromkeys(("events", "decisions"), Level.WRITE) | {"metrics": Level.READ}
     secret = platform.access.issue_key("default", scopes=scopes, mode=Mode.TEST).secret.reveal()
+    platform.desk.service(platform.settings.tenant)
     app = build_app(platform)
     # As the server does before it takes requests.
     platform.desk.service("default")

@@ -28,6 +28,8 @@ from vedette.sense.quarantine import Quarantine
 from vedette.sense.sources import Source
 from vedette.sense.store import Appended
 
+APPEND = 500
+"""Records of one append: decisions stand in the same topic and wait for no more than that."""
 SCAN = 2_000
 """Records read at a time when the log is asked what it has of a stream."""
 
@@ -137,10 +139,14 @@ class Intake:
     def append(self, source: Source, events: Sequence[Event]) -> Appended:
         """Puts events of one stream in the log and moves the stream's cursor behind the last of them."""
         stream, last = place_of(events[-1])
-        values = [_encode(event) for event in events]
-        # Synced: a cursor that a power cut leaves ahead of the log would skip what the log lost.
-        first = self._log.append(TOPIC, self._key, values, durability=Durability.SYNCED)
-        self._move(stream, last + 1, first + len(events))
+        end = 0
+        for start in range(0, len(events), APPEND):
+            values = [_encode(event) for event in events[start : start + APPEND]]
+            # The last is synced, and all before with it: a cursor that a power cut leaves ahead of the log would skip
+            # what the log lost.
+            durability = Durability.SYNCED if start + APPEND >= len(events) else Durability.WRITTEN
+            end = self._log.append(TOPIC, self._key, values, durability=durability) + len(values)
+        self._move(stream, last + 1, end)
         self._observe(source.name, len(events))
         return Appended(len(events), 0)
 
