@@ -272,10 +272,14 @@ class Topic:
         if self._since_checkpoint > CHECKPOINT_BYTES:
             self._since_checkpoint = 0
             self._large.set()
+        waiters = [append for append in group if append.synced]
         with self._lock:
+            # A thread that gathers commits is not woken for each of them: a wake-up costs more than a commit's share.
+            wake = waiters or not self._dirty
             self._dirty = True
-            self._unsynced += [append for append in group if append.synced]
-            self._sync.notify()
+            self._unsynced += waiters
+            if wake:
+                self._sync.notify()
         for append in group:
             if not append.synced:
                 append.done.set_result(append.first)
