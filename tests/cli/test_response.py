@@ -98,3 +98,16 @@ def test_beside_a_server_that_executes(home):
     finally:
         server.communicate("stop\n", timeout=30)
     assert server.returncode == 0
+
+
+def test_a_playbook_that_is_not_there(tmp_path):
+    told = vedette(tmp_path, "playbook", "check", "nowhere.yaml", code=2)
+    assert "[playbook.file.unreadable]" in told
+    told = vedette(tmp_path, "playbook", "run", "nowhere", "--alert", "al_1", "--by", "ana", code=2)
+    assert "[playbook.file.unreadable]" in told
+
+
+def test_a_shipped_playbook_by_its_id(tmp_path):
+    told = vedette(tmp_path, "playbook", "run", "compromised_api_key", "--alert", "al_1", "--by", "ana", code=2)
+    assert "Traceback" not in told
+    assert "playbook.file" not in told

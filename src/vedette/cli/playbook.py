@@ -15,6 +15,7 @@ from vedette.act.playbooks.playbook import Playbook, walk
 from vedette.act.playbooks.responder import Responder, RunView, alert_scope, bind, run_identity
 from vedette.cli._response import AsJson, Config, Home, Opened, Tenant, line, show_json, span
 from vedette.core.clock import MICROS, to_iso
+from vedette.core.content import shipped
 from vedette.core.errors import DataError
 
 CHECK_EXAMPLES = """Example:
@@ -41,6 +42,10 @@ SHOW_EXAMPLES = """Example:
 
   vedette playbook show run_5f0c... --json"""
 
+LIST_EXAMPLES = """Example:
+
+  vedette playbook list --limit 10 --json"""
+
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
 By = Annotated[str, typer.Option(envvar=["VEDETTE_OPERATOR", "USER"], help="Who is acting.")]
 Wait = Annotated[float, typer.Option(min=0, max=3_600, help="Seconds to follow the run.")]
@@ -48,12 +53,12 @@ Wait = Annotated[float, typer.Option(min=0, max=3_600, help="Seconds to follow t
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    verb = typer.Typer(name="playbook", no_args_is_help=True, help=__doc__)
+    verb = typer.Typer(name="playbook", no_args_is_help=True, help=__doc__, epilog=RUN_EXAMPLES)
     verb.command("check", epilog=CHECK_EXAMPLES)(check)
     verb.command("run", epilog=RUN_EXAMPLES)(run)
     verb.command("approve", epilog=APPROVE_EXAMPLES)(approve)
     verb.command("show", epilog=SHOW_EXAMPLES)(show)
-    verb.command("list")(list_runs)
+    verb.command("list", epilog=LIST_EXAMPLES)(list_runs)
     app.add_typer(verb)
 
 
@@ -70,7 +75,7 @@ def check(
 
 
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The playbook.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The playbook, or the id of a shipped one.")],
     *,
     alert: Annotated[str, typer.Option(help="Id of the alert it answers.")],
     inputs: Annotated[list[str] | None, typer.Option("--input", help="NAME=VALUE; repeat it.")] = None,
@@ -84,7 +89,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Answer an alert with a playbook; goes on until it waits for an approval or is done."""
-    book = load_playbook(file)
+    book = load_playbook(_shipped(file))
     given = _inputs(inputs or [])
     with Opened(home, tenant, config) as parts:
         if dry_run:
@@ -96,6 +101,12 @@ def run(
             view = responder.start(parts.tenant, book, alert, requester=_person(by), inputs=given, authors=owners)
             view = _follow(responder, runs, parts.tenant, view.id, wait)
     _show(view, as_json=as_json)
+
+
+def _shipped(file: Path) -> Path:
+    """The file itself, or the shipped playbook of that id when there is no such file."""
+    known = shipped("playbooks") / f"{file.name}.yaml"
+    return known if file.name == str(file) and not file.exists() and known.is_file() else file
 
 
 def approve(

@@ -68,12 +68,16 @@ def load_playbook(path: Path, signatures: Mapping[str, Signature] = SIGNATURES) 
     """Reads and checks a playbook file.
 
     Raises:
-        DefinitionError: `documents.*`: no readable YAML.
+        DefinitionError: `playbook.file.unreadable`; `documents.*`: no readable YAML.
         Problems: everything that is wrong with it.
     """
     from vedette.core.documents import load_yaml
 
-    return read_playbook(load_yaml(path.read_bytes(), path=str(path)), signatures)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DefinitionError("playbook.file.unreadable", error.strerror or "cannot be read", at=str(path)) from error
+    return read_playbook(load_yaml(raw, path=str(path)), signatures)
 
 
 def read_playbook(source: Source, signatures: Mapping[str, Signature] = SIGNATURES) -> Playbook:

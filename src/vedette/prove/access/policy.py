@@ -117,7 +117,7 @@ alerts     read     key analyst responder risk compliance
 alerts     write    key analyst responder
 cases      read     key analyst responder risk compliance
 cases      write    key analyst responder
-playbooks  read     key analyst responder compliance
+playbooks  read     key analyst responder risk compliance
 playbooks  write    - responder
 playbooks  run      key analyst responder
 playbooks  approve  - responder risk
