@@ -80,7 +80,7 @@ def decide(
     scorer = load_model(model) if model else None
     chosen = find_source(load_sources(), source or (scorer.source if scorer else "card_transactions"))
     features = scorer.feature_set if scorer else _shipped(chosen)
-    rule_set = _rules(rules, lists, features)
+    rule_set = _rules(rules, lists, features, chosen)
     if not scorer and not (features and _reads(rule_set, features)):
         features = None
     _advise(rule_set, chosen, features)
@@ -100,10 +100,12 @@ def decide(
         run.show()
 
 
-def _rules(rules: Path | None, lists: Path | None, features: FeatureSet | None) -> PaymentRules:
+def _rules(rules: Path | None, lists: Path | None, features: FeatureSet | None, source: Source) -> PaymentRules:
     attributes = with_features(features.names if features else ())
     held = load_lists(lists) if lists else {}
-    return load_rules(rules, attributes=attributes, lists=held) if rules else PaymentRules()
+    if rules is None:
+        return PaymentRules()
+    return load_rules(rules, attributes=attributes, lists=held, fields=binding_of(source.name).spelled())
 
 
 def _shipped(source: Source) -> FeatureSet | None:

@@ -16,6 +16,7 @@ from vedette.core.documents import load_json
 from vedette.core.errors import DataError, NotFoundError
 from vedette.core.log import SqliteLog
 from vedette.core.render import printable
+from vedette.judge.decisions.bindings import binding_of
 from vedette.judge.decisions.decider import Decider
 from vedette.judge.decisions.files import read_rows
 from vedette.judge.decisions.intake import to_event
@@ -95,7 +96,10 @@ def explain(
 
 def _rules(rules: Path | None, lists: Path | None, features: dict[str, Any]) -> PaymentRules:
     held = load_lists(lists) if lists else {}
-    return load_rules(rules, attributes=with_features(features), lists=held) if rules else PaymentRules()
+    if rules is None:
+        return PaymentRules()
+    fields = binding_of("card_transactions").spelled()
+    return load_rules(rules, attributes=with_features(features), lists=held, fields=fields)
 
 
 def _only(shown: tuple[RuleExplanation, ...], rule_id: str) -> tuple[RuleExplanation, ...]:

@@ -18,6 +18,7 @@ from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.core.log import Durability, Log
 from vedette.core.money import Money
+from vedette.judge.decisions.bindings import binding_of
 from vedette.judge.decisions.intake import to_event
 from vedette.judge.decisions.opening import Books, open_books
 from vedette.judge.decisions.parts import Policy
@@ -57,7 +58,8 @@ def load_scoring(model: Path | None, rules: Path | None, lists: Path | None, pol
     scorer = load_model(model) if model else None
     attributes = with_features(scorer.feature_set.names if scorer else ())
     held = load_lists(lists) if lists else {}
-    found = load_rules(rules, attributes=attributes, lists=held) if rules else PaymentRules()
+    fields = binding_of(scorer.source if scorer else CARDS).spelled()
+    found = load_rules(rules, attributes=attributes, lists=held, fields=fields) if rules else PaymentRules()
     return Scoring(scorer, found, policy)
 
 

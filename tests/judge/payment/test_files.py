@@ -138,3 +138,32 @@ def test_files_that_are_no_rule_files(tmp_path: Path) -> None:
 def test_features_are_names_too() -> None:
     assert problems("block if :customer_count_1d: > 5") == [("payment.name.unknown", "r:1:10")]
     assert read_rules("block if :customer_count_1d: > 5", attributes=with_features(["customer_count_1d"]))
+
+
+FIELDS = {"TX_AMOUNT": ":amount_in_usd:", "CUSTOMER_ID": ":customer:", "TERMINAL_ID": "::terminal::"}
+EVENT = "{TRANSACTION_ID: 1, TX_AMOUNT: 501, CUSTOMER_ID: 7, TERMINAL_ID: 9}"
+
+
+@pytest.mark.parametrize("expect", ["fired", "true", "block"])
+def test_a_test_may_be_an_event_in_its_own_fields(expect: str) -> None:
+    text = "block if :amount_in_usd: > 500 and :customer: = '7' and ::terminal:: = '9'"
+    rules = read_rules(f'- text: "{text}"\n  tests: [{{event: {EVENT}, expect: {expect}}}]\n', fields=FIELDS)
+    assert rules.rules[0].tests[0].given == {":amount_in_usd:": 501, ":customer:": "7", "::terminal::": "9"}
+
+
+@pytest.mark.parametrize("expect", ["quiet", "false", "unknown"])
+def test_an_event_that_does_not_fulfil_its_test(expect: str) -> None:
+    with pytest.raises(Problems) as wrong:
+        read_rules(
+            f'- text: "block if :amount_in_usd: > 500"\n  tests: [{{event: {EVENT}, expect: {expect}}}]\n',
+            fields=FIELDS,
+        )
+    assert [each.code for each in wrong.value.problems] == ["payment.test.failed"]
+
+
+def test_comments_after_a_rule() -> None:
+    lines = "# all\nblock if ::a # b:: = 'c # d'   # why\n  review if :is_checkout: #tell\n"
+    assert [rule.text for rule in read_rules(lines).rules][:2] == [
+        "block if ::a # b:: = 'c # d'",
+        "review if :is_checkout:",
+    ]

@@ -52,6 +52,11 @@ class Binding:
         """Keys of the attributes it names: what a rule can count on for this source."""
         return frozenset(f":{name}:" for name in self.attributes)
 
+    def spelled(self) -> dict[str, str]:
+        """Field of the data -> how rules write it."""
+        own = {path: f":{name}:" for name, path in self.attributes.items()}
+        return own | {path: f"::{key}::" for key, path in self.metadata.items()}
+
     def check(self, data: Data) -> None:
         """Refuses data that cannot be decided on.
 

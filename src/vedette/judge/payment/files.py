@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vedette.core.decision import Action
 from vedette.core.documents import Document, load_yaml
 from vedette.core.errors import DefinitionError, Problems, Span, VedetteError
 from vedette.expr.nodes import IsNull
@@ -20,6 +22,12 @@ MAX_FILE_BYTES = 4 * 1024 * 1024
 """Largest rule file."""
 _KEYS = ("id", "text", "owner", "tests")
 _BLOCK = ("|", ">")
+_COMMENT = re.compile(r"('(?:[^'\\]|\\.)*'|::[^:]+::)|(?:^|\s)#.*")
+"""Text in quotes or a metadata key, which are kept, or a comment."""
+_GIVEN = {"given", "event"}
+_TEST_KEYS = ({"given", "expect"}, {"event", "expect"})
+NO_FIELDS: Mapping[str, str] = {}
+"""Tests name no event fields."""
 
 
 def load_rules(
@@ -28,14 +36,15 @@ def load_rules(
     attributes: Mapping[str, Attribute] = ATTRIBUTES,
     lists: Mapping[str, ValueList] | None = None,
     levels: RiskLevels = RiskLevels(),  # noqa: B008 - a frozen value
+    fields: Mapping[str, str] = NO_FIELDS,
 ) -> PaymentRules:
-    """Reads a rule file, and runs the tests in it.
+    """Reads a rule file, and runs the tests in it. `fields`: how rules spell the event fields that tests may name.
 
     Raises:
         Problems: Everything wrong with it, each with file, line and column; codes in docs/rules.md.
         DefinitionError: `payment.file.unreadable`, `payment.file.too_large`, `documents.yaml.*`.
     """
-    return read_rules(_read(path), path=str(path), attributes=attributes, lists=lists, levels=levels)
+    return read_rules(_read(path), path=str(path), attributes=attributes, lists=lists, levels=levels, fields=fields)
 
 
 def load_lists(path: Path) -> dict[str, ValueList]:
@@ -58,18 +67,19 @@ def read_rules(
     attributes: Mapping[str, Attribute] = ATTRIBUTES,
     lists: Mapping[str, ValueList] | None = None,
     levels: RiskLevels = RiskLevels(),  # noqa: B008 - a frozen value
+    fields: Mapping[str, str] = NO_FIELDS,
 ) -> PaymentRules:
     """Rules from text: YAML when its first character of content is `-` or `[`, else one rule a line.
 
-    In the second form blank lines and lines that start with `#` say nothing, and a rule's id is made from its text.
-    Raises as `load_rules`.
+    In the second form blank lines and what follows a `#` outside quotes say nothing, and a rule's id is made from its
+    text. Raises as `load_rules`.
     """
     found: list[PaymentRule] = []
     problems: list[VedetteError] = []
     items = _from_yaml(text, path) if _is_yaml(text) else _from_lines(text, path)
     for item in items:
         try:
-            found.append(_to_rule(item, attributes, lists or {}) if isinstance(item, _Item) else _raise(item))
+            found.append(_to_rule(item, attributes, lists or {}, fields) if isinstance(item, _Item) else _raise(item))
         except Problems as several:
             problems += several.problems
         except VedetteError as error:
@@ -119,8 +129,8 @@ def _raise(error: VedetteError) -> PaymentRule:
 
 def _from_lines(text: str, path: str) -> Iterator[_Item]:
     for number, line in enumerate(text.splitlines(), 1):
-        rule = line.strip()
-        if rule and not rule.startswith("#"):
+        rule = _COMMENT.sub(lambda found: found[1] or "", line).strip()
+        if rule:
             yield _Item(rule, Origin(path, number, len(line) - len(line.lstrip()) + 1))
 
 
@@ -171,8 +181,10 @@ def _origin(document: Document, span: Span) -> Origin:
     return Origin(document.path, span.line, span.col + (mark in {'"', "'"}), 1)
 
 
-def _to_rule(item: _Item, attributes: Mapping[str, Attribute], lists: Mapping[str, ValueList]) -> PaymentRule:
-    tests = tuple(_to_test(test, place, item, attributes) for place, test in enumerate(_tests(item)))
+def _to_rule(
+    item: _Item, attributes: Mapping[str, Attribute], lists: Mapping[str, ValueList], fields: Mapping[str, str]
+) -> PaymentRule:
+    tests = tuple(_to_test(test, place, item, attributes, fields) for place, test in enumerate(_tests(item)))
     return parse_rule(
         item.text,
         id=item.name,
@@ -190,17 +202,42 @@ def _tests(item: _Item) -> list[Any]:
     return list(item.tests)
 
 
-def _to_test(test: Any, place: int, item: _Item, attributes: Mapping[str, Attribute]) -> RuleTest:
-    if not isinstance(test, dict) or set(test) != {"given", "expect"} or not isinstance(test["given"], dict):
-        raise _wrong_test(item, place, "a test is `{given: {...}, expect: fired|quiet|unknown}`")
-    if test["expect"] not in list(Outcome):
-        raise _wrong_test(item, place, f"unknown outcome `{test['expect']!s:.40}`", f"one of {', '.join(Outcome)}")
+def _to_test(
+    test: Any, place: int, item: _Item, attributes: Mapping[str, Attribute], fields: Mapping[str, str]
+) -> RuleTest:
+    if (
+        not isinstance(test, dict)
+        or set(test) not in _TEST_KEYS
+        or not all(isinstance(test[key], dict) for key in _GIVEN & set(test))
+    ):
+        raise _wrong_test(
+            item, place, "a test is `{given: {...}, expect: fired|quiet|unknown}` or `{event: {...}, expect: ...}`"
+        )
     values = {}
-    for name, value in test["given"].items():
+    for name, value in test["given"].items() if "given" in test else _spelled(test["event"], fields):
         if not isinstance(value, str | int | float | bool | None):
             raise _wrong_test(item, place, f"`{name!s:.60}` must be a text, a number or a truth value")
         values[_name_key(str(name), place, item, attributes)] = value
-    return RuleTest(values, Outcome(test["expect"]))
+    return RuleTest(values, _expected(test["expect"], place, item))
+
+
+def _spelled(event: Mapping[str, Any], fields: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """The fields of an event that rules can name, as they spell them; other fields say nothing."""
+    for name, value in event.items():
+        if name in fields:
+            as_text = isinstance(value, int) and not isinstance(value, bool) and not fields[name].startswith(":amount_")
+            yield fields[name], str(value) if as_text else value
+
+
+def _expected(wanted: Any, place: int, item: _Item) -> Outcome | bool:
+    if isinstance(wanted, bool):
+        return wanted
+    if wanted in list(Outcome):
+        return Outcome(wanted)
+    if wanted in list(Action) and item.text.lower().startswith(wanted):
+        return Outcome.FIRED
+    hint = f"one of {', '.join(Outcome)}, true, false, or the rule's own action"
+    raise _wrong_test(item, place, f"unknown outcome `{wanted!s:.40}`", hint)
 
 
 def _name_key(name: str, place: int, item: _Item, attributes: Mapping[str, Attribute]) -> str:

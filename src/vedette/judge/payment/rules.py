@@ -46,7 +46,12 @@ class RuleTest:
 
     given: Values
     """Values as the rule names them: `{":amount_in_usd:": 600}`. What is left out is missing."""
-    expect: Outcome
+    expect: Outcome | bool
+    """What the rule says; true and false ask only whether it fires."""
+
+    def passes(self, said: Outcome) -> bool:
+        """Whether that is what was expected."""
+        return said is self.expect if isinstance(self.expect, Outcome) else (said is Outcome.FIRED) is self.expect
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +103,10 @@ class PaymentRule:
         """Runs the rule's own tests and gives an error for each that fails: `payment.test.failed`."""
         for place, test in enumerate(self.tests):
             said = self.result(test.given)
-            if said is not test.expect:
+            if not test.passes(said):
                 yield DefinitionError(
                     "payment.test.failed",
-                    f"test {place + 1} of rule `{self.id}` expects {test.expect}, the rule is {said}",
+                    f"test {place + 1} of rule `{self.id}` expects {str(test.expect).lower()}, the rule is {said}",
                     hint="run `vedette explain` on the rule and the test's values",
                     span=self.span,
                 )
