@@ -217,3 +217,14 @@ def test_a_file_of_a_folder_that_cannot_be_opened_is_one_bad_record(run, tmp_pat
     code, out, _ = run("--rules", tmp_path / "rule.yml", "--counts", folder)
     result = json.loads(out)
     assert (code, result["events"], result["quarantined"], sum(result["matches"].values())) == (0, 2, 1, 1)
+
+
+def test_no_rule_selected_is_warned_of(tmp_path, capsys):
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "e.ndjson").write_text("{}\n")
+    with pytest.raises(SystemExit) as stopped:
+        main(["detect", "--rules", str(tmp_path / "rules"), "--only", "x/**", "--counts", str(tmp_path / "e.ndjson")])
+    out, err = capsys.readouterr()
+    assert stopped.value.code == 0
+    assert json.loads(out)["rules"] == {"loaded": 0, "skipped": []}
+    assert err.startswith("warning: `x/**` matches none of the rule files")

@@ -222,3 +222,9 @@ def test_every_rule_of_sigmahq_is_loaded_or_named(shared_data):
     assert len(loaded.rules) >= 3_280
     allowed = ("[sigma.logsource.unmapped]", "[sigma.placeholder.unresolved]")
     assert all(one.reason.endswith(allowed) for one in loaded.skipped)
+
+
+@pytest.mark.parametrize("text", [b"", b"# nothing here\n", b"---\n---\n"])
+def test_a_file_without_a_rule_is_named(text):
+    found = build([RuleFile("empty.yml", text)], PLACES)
+    assert [(one.id, one.reason) for one in found.skipped] == [("empty.yml", "holds no rule [sigma.file.empty]")]

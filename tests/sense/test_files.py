@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
+import threading
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -188,3 +190,13 @@ def test_stream_identity_follows_growth_and_sees_rotation(tmp_path: Path) -> Non
     assert grown != stream_identity(path, b'{"a":2}')
     assert grown != stream_identity(tmp_path / "other.log", b'{"a":1}')
     assert stream_identity(path, b"x", "n") == stream_identity(tmp_path / "moved", b"x", "n")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_pipe_is_a_file(tmp_path: Path, pack) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[pack(b"one\ntwo\n")])
+    writer.start()
+    assert [line for chunk in read_lines(pipe) for line in chunk.lines] == [b"one", b"two"]
+    writer.join()

@@ -66,6 +66,11 @@ def detect(
     if source and source not in known:
         raise DataError("sources.name.unknown", f"no source `{source}`", hint=f"one of {', '.join(known)}")
     files = [file for path in rules for file in rule_files(path, only)]
+    if not files:
+        wanted = f"`{printable(only)}` matches none of the rule files" if only else "there is no rule file"
+        typer.echo(
+            f"warning: {wanted}; globs are over the paths inside {printable(', '.join(map(str, rules)))}", err=True
+        )
     places = LogSources({name: each.logsource for name, each in known.items()})
     loaded = load_cached(files, places, None if no_cache else cache.expanduser())
     detector = Detector(loaded, known, source=known[source] if source else None)

@@ -104,12 +104,12 @@ class _Broken(Exception):
 
 
 def list_files(path: Path) -> list[Path]:
-    """The file itself, or what lies under a folder with one of `SUFFIXES`, in the order of their names.
+    """The file (or pipe) itself, or what lies under a folder with one of `SUFFIXES`, in the order of their names.
 
     Raises:
         DataError: `files.path.missing` when there is nothing at `path`, `files.folder.empty` when a folder has none.
     """
-    if path.is_file():
+    if path.is_file() or path.is_fifo():
         return [path]
     if not path.is_dir():
         raise DataError("files.path.missing", "no such file or folder", at=str(path))
@@ -159,8 +159,8 @@ def stream_identity(path: Path, first_line: bytes, name: str = "") -> str:
 def _read_file(path: Path, limits: Limits, *, growing: bool) -> Iterator[Chunk]:
     try:
         with path.open("rb") as file:
-            magic = file.read(len(_GZIP_MAGIC))
-            file.seek(0)
+            # Looked at, not read: a pipe cannot be wound back.
+            magic = file.peek(len(_GZIP_MAGIC))[: len(_GZIP_MAGIC)]
             if magic and magic != _GZIP_MAGIC and path.suffix == ".gz":
                 raise DataError(
                     "files.gzip.not_gzip", "named .gz but not gzip", hint="rename it or compress it", at=str(path)

@@ -65,12 +65,13 @@ def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped]:
         yield Skipped(file.path, f"{file.problem} [sigma.file.unreadable]", file.path)
         return
     documents: list[dict[str, Any]] = []
-    above = 0
+    above, broken = 0, False
     for part in _DOCUMENT.split(file.content):
         try:
             # The empty lines keep the line numbers of errors true.
             document = _document(b"\n" * above + part, file.path)
         except DefinitionError as error:
+            broken = True
             yield Skipped(file.path, _reason(error), file.path)
         else:
             documents += [document] if document else []
@@ -80,7 +81,10 @@ def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped]:
         yield Skipped(_id_of(documents, file), f"{collection} [sigma.rule.invalid]", file.path)
         return
     version = hashlib.sha256(file.content).hexdigest()
-    for one in [*collection.rules, *collection.filters]:
+    found = [*collection.rules, *collection.filters]
+    if not found and not broken:
+        yield Skipped(file.path, "holds no rule [sigma.file.empty]", file.path)
+    for one in found:
         yield _rule(one, file, places, version)
 
 
