@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from typer.main import get_command
 
 import vedette
 from vedette.cli import main as cli
@@ -59,6 +60,21 @@ def test_help_lists_every_verb_without_importing_it(verb, capsys):
 def test_every_real_verb_has_one_line_of_help():
     for name, path in REAL_VERBS().items():
         assert cli.summary(path), name
+
+
+def commands():
+    """Every verb, and every verb with each of its own."""
+    for name in REAL_VERBS():
+        command = get_command(cli.build([name], REAL_VERBS()))
+        verb = command.commands[name] if len(getattr(command, "commands", {})) else command
+        yield (name,)
+        yield from ((name, inner) for inner in getattr(verb, "commands", {}))
+
+
+def test_the_help_of_every_verb_has_examples(capsys):
+    for words in commands():
+        assert run(*words, "--help") == 0
+        assert "Example" in capsys.readouterr().out, words
 
 
 def test_only_the_asked_verb_is_imported(verb, capsys):

@@ -50,7 +50,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    verb = typer.Typer(name="audit", no_args_is_help=True, help=__doc__)
+    verb = typer.Typer(name="audit", no_args_is_help=True, help=__doc__, epilog=VERIFY_EXAMPLES)
     verb.command("verify", epilog=VERIFY_EXAMPLES)(verify_evidence)
     verb.command("checkpoint", epilog=CHECKPOINT_EXAMPLES)(checkpoint)
     verb.command("bundle", epilog=BUNDLE_EXAMPLES)(bundle)

@@ -29,7 +29,7 @@ SHOW_EXAMPLES = """Example:
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    verb = typer.Typer(name="case", no_args_is_help=True, help=__doc__)
+    verb = typer.Typer(name="case", no_args_is_help=True, help=__doc__, epilog=LIST_EXAMPLES)
     verb.command("list", epilog=LIST_EXAMPLES)(list_cases)
     verb.command("show", epilog=SHOW_EXAMPLES)(show)
     app.add_typer(verb)

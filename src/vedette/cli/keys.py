@@ -27,6 +27,10 @@ CREATE_EXAMPLES = """Examples:
 
   vedette keys create --live --scope charges:write --account m-17 --expires 90d --json"""
 
+LIST_EXAMPLES = """Example:
+
+  vedette keys list --json                   # ids and scopes, never a secret"""
+
 ROLL_EXAMPLES = """Example:
 
   vedette keys roll key_01jd... --overlap 24h"""
@@ -47,9 +51,9 @@ KeyId = Annotated[str, typer.Argument(metavar="KEY", help="Id of the key, never 
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    verb = typer.Typer(name="keys", no_args_is_help=True, help=__doc__)
+    verb = typer.Typer(name="keys", no_args_is_help=True, help=__doc__, epilog=CREATE_EXAMPLES)
     verb.command("create", epilog=CREATE_EXAMPLES)(create)
-    verb.command("list")(list_keys)
+    verb.command("list", epilog=LIST_EXAMPLES)(list_keys)
     verb.command("roll", epilog=ROLL_EXAMPLES)(roll)
     verb.command("revoke", epilog=REVOKE_EXAMPLES)(revoke)
     app.add_typer(verb)

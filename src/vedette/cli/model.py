@@ -55,7 +55,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    verb = typer.Typer(name="model", help=__doc__, no_args_is_help=True)
+    verb = typer.Typer(name="model", help=__doc__, no_args_is_help=True, epilog=TRAIN_EXAMPLES)
     verb.command(name="train", epilog=TRAIN_EXAMPLES)(train)
     verb.command(name="evaluate", epilog=EVALUATE_EXAMPLES)(evaluate)
     verb.command(name="show", epilog=SHOW_EXAMPLES)(show)

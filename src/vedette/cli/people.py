@@ -68,7 +68,7 @@ RoleName = Annotated[Role, typer.Argument(metavar="ROLE", help=", ".join(Role))]
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    verb = typer.Typer(name="people", no_args_is_help=True, help=__doc__)
+    verb = typer.Typer(name="people", no_args_is_help=True, help=__doc__, epilog=CREATE_EXAMPLES)
     verb.command("create", epilog=CREATE_EXAMPLES)(create)
     verb.command("grant", epilog=GRANT_EXAMPLES)(grant)
     verb.command("withdraw", epilog=WITHDRAW_EXAMPLES)(withdraw)

@@ -53,7 +53,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    verb = typer.Typer(name="pipeline", no_args_is_help=True, help=__doc__)
+    verb = typer.Typer(name="pipeline", no_args_is_help=True, help=__doc__, epilog=RUN_EXAMPLES)
     verb.command("run", epilog=RUN_EXAMPLES)(run)
     verb.command("status", epilog=STATUS_EXAMPLES)(status)
     app.add_typer(verb)

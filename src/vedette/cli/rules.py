@@ -30,7 +30,7 @@ SKIPPED = 1
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    group = typer.Typer(no_args_is_help=True)
+    group = typer.Typer(no_args_is_help=True, epilog=EXAMPLES)
     group.command(name="check", epilog=EXAMPLES)(check)
     app.add_typer(group, name="rules", help="Check rules without running them.")
 
