@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import socket
+import subprocess
+import sys
 
 import pytest
 from serve_world import ALL_SCOPES, MERCHANT, TENANT, card, charge, code_of, fresh
@@ -382,3 +385,17 @@ def test_the_count_of_requests_has_templates_and_no_paths(world):
     labels = set(re.findall(r'vedette_http_requests_total\{route="([^"]*)"', text))
     assert labels <= known, labels - known
     assert "/v1/charges/{charge_id}" in labels
+
+
+def test_an_address_that_is_taken(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "vedette", "serve", "--port", port, "--home", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: 127.0.0.1:{port}: address already in use [serve.address.refused]")

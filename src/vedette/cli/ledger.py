@@ -49,11 +49,13 @@ def run_check(
         str, typer.Option(help="SQLite file or postgresql:// URL; that of the settings by default.")
     ] = "",
     config: Annotated[Path | None, typer.Option(help="Settings file.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Folder of the product's data; VEDETTE_HOME.")] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Recompute every balance from the raw rows and compare."""
     settings = load_settings(config, os.environ)  # noqa: TID251  # the command line is where the environment enters
+    settings = msgspec.structs.replace(settings, home=home) if home else settings
     target = database or settings.database_url or str(settings.money_file)
     if not target.startswith("postgresql") and not Path(target).is_file():
         raise DataError("ledger.check.no_database", "no such file", hint="name it with --database", at=target)

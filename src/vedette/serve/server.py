@@ -10,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 
+from vedette.core.errors import DataError
 from vedette.run.platform import Platform
 from vedette.serve.app import build_app
 
@@ -29,10 +30,13 @@ def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str]
         host: Address to listen on.
         port: Port; 0 takes a free one.
         tell: Hears `listening on http://...` when requests are taken.
+
+    Raises:
+        DataError: `serve.address.refused`.
     """
     for tenant in platform.access.tenants():
         platform.desk.service(tenant)
-    listener = socket.create_server((host, port), backlog=BACKLOG, family=_family(host))
+    listener = _listen(host, port)
     # Taken over by every connection. Without it head and body of an answer, written apart, wait 40 ms for each other.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
@@ -53,6 +57,15 @@ def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str]
         _Server(config).run(sockets=[listener])
     finally:
         sys.setswitchinterval(before)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=BACKLOG, family=_family(host))
+    except OSError as error:
+        reason = (error.strerror or "cannot be listened on").partition(" (")[0].lower()
+        hint = "name another with --host and --port; --port 0 takes a free one"
+        raise DataError("serve.address.refused", reason, hint=hint, at=f"{host}:{port}") from error
 
 
 class _Server(uvicorn.Server):
