@@ -451,6 +451,10 @@ def test_the_command_by_its_contract(tmp_path: Path, quick, command):
     card = json.loads(command("model", "show", "--model", tmp_path / "m", "--json")[1])
     assert {"id", "files", "trained_on", "features", "data_sha256", "code_sha256", "metrics", "limits"} <= set(card)
     assert card["trained_on"]["first_day"] == "2018-04-09"
+    assert "warning" not in trained[2] + judged[2]
+    turned = ("--events", tmp_path / "two.parquet", tmp_path / "one.parquet")
+    mixed = command("model", "evaluate", "--model", tmp_path / "m", *turned, "--test-start", "2018-04-23", "--json")
+    assert mixed[2].startswith("warning: 1 rows are older than the row before them")
     wrong = command("model", "evaluate", "--model", tmp_path / "m", *files, "--test-start", "April", "--json")
     assert wrong[0] == 2
     assert json.loads(wrong[2])["error"]["code"] == "model.date.invalid"

@@ -21,7 +21,7 @@ from vedette.core.render import printable
 from vedette.judge.models import training
 from vedette.judge.models.model import Model, load_model
 from vedette.sense.features.definition import FeatureSet, load_features, shipped
-from vedette.sense.features.table import read_table
+from vedette.sense.features.table import event_times, read_table
 
 EPOCH = date(1970, 1, 1)
 
@@ -132,6 +132,13 @@ def _read(files: list[Path], features: FeatureSet, report: training.Report) -> p
         ),
     )
     report("reading", 1, 1)
+    times = event_times(table, features)
+    if backwards := int((times[1:] < times[:-1]).sum()):
+        typer.echo(
+            f"warning: {backwards} rows are older than the row before them; features take rows in the order given,"
+            " so name files oldest first",
+            err=True,
+        )
     return table
 
 
