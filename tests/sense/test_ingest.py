@@ -208,3 +208,25 @@ def test_a_delivered_document_gives_its_records(tmp_path: Path) -> None:
     assert work(tmp_path / "s").run([tmp_path / "f.json.gz"])["cloudtrail"] == Counts(12, 0, 0, 12)
     codes = sorted(str(row["code"]) for row in quarantined(tmp_path / "s"))
     assert codes == ["event.time.unparsable", "sources.json.depth", "sources.json.not_object", "sources.json.syntax"]
+
+
+def test_card_numbers_in_logs_are_kept_nowhere(tmp_path):
+    """The record stays, the number goes: from events, whether text, number or key, and from what is refused."""
+    number = "4242424242424242"
+    pretty = "4242 4242 4242 4242"
+    record = {
+        "eventVersion": "1.08", "eventTime": "2023-07-10T11:42:36Z", "eventSource": "s3.amazonaws.com",
+        "eventName": "GetObject", "awsRegion": "eu-west-1", "eventID": "e-1",
+        "requestParameters": {"note": f"card {pretty} declined", "pan": int(number), number: 1, "list": [number]},
+    }  # fmt: skip
+    file = tmp_path / "trail.ndjson"
+    file.write_text(json.dumps(record) + f"\n{{broken {number}\n")
+    ingest = work(tmp_path / "store")
+    ingest.run([file])
+    assert asdict(ingest.counts["cloudtrail"]) == {"read": 2, "stored": 1, "quarantined": 1, "duplicate": 0}
+    rows = Store(tmp_path / "store").table("cloudtrail").dataset(["acme"]).to_table().to_pylist()
+    kept = json.loads(rows[0]["data"])["requestParameters"]
+    mark = "[card number: visa]"
+    assert kept == {"note": f"card {mark} declined", "pan": mark, mark: 1, "list": [mark]}
+    (refused,) = Store(tmp_path / "store").table("quarantine").dataset(["acme"]).to_table().to_pylist()
+    assert (number.encode() in refused["raw"], mark.encode() in refused["raw"]) == (False, True)

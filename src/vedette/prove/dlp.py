@@ -149,6 +149,20 @@ def scrub(text: str) -> str:
     return _SECRET.sub(r"\1[masked]", "".join(parts))
 
 
+def mask(value: Any) -> Any:
+    """A decoded record with each card number in its values and keys replaced, for records that must be kept.
+
+    Texts are replaced as `scrub` does; a number that reads as a card number becomes such a text. Everything else stays
+    as it is. Recursion is bounded by the depth of the record, which its decoder bounds.
+    """
+    if isinstance(value, dict):
+        return {mask(key): mask(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [mask(item) for item in value]
+    text = _as_text(value)
+    return scrub(text) if isinstance(text, str) and len(text) >= MIN_DIGITS and find_pans(text) else value
+
+
 def is_luhn(digits: str) -> bool:
     """True when the last of these ASCII digits is the right check digit (ISO/IEC 7812-1 annex B)."""
     total = 0

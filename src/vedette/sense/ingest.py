@@ -12,6 +12,7 @@ from typing import Protocol
 from vedette.core.clock import Clock
 from vedette.core.errors import DataError
 from vedette.core.event import Event
+from vedette.prove.dlp import find_pans, mask, scrub
 from vedette.sense.files import Chunk, Limits, read_lines, stream_identity
 from vedette.sense.quarantine import Quarantine, Refused
 from vedette.sense.sources import Source, sniff
@@ -163,11 +164,15 @@ class Ingest:
             counts.duplicate += whole - chunk.count
 
         def refuse(code: str, message: str, line: int, offset: int, raw: bytes) -> None:
-            batch.refused.append(Refused(self._tenant, name, now, code, message, batch.stream, line, offset, raw))
+            kept = scrub(raw.decode("utf-8", "surrogateescape")) if find_pans(raw) else None
+            safe = raw if kept is None else kept.encode("utf-8", "surrogateescape")
+            batch.refused.append(Refused(self._tenant, name, now, code, message, batch.stream, line, offset, safe))
 
         unknown = DataError("sources.sniff.unknown", "no source recognises the records of this file")
         parsed = source.parse_many(chunk.lines) if source else [unknown] * len(chunk.lines)
-        for raw, line, offset, data in zip(chunk.lines, chunk.numbers, chunk.offsets, parsed, strict=True):
+        for raw, line, offset, read in zip(chunk.lines, chunk.numbers, chunk.offsets, parsed, strict=True):
+            # Card numbers are kept nowhere, but what happened must be: the record stays and the number goes.
+            data = mask(read) if isinstance(read, dict) and find_pans(raw) else read
             if source is None or isinstance(data, DataError):
                 error = data if isinstance(data, DataError) else unknown
                 refuse(error.code, error.message, line, offset, raw)
