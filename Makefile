@@ -12,7 +12,7 @@ demo: .venv/.base
 
 test: .venv/.test
 	scripts/test-packages
-	$(BIN)/python -m pytest -q -n 2 $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 check: .venv/.test
 	$(BIN)/ruff check src tests benchmarks

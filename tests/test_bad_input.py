@@ -23,8 +23,9 @@ from vedette.run.platform import Platform
 from vedette.serve.app import build_app
 
 ROOT = Path(__file__).resolve().parents[1]
-MEGABYTES = 420
-"""No child may ever hold more; the libraries alone take up to 200, a line may have 16."""
+MEGABYTES = 512
+"""No child may ever hold more. Libraries and a platform take up to 350 (what an allocator keeps differs from machine to
+machine), a line may have 16; the inputs would take from 500 MB to some GB."""
 CODE = re.compile(r"\[[a-z_]+(\.[a-z_0-9]+)+\]")
 
 

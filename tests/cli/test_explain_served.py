@@ -28,6 +28,7 @@ def test_a_decision_of_a_platform(tmp_path, capsys):
     rules.write_text("block if :amount_in_usd: > 100\n")
     settings = load_settings(None, {"VEDETTE_HOME": str(tmp_path / "home")})
     platform = Platform(settings, clock=FakeClock(), scoring=load_scoring(None, rules, None, Policy.OPEN))
+    platform.desk.service("default")
     event = platform.desk.take("default", PAYMENT)
     decided = asyncio.run(platform.desk.decide(event))
     platform.close()
