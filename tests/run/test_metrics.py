@@ -21,7 +21,7 @@ from vedette.serve.app import build_app
 NOW = 1_800_000_000_000_000
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("metrics")
     detection = load_detection([shipped("rules/sigma")])
@@ -107,7 +107,8 @@ def _sorted(sample):
 
 
 def test_a_stage_that_fails_keeps_its_place_and_stops_nobody(world):
-    platform, _ = world
+    platform, call = world
+    assert call("POST", "/v1/events?source=cloudtrail&batch=1", record(1)).status_code == 202
     taken = []
 
     def fail():

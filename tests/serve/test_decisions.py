@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def scored(folder, tmp_path_factory):
     scoring = load_scoring(folder / "model", folder / "rules.txt", None, Policy.OPEN)
     made = World(tmp_path_factory.mktemp("home"), scoring)

@@ -187,9 +187,11 @@ class Ledger:
         book = Opening(known, last_timestamp=newest or 0, taken=taken)
         statuses = run(accounts, AccountStatus, book, base=self._clock.now() * 1_000)
         if book.created:
+            # In id order: two batches that make the same accounts would else wait for each other in a circle.
+            made = sorted(book.created, key=lambda account: account.id)
             connection.execute(
                 schema.account.insert(),
-                [{**_columns(a, _ACCOUNT_FIELDS, tenant), "touched": a.timestamp} for a in book.created],
+                [{**_columns(a, _ACCOUNT_FIELDS, tenant), "touched": a.timestamp} for a in made],
             )
         return statuses
 
