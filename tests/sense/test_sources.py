@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vedette.core.clock import to_iso
+from vedette.core.content import shipped
 from vedette.core.errors import DataError, DefinitionError, Problems
 from vedette.sense.ocsf import view
-from vedette.sense.sources import computed_id, content_folder, load_source, load_sources, sniff
+from vedette.sense.sources import computed_id, load_source, load_sources, sniff
 from vedette.sense.store import promoted
 
 SOURCES = load_sources()
@@ -24,7 +25,7 @@ NOW = 1_800_000_000_000_000
 
 def samples() -> list[Any]:
     found = []
-    for file in sorted((content_folder() / "tests").glob("*.ndjson")):
+    for file in sorted((shipped("sources") / "tests").glob("*.ndjson")):
         for number, line in enumerate(file.read_text().splitlines(), 1):
             found.append(pytest.param(file.stem, json.loads(line), id=f"{file.stem}-{number}"))
     return found
@@ -63,7 +64,7 @@ def test_sample(name: str, sample: dict[str, Any]) -> None:
 
 
 def test_every_source_has_samples_and_columns() -> None:
-    tested = {file.stem for file in (content_folder() / "tests").glob("*.ndjson")}
+    tested = {file.stem for file in (shipped("sources") / "tests").glob("*.ndjson")}
     assert tested == set(SOURCES)
     for source in SOURCES.values():
         promoted(source)

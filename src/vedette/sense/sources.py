@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from vedette.core.content import shipped
 from vedette.core.documents import load_yaml
 from vedette.core.errors import DataError, DefinitionError, Problems, Span, VedetteError
 from vedette.core.event import Entity, Event
@@ -245,7 +246,7 @@ def load_sources(extra: Path | None = None) -> Mapping[str, Source]:
     Raises:
         Problems: Everything that is wrong with the files: `sources.file.*`, with the path.
     """
-    files = [*sorted(content_folder().glob("*.yaml")), *(sorted(extra.glob("*.yaml")) if extra else ())]
+    files = [*sorted(shipped("sources").glob("*.yaml")), *(sorted(extra.glob("*.yaml")) if extra else ())]
     sources: dict[str, Source] = {}
     problems: list[VedetteError] = []
     for file in files:
@@ -283,13 +284,6 @@ def load_source(text: bytes, *, path: str) -> Source:
     if not definition.detect or not definition.time:
         raise DefinitionError("sources.file.invalid", "`detect` and `time` need at least one entry", span=place)
     return Source(definition)
-
-
-def content_folder() -> Path:
-    """Where the shipped source files are: inside the installed package, or beside `src` in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "content" / "sources"
-    return installed if installed.is_dir() else package.parents[1] / "content" / "sources"
 
 
 def sniff(first_records: Sequence[bytes], sources: Mapping[str, Source]) -> Source:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from vedette.core import content
 from vedette.core.clock import DAY, MICROS
 from vedette.core.documents import load_yaml
 from vedette.core.errors import DefinitionError, Problems, Span
@@ -200,10 +201,7 @@ def shipped(source: str) -> Path:
     Raises:
         DefinitionError: `features.source.unknown`, with the sources there are.
     """
-    package = Path(__file__).resolve().parents[2]
-    installed = package / "content" / "features"
-    folder = installed if installed.is_dir() else package.parents[1] / "content" / "features"
-    known = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    known = {file.stem: file for file in sorted(content.shipped("features").glob("*.yaml"))}
     if source not in known:
         raise DefinitionError(
             "features.source.unknown", f"no features of `{source}`", hint=f"one of {', '.join(known)}"
