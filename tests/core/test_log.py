@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
@@ -44,15 +45,17 @@ def check_against_lists(steps) -> None:
     model: dict[tuple[str, int], list[tuple[str, bytes, int]]] = defaultdict(list)
     clock = SystemClock()
     clock.now = lambda: sum(map(len, model.values()))
-    with tempfile.TemporaryDirectory() as folder:
-        subject = SqliteLog(Path(folder), clock, partitions=3)
+    # the stack closes the log before its folder goes, also when an assertion fails
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        subject = stack.enter_context(SqliteLog(folder, clock, partitions=3))
         for topic in ("event", "signal"):
             subject.append(topic, "", [])
             assert subject.partitions(topic) == 3
         for step in steps:
             if step == "reopen":
                 subject.close()
-                subject = SqliteLog(Path(folder), clock, partitions=7)
+                subject = stack.enter_context(SqliteLog(folder, clock, partitions=7))
             elif isinstance(step[1], str):
                 topic, key, values, durability = step
                 now = clock.now()
@@ -71,7 +74,6 @@ def check_against_lists(steps) -> None:
                 ]
                 assert [tuple(record) for record in subject.read(topic, shard, offset, limit)] == want
                 assert subject.end(topic, shard) == len(model[topic, shard])
-        subject.close()
 
 
 @settings(max_examples=40, deadline=None)
