@@ -31,9 +31,10 @@ from vedette.core.clock import Clock
 from vedette.core.db import LONG, Connection, Database, Migration, create, sa
 from vedette.core.decision import Action, Decision
 from vedette.core.errors import ConflictError, NotFoundError, TransientError
-from vedette.core.event import Entity, Event
+from vedette.core.event import Event
 from vedette.core.ids import Ids
 from vedette.move import chart
+from vedette.move.events import to_charge
 from vedette.move.idempotency import Answer, Claim, Idempotency, Request, to_answer, to_refusal
 from vedette.move.ledger.ledger import Ledger
 from vedette.move.ledger.nouns import U128_MAX, Transfer, TransferFlags, TransferStatus
@@ -211,7 +212,8 @@ class Charges:
             tenant: Whose charge; walls everything.
             key: Idempotency key.
             parameters: `{amount_minor, currency, source, merchant, metadata}` as decoded from JSON.
-            api_key: Id of the caller's API key, for its rate limit; never the secret.
+            api_key: Id of the caller's API key (or of the person), for its rate limit and for the event that is decided
+                on; never the secret.
 
         Returns:
             201 with the charge, blocked and challenged ones included; 402 when the ledger refused.
@@ -222,7 +224,7 @@ class Charges:
             TransientError: `limits.rate.exceeded`; nothing is stored, retry with the same key.
         """
         wanted = parse_charge(key, parameters)
-        request = Request(tenant, key, CREATE, msgspec.to_builtins(wanted))
+        request = Request(tenant, key, CREATE, msgspec.to_builtins(wanted), {"by": api_key} if api_key else {})
         answer = self._keys.stored(request)
         if answer is not None:
             return answer
@@ -457,15 +459,14 @@ def to_event_id(claim: Claim) -> str:
 
 
 def _event(claim: Claim, wanted: ChargeRequest) -> Event:
-    return Event(
-        id=to_event_id(claim),
+    return to_charge(
+        to_event_id(claim),
+        wanted,
         tenant=claim.tenant,
-        source="charges",
-        event_time=claim.created,
+        charge=claim.resource,
+        time=claim.created,
+        asked_by=claim.context.get("by", ""),
         ingest_time=claim.created,
-        entities=(Entity("card", wanted.source), Entity("merchant", wanted.merchant)),
-        raw_ref=f"charge:{claim.resource}",
-        data={"charge": claim.resource, **msgspec.to_builtins(wanted)},
     )
 
 

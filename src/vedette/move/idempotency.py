@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from typing import Any, Final
 
 import msgspec
@@ -48,6 +49,7 @@ _keys = sa.Table(
     sa.Column("lease_until", LONG, nullable=False),
     sa.Column("created", LONG, nullable=False),
     sa.Column("expires", LONG, nullable=False),
+    sa.Column("context", sa.LargeBinary, nullable=False),
     sa.Column("status", sa.Integer),
     sa.Column("body", sa.LargeBinary),
     sqlite_strict=True,
@@ -74,6 +76,8 @@ class Request:
     """Method and path, such as `POST /v1/charges`."""
     parameters: Any
     """The decoded body. Compared by its canonical JSON, so white space and field order do not matter."""
+    context: Mapping[str, Any] = attribute(default_factory=dict)
+    """What the attempt knows besides, such as who asks. Not compared: every later attempt has that of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class Claim:
     """1 for the first attempt; one more for every take-over."""
     created: int
     """When the first attempt began, microseconds UTC."""
+    context: Mapping[str, Any] = attribute(default_factory=dict)
+    """That of the first attempt."""
 
 
 def to_answer(status: int, value: Any) -> Answer:
@@ -177,9 +183,10 @@ class Idempotency:
             "lease_until": now + self._lease,
             "created": now,
             "expires": now + KEEP,
+            "context": msgspec.json.encode(request.context),
         }
         if insert_new(connection, _keys, **fresh):
-            return Claim(request.tenant, request.key, resource, "", 1, now)
+            return Claim(request.tenant, request.key, resource, "", 1, now, request.context)
         row = connection.execute(sa.select(_keys).where(at).with_for_update()).one()
         return self._answer(row, fingerprint) or self._take_over(connection, row, now)
 
@@ -265,7 +272,9 @@ class Idempotency:
                 "the first request with this idempotency key has not finished",
                 hint="retry with the same key in a moment",
             )
-        claim = Claim(row.tenant, row.key, row.resource, row.point, row.fence + 1, row.created)
+        claim = Claim(
+            row.tenant, row.key, row.resource, row.point, row.fence + 1, row.created, msgspec.json.decode(row.context)
+        )
         held = replace(claim, fence=row.fence)
         self._update(connection, held, fence=claim.fence, lease_until=now + self._lease)
         return claim

@@ -11,6 +11,7 @@ from typing import Any
 from vedette.core.errors import DataError
 from vedette.core.money import Money
 from vedette.expr.nodes import Field, Space
+from vedette.judge.payment.attributes import ATTRIBUTES, Kind
 from vedette.judge.payment.compiled import key_of
 
 Data = Mapping[str, Any]
@@ -55,7 +56,7 @@ class Binding:
     def spelled(self) -> dict[str, str]:
         """Field of the data -> how rules write it."""
         own = {path: f":{name}:" for name, path in self.attributes.items()}
-        return own | {path: f"::{key}::" for key, path in self.metadata.items()}
+        return {path: f"::{key}::" for key, path in self.metadata.items()} | own
 
     def check(self, data: Data) -> None:
         """Refuses data that cannot be decided on.
@@ -102,7 +103,7 @@ def _plain(path: str) -> Read:
 def _as_text(path: str) -> Read:
     def read(data: Data) -> object:
         value = data.get(path)
-        return value if value is None or isinstance(value, str) else str(value)
+        return value if value is None or isinstance(value, str | bool) else str(value)
 
     return read
 
@@ -130,6 +131,16 @@ def _amount(currency: str) -> Read:
 BY_NAME = Binding()
 """For sources whose fields carry the attributes' own names, with `metadata`, `amount_minor` and `currency`."""
 
+_OURS = {"currency", "risk_level", "card_fingerprint"}
+_KINDS = {Kind.BOOLEAN, Kind.TEXT, Kind.CASED, Kind.COUNTRY, Kind.STATE}
+TOLD: Mapping[str, str] = {
+    **{name: name for name, known in ATTRIBUTES.items() if known.kind in _KINDS and name not in _OURS},
+    **{name: name for name in ("customer", "device", "ip", "country")},
+    "ip_address": "ip",
+}
+"""What a merchant may tell of a payment in its metadata: name there -> field of the event. Customer, device, ip,
+country, and what payment rules know of a payment but cannot count themselves. Numbers that rules read are counted."""
+
 BINDINGS: Mapping[str, Binding] = {
     "card_transactions": Binding(
         attributes={"amount_in_usd": "TX_AMOUNT", "customer": "CUSTOMER_ID"},
@@ -137,7 +148,8 @@ BINDINGS: Mapping[str, Binding] = {
         numbers=("TX_AMOUNT",),
         ids=("CUSTOMER_ID", "TERMINAL_ID"),
         truth=("TX_FRAUD", "TX_FRAUD_SCENARIO"),
-    )
+    ),
+    "product": Binding(attributes={**TOLD, "card_fingerprint": "source"}, metadata=TOLD),
 }
 """Source -> binding; a source that is not here is read `BY_NAME`."""
 
