@@ -25,6 +25,7 @@ from vedette.run.scoring import Scoring
 from vedette.serve.app import build_api, build_app
 
 TENANT, OTHER = "acme", "globex"
+HOST = "http://api"
 MERCHANT, STRANGER = "m_9", "m_stranger"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 ALL_SCOPES = {resource: Reach.WRITE for (resource, _), need in POLICY.items() if need.key}
@@ -89,7 +90,12 @@ class World:
     """
 
     def __init__(self, home, scoring=None, egress=""):
-        environ = {"VEDETTE_HOME": str(home), "VEDETTE_TENANT": TENANT, "VEDETTE_EGRESS_ALLOW": egress}
+        environ = {
+            "VEDETTE_HOME": str(home),
+            "VEDETTE_TENANT": TENANT,
+            "VEDETTE_EGRESS_ALLOW": egress,
+            "VEDETTE_ADDRESSES": HOST,
+        }
         settings = load_settings(None, environ)
         rules = home / "payment.rules"
         rules.write_text(RULES)
@@ -104,7 +110,7 @@ class World:
         self.thread = threading.Thread(target=self.loop.run_forever, name="server")
         self.thread.start()
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://api")
+        self.client = httpx.AsyncClient(transport=transport, base_url=HOST)
         self.full = self.key(ALL_SCOPES)
         self.chief = self.staff(Role)
         self.send(

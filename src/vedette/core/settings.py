@@ -39,6 +39,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Partitions of topics that do not exist yet, 1..1024."""
     egress_allow: tuple[str, ...] = ()
     """Host names, addresses and networks that may be reached though they are private. Commas in the environment."""
+    addresses: tuple[str, ...] = ()
+    """Where browsers reach the console, such as `https://vedette.example`; commas in the environment. Empty: the
+    address listened on, and the machine itself by name."""
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__struct_fields__}

@@ -4,30 +4,45 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from html import escape
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 import vedette
-from vedette.core.errors import DataError, NotFoundError, VedetteError
+from vedette.core.errors import DataError, DeniedError, NotFoundError, VedetteError
+from vedette.prove.dlp import scrub
 from vedette.run.platform import Platform
-from vedette.serve import routes
-from vedette.serve.asgi import App
+from vedette.serve import console, routes
+from vedette.serve.addresses import Addresses, fenced, of_api
+from vedette.serve.asgi import App, Receive, Scope, Send
 from vedette.serve.body import bounded
-from vedette.serve.errors import ERROR, body_of, headers_of, internal, outermost, status_of
+from vedette.serve.errors import ERROR, UNAUTHENTICATED, body_of, headers_of, outermost, status_of, unforeseen
 from vedette.serve.hot import HotDecisions
 from vedette.serve.policy import describe_security, policies, require_policies
+from vedette.serve.session import Elsewhere
+
+LISTENING = ("127.0.0.1", 8700)
 
 
-def build_app(platform: Platform) -> App:
+def build_app(platform: Platform, *, listening: tuple[str, int] = LISTENING) -> App:
     """The ASGI application over a platform. Startup and shutdown run the platform's background work.
 
+    Args:
+        platform: What it serves.
+        listening: Host and port, which the console knows itself by unless the setting `addresses` names others.
+
     Raises:
-        DefinitionError: `serve.policy.missing` when a route has no policy.
+        DefinitionError: `serve.policy.missing` when a route has no policy; `serve.address.invalid`.
     """
     api = build_api(platform)
-    return outermost(platform, bounded(HotDecisions(platform, api)))
+    api.state.addresses = addresses = Addresses.listening(*listening, platform.settings.addresses)
+
+    async def refuse(error: DeniedError, scope: Scope, receive: Receive, send: Send) -> None:
+        await _refused(Request({**scope, "app": api}), error)(scope, receive, send)
+
+    return outermost(platform, bounded(fenced(addresses, HotDecisions(platform, api), refuse)))
 
 
 def build_api(platform: Platform) -> FastAPI:
@@ -51,6 +66,9 @@ def build_api(platform: Platform) -> FastAPI:
     api.state.platform = platform
     for router in routes.ROUTERS:
         api.include_router(router, responses={"4XX": ERROR, "5XX": ERROR})
+    for router in console.ROUTERS:
+        api.include_router(router, include_in_schema=False)
+    api.add_exception_handler(Elsewhere, _elsewhere)
     api.add_exception_handler(VedetteError, _refused)
     api.add_exception_handler(HTTPException, _not_routed)
     api.add_exception_handler(RequestValidationError, _not_valid)
@@ -60,29 +78,48 @@ def build_api(platform: Platform) -> FastAPI:
     return api
 
 
-def _respond(error: VedetteError) -> Response:
-    return Response(body_of(error), status_of(error), headers_of(error), "application/json")
+def wants_page(request: Request) -> bool:
+    """Whether the answer is for a person: a browser asks for HTML by name, a program and a script do not."""
+    return "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers
 
 
-def _refused(_request: Request, error: Exception) -> Response:
+def _respond(request: Request, error: VedetteError) -> Response:
+    if of_api(request.url.path) or not wants_page(request):
+        return Response(body_of(error), status_of(error), headers_of(error), "application/json")
+    text = f"<!doctype html><html lang=en><title>Vedette</title><h1>{escape(scrub(error.message))}</h1><p>{error.code}"
+    return Response(text, status_of(error), headers_of(error), "text/html")
+
+
+def _elsewhere(request: Request, way: Exception) -> Response:
+    """303 for a browser; a fragment cannot be answered by another page, so htmx is told to go there as a whole."""
+    assert isinstance(way, Elsewhere)  # noqa: S101 - registered for this type
+    if "hx-request" in request.headers:
+        return Response("", UNAUTHENTICATED, {"hx-redirect": way.place})
+    return Response("", 303, {"location": way.place})
+
+
+def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, VedetteError)  # noqa: S101 - registered for this type
-    return _respond(error)
+    return _respond(request, error)
 
 
-def _unforeseen(_request: Request, _error: Exception) -> Response:
-    return Response(internal(), 500, media_type="application/json")
+def _unforeseen(request: Request, _error: Exception) -> Response:
+    return _respond(request, unforeseen())
 
 
 def _not_routed(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     if status == 405:  # noqa: PLR2004
-        refusal = _respond(DataError("http.method", f"this path does not take {request.method}"))
+        refusal = _respond(request, DataError("http.method", f"this path does not take {request.method}"))
         refusal.headers.update(getattr(error, "headers", None) or {})
         return refusal
-    return _respond(NotFoundError("http.route", "there is nothing at this path", hint="GET /openapi.json lists all"))
+    if status == 400:  # noqa: PLR2004
+        return _respond(request, DataError("http.body.form", "this form cannot be read"))
+    hint = "GET /openapi.json lists all"
+    return _respond(request, NotFoundError("http.route", "there is nothing at this path", hint=hint))
 
 
-def _not_valid(_request: Request, error: Exception) -> Response:
+def _not_valid(request: Request, error: Exception) -> Response:
     problems = error.errors() if isinstance(error, RequestValidationError) else []
     place = "$" + ".".join(str(part) for part in problems[0]["loc"]) if problems else "$"
-    return _respond(DataError("request.field.invalid", "a parameter has the wrong type", at=place))
+    return _respond(request, DataError("request.field.invalid", "a parameter has the wrong type", at=place))

@@ -67,6 +67,10 @@ _BY_CODE: dict[str, int] = {
     "http.route": 404,
     "log.file.damaged": 500,
     "log.closed": 503,
+    "session.host": 421,
+    "access.login.refused": 401,
+    "access.login.throttled": 429,
+    "http.internal": 500,
 }
 _BY_PREFIX: tuple[tuple[str, int], ...] = (("limits.", 429),)
 _BY_TYPE: tuple[tuple[type[VedetteError], int], ...] = (
@@ -95,7 +99,8 @@ def headers_of(error: VedetteError) -> dict[str, str]:
     """Headers that go with an error: `Retry-After` in whole seconds, `WWW-Authenticate` with a 401."""
     wait = getattr(error, "retry_after", 0.0)
     headers = {"retry-after": str(math.ceil(wait))} if wait > 0 else {}
-    return headers | ({"www-authenticate": "Bearer"} if status_of(error) == UNAUTHENTICATED else {})
+    bearer = status_of(error) == UNAUTHENTICATED and not error.code.startswith("access.login.")
+    return headers | ({"www-authenticate": "Bearer"} if bearer else {})
 
 
 def body_of(error: VedetteError) -> bytes:
@@ -107,9 +112,14 @@ def body_of(error: VedetteError) -> bytes:
     return msgspec.json.encode({"error": shape})
 
 
+def unforeseen() -> PermanentError:
+    """What the client is told of an error that nobody foresaw."""
+    return PermanentError("http.internal", "something went wrong on our side")
+
+
 def internal() -> bytes:
     """Body of the answer to what nobody foresaw."""
-    return body_of(PermanentError("http.internal", "something went wrong on our side"))
+    return body_of(unforeseen())
 
 
 def outermost(platform: Platform, app: ASGIApp | App) -> App:

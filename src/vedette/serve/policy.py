@@ -25,6 +25,7 @@ class Owned(Protocol):
 
 
 T = TypeVar("T", bound=Owned)
+_Check = TypeVar("_Check", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,12 @@ class RoutePolicy:
     open: bool = False
     by_account: bool = False
     """The object belongs to an account or merchant, so a caller bound to some may have it when it is theirs."""
+    page: bool = False
+    """For people with a session rather than for keys and tokens; `serve.session` checks it."""
+    form: bool = False
+    """Changes something: needs the session's own token."""
+    fresh: bool = False
+    """Needs a second factor shown within ten minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +112,7 @@ def allow(resource: str, verb: str, *, by_account: bool = False) -> Any:
         verb: Name in it.
         by_account: The route's object belongs to an account; it calls `Caller.on` once it knows which.
     """
-    if (resource, verb) not in POLICY:
-        raise DefinitionError("serve.policy.unknown", f"`{resource}` `{verb}` is not in the policy")
-    policy = RoutePolicy(resource, verb, by_account=by_account)
+    policy = RoutePolicy(*known(resource, verb), by_account=by_account)
 
     def check(request: Request) -> Caller:
         access = platform_of(request).access
@@ -117,8 +122,24 @@ def allow(resource: str, verb: str, *, by_account: bool = False) -> Any:
         access.authorize(principal, resource, verb, account=account, origin=origin)
         return Caller(principal, origin, access, policy)
 
+    return Depends(mark(check, policy))
+
+
+def known(resource: str, verb: str) -> tuple[str, str]:
+    """The pair, when it is in the policy.
+
+    Raises:
+        DefinitionError: `serve.policy.unknown`.
+    """
+    if (resource, verb) not in POLICY:
+        raise DefinitionError("serve.policy.unknown", f"`{resource}` `{verb}` is not in the policy")
+    return resource, verb
+
+
+def mark(check: _Check, policy: RoutePolicy) -> _Check:
+    """Says in the route table what this dependency checks."""
     setattr(check, _MARK, policy)
-    return Depends(check)
+    return check
 
 
 def anyone() -> Any:
@@ -127,8 +148,7 @@ def anyone() -> Any:
     async def check() -> None:
         """On the event loop: the answer needs no thread, so it comes while all of them are busy."""
 
-    setattr(check, _MARK, RoutePolicy("", "", open=True))
-    return Depends(check)
+    return Depends(mark(check, RoutePolicy("", "", open=True)))
 
 
 def platform_of(request: Request) -> Platform:
@@ -147,7 +167,7 @@ def policies(routes: Sequence[Any]) -> dict[tuple[str, str], RoutePolicy | None]
     for route in iter_route_contexts(routes):
         dependant = getattr(route, "dependant", None)
         calls = [each.call for each in dependant.dependencies] if dependant else []
-        found = next((mark for call in calls if (mark := _mark(call)) is not None), None)
+        found = next((policy for call in calls if (policy := _policy(call)) is not None), None)
         for method in sorted(route.methods or {"*"}):
             table[method, str(route.path)] = found
     return table
@@ -172,11 +192,11 @@ def describe_security(document: dict[str, Any], table: Mapping[tuple[str, str], 
     schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes["key"] = {"type": "http", "scheme": "bearer", "description": "An API key `vk_...`, or a person's `vp_...`."}
     for (method, path), policy in table.items():
-        if policy and not policy.open:
+        if policy and not policy.open and not policy.page:
             operation = document["paths"][path][method.lower()]
             operation["security"] = [{"key": []}]
             operation["x-vedette-policy"] = {"resource": policy.resource, "verb": policy.verb}
 
 
-def _mark(call: Callable[..., Any] | None) -> RoutePolicy | None:
+def _policy(call: Callable[..., Any] | None) -> RoutePolicy | None:
     return getattr(call, _MARK, None)

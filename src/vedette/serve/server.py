@@ -40,7 +40,7 @@ def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str]
     # Taken over by every connection. Without it head and body of an answer, written apart, wait 40 ms for each other.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
-        build_app(platform),
+        build_app(platform, listening=(host, listener.getsockname()[1])),
         log_level="warning",
         access_log=False,
         server_header=False,

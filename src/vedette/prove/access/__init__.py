@@ -15,6 +15,7 @@ Example:
 from vedette.prove.access.access import Access, ApiKey, IssuedKey
 from vedette.prove.access.people import People, Person
 from vedette.prove.access.policy import POLICY, Kind, Level, Mode, Need, Principal, Role, permit
+from vedette.prove.access.sessions import Live, Opened, Session, Sessions
 from vedette.prove.access.tokens import IssuedToken, Token
 
 __all__ = [
@@ -25,12 +26,16 @@ __all__ = [
     "IssuedToken",
     "Kind",
     "Level",
+    "Live",
     "Mode",
     "Need",
+    "Opened",
     "People",
     "Person",
     "Principal",
     "Role",
+    "Session",
+    "Sessions",
     "Token",
     "permit",
 ]

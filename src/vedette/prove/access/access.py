@@ -17,6 +17,7 @@ from vedette.core.errors import ConflictError, DefinitionError, DeniedError, Not
 from vedette.core.ids import Ids
 from vedette.prove.access.people import People
 from vedette.prove.access.policy import Kind, Level, Mode, Principal, format_scopes, parse_scopes, permit, read_scopes
+from vedette.prove.access.sessions import Sessions
 from vedette.prove.access.tables import MIGRATIONS, join_accounts, keys, split_accounts, tenants, tokens
 from vedette.prove.access.tokens import DEFAULT_LIFETIME_S, PREFIX, IssuedToken, Token, Tokens, read_token
 from vedette.prove.audit import NOBODY, Audit, AuditRecord, Outcome
@@ -106,6 +107,7 @@ class Access:
         self._ids = ids
         self._audit = Audit(observe, clock, ids)
         self.people = People(db, clock, ids, self._audit, self._forget)
+        self.sessions = Sessions(db, clock, ids, self._audit, self._random_text)
         self._tokens = Tokens(db, clock, ids, self._audit, self._random_text)
         self._random_bytes = random_bytes
         self._max_age = max_age

@@ -10,7 +10,7 @@ from vedette.core.db import Connection, Database, insert_new, sa
 from vedette.core.errors import DeniedError, NotFoundError
 from vedette.core.ids import Ids
 from vedette.prove.access.policy import Kind, Principal, Role
-from vedette.prove.access.tables import grants, join_accounts, people, split_accounts, tenants
+from vedette.prove.access.tables import end_sessions, grants, join_accounts, people, split_accounts, tenants
 from vedette.prove.audit import Audit
 
 
@@ -80,7 +80,7 @@ class People:
         return self.get(tenant, person_id)
 
     def withdraw(self, tenant: str, person_id: str, role: Role, *, by: str) -> Person:
-        """Takes a role away; one not held changes nothing.
+        """Takes a role away and ends the person's sessions; one not held changes nothing.
 
         Raises:
             NotFoundError: `access.person.unknown`.
@@ -89,13 +89,15 @@ class People:
             find_person(connection, tenant, person_id)
             held = grants.delete().where(grants.c.person == person_id, grants.c.role == role)
             first = connection.execute(held).rowcount
+            if first:
+                end_sessions(connection, person_id, self._clock.now())
         self._changed(person_id)
         if first:
             self._audit.record(tenant, "people.withdraw", actor=by, target=person_id, detail={"role": role.value})
         return self.get(tenant, person_id)
 
     def disable(self, tenant: str, person_id: str, *, by: str) -> Person:
-        """Ends a person's access for good; the record of them stays. Again changes nothing.
+        """Ends a person's access and sessions for good; the record of them stays. Again changes nothing.
 
         Raises:
             NotFoundError: `access.person.unknown`.
@@ -104,6 +106,7 @@ class People:
             find_person(connection, tenant, person_id)
             enabled = people.update().where(people.c.id == person_id, people.c.disabled.is_(None))
             first = connection.execute(enabled.values(disabled=self._clock.now())).rowcount
+            end_sessions(connection, person_id, self._clock.now())
         self._changed(person_id)
         if first:
             self._audit.record(tenant, "people.disable", actor=by, target=person_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vedette.core.db import Migration, create, sa
+from vedette.core.db import Connection, Migration, create, sa
 
 _METADATA = sa.MetaData()
 _MICROS = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -74,10 +74,85 @@ tokens = sa.Table(
     sqlite_strict=True,
 )
 
+_LOGIN = sa.MetaData()
+"""Tables of the third step."""
+
+passwords = sa.Table(
+    "access_passwords",
+    _LOGIN,
+    sa.Column("person", sa.Text, sa.ForeignKey(people.c.id), primary_key=True),
+    sa.Column("login", sa.Text, nullable=False, unique=True),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("earlier", sa.Text, nullable=False),
+    sa.Column("expires", _MICROS),
+    sa.Column("used", _MICROS),
+    sa.Column("changed", _MICROS, nullable=False),
+    sqlite_strict=True,
+)
+"""How people prove who they are. `expires` is set for a one-time password only, `used` once it was."""
+
+factors = sa.Table(
+    "access_factors",
+    _LOGIN,
+    sa.Column("person", sa.Text, sa.ForeignKey(people.c.id), primary_key=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("created", _MICROS, nullable=False),
+    sa.Column("confirmed", _MICROS),
+    sa.Column("last_step", _MICROS, nullable=False),
+    sqlite_strict=True,
+)
+"""Authenticators. `last_step` is the newest time step whose code was used: no code is taken twice."""
+
+codes = sa.Table(
+    "access_codes",
+    _LOGIN,
+    sa.Column("hash", sa.LargeBinary, primary_key=True),
+    sa.Column("person", sa.Text, sa.ForeignKey(people.c.id), nullable=False, index=True),
+    sa.Column("created", _MICROS, nullable=False),
+    sa.Column("used", _MICROS),
+    sqlite_strict=True,
+)
+"""Recovery codes."""
+
+sessions = sa.Table(
+    "access_sessions",
+    _LOGIN,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("hash", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("tenant", sa.Text, sa.ForeignKey(tenants.c.id), nullable=False),
+    sa.Column("person", sa.Text, sa.ForeignKey(people.c.id), nullable=False, index=True),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("created", _MICROS, nullable=False),
+    sa.Column("seen", _MICROS, nullable=False),
+    sa.Column("expires", _MICROS, nullable=False),
+    sa.Column("proven", _MICROS),
+    sa.Column("ended", _MICROS),
+    sqlite_strict=True,
+)
+"""`proven` is when the second factor was last shown in this session."""
+
+throttles = sa.Table(
+    "access_throttles",
+    _LOGIN,
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("last", _MICROS, nullable=False, index=True),
+    sa.Column("until", _MICROS, nullable=False),
+    sqlite_strict=True,
+)
+"""Failed logins by person, by unknown name and by origin; from `until` on the next attempt is looked at."""
+
 MIGRATIONS = (
     Migration(1, "tenants, keys, people, grants", create(_METADATA)),
     Migration(2, "personal tokens", create(_TOKENS)),
+    Migration(3, "passwords, second factors, sessions, throttles", create(_LOGIN)),
 )
+
+
+def end_sessions(connection: Connection, person_id: str, now: int) -> int:
+    """Ends every session of a person, in a transaction of the caller; gives how many."""
+    alive = sessions.update().where(sessions.c.person == person_id, sessions.c.ended.is_(None))
+    return connection.execute(alive.values(ended=now)).rowcount
 
 
 def join_accounts(accounts: frozenset[str]) -> str:

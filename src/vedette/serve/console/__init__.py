@@ -1,0 +1,13 @@
+"""The console: pages for people, on the same platform, policy and queries as the API.
+
+One module per noun, each with its `router`; `page` makes every answer, `templates/` holds what they look like, and
+`docs/console.md` the rules they keep.
+"""
+
+from fastapi import APIRouter
+
+from vedette.serve.console import login
+
+_MODULES = (login,)
+ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)
+"""Everything the console serves. A page is added by its module's name."""
