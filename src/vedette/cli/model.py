@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +11,9 @@ import msgspec
 import pyarrow as pa
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from vedette.cli._progress import progress
 from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.judge.models import training
@@ -79,7 +77,7 @@ def train(
     if definitions.source != source:
         raise DataError("model.source.mismatch", f"the features are of `{definitions.source}`, not of `{source}`")
     start = to_day(train_start)
-    with _progress() as report:
+    with progress() as report:
         table = _read([*events, *(more or ())], definitions, report)
         model = training.train(
             table, definitions, start=start, days=train_days, delay_days=delay_days, out=out, report=report
@@ -98,7 +96,7 @@ def evaluate(
 ) -> None:
     """Judge a model on later days of labelled history."""
     loaded = load_model(model)
-    with _progress() as report:
+    with progress() as report:
         table = _read([*events, *(more or ())], loaded.feature_set, report)
         metrics = training.judge(loaded, table, start=to_day(test_start), days=test_days, report=report)
     _show(metrics, as_json=as_json)
@@ -146,22 +144,6 @@ def _summary(model: Model) -> dict[str, Any]:
     card = model.card
     kept = {name: card[name] for name in ("trained_on", "metrics", "features_version") if name in card}
     return {"id": model.id, "sha256": model.sha256, "features": len(model.features), **kept}
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar per stage on the error stream, where a person is watching."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    console = Console(stderr=True)
-    with Progress(*columns, TimeElapsedColumn(), console=console, disable=not sys.stderr.isatty()) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield report
 
 
 def _show(values: dict[str, Any], *, as_json: bool) -> None:

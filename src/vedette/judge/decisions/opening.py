@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,13 @@ from vedette.judge.payment.rules import PaymentRules
 from vedette.sense.features.definition import FeatureSet
 from vedette.sense.features.engine import Engine
 
+CHECKPOINT, BACKFILL = "features.npz", "backfill.npz"
+"""State of the features at a place in the log, and before the log began."""
+
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """An open folder of decisions: `log/`, `seen.db`, `features.npz`."""
+    """An open folder of decisions: `log/`, `seen.db`, `features.npz`; `backfill.npz` when there was history."""
 
     recorder: Recorder
     engine: Engine | None
@@ -35,7 +39,7 @@ class Books:
     def checkpoint(self) -> None:
         """Saves the features, so that the next start replays less."""
         if self.engine:
-            self.recorder.checkpoint(self.engine, self.folder / "features.npz")
+            self.recorder.checkpoint(self.engine, self.folder / CHECKPOINT)
 
     def close(self) -> None:
         """Checkpoints, and gives everything back."""
@@ -75,7 +79,7 @@ def open_books(
         DataError: `decision.log.record`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    engine = _engine(folder / "features.npz", features) if features else None
+    engine = _engine(folder, features) if features else None
     if engine:
         engine.warm()
     if model:
@@ -114,9 +118,20 @@ def _after_last_decision(log: Log, tenant: str) -> int:
     return 0
 
 
-def _engine(path: Path, features: FeatureSet) -> Engine:
-    """The engine of the last checkpoint, or an empty one when there is none that can be used: the log has it all."""
-    try:
-        return Engine.load(path, features) if path.exists() else Engine(features)
-    except (DataError, DefinitionError):
-        return Engine(features)
+def _engine(folder: Path, features: FeatureSet) -> Engine:
+    """The engine of the last checkpoint; else what history left, or an empty one: the log has everything since."""
+    for path in (folder / CHECKPOINT, folder / BACKFILL):
+        if path.exists():
+            with suppress(DataError, DefinitionError):
+                return Engine.load(path, features)
+    return Engine(features)
+
+
+def store_backfill(folder: Path, engine: Engine) -> None:
+    """Keeps what history left, for the next start to go on from. No service may have the folder open.
+
+    The checkpoint goes: it does not know the history. The next start replays the log over the history instead.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    engine.save(folder / BACKFILL)
+    (folder / CHECKPOINT).unlink(missing_ok=True)

@@ -6,6 +6,8 @@ import hashlib
 import heapq
 import os
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 from typing import Any
@@ -27,6 +29,23 @@ FORMAT = 1
 
 TIME_LIMIT = 1 << 60
 """Event times beyond this, in either direction, are treated as unusable."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a replay of history leaves, for an engine to go on from."""
+
+    state: State
+    ids: Sequence[Mapping[str, int]]
+    """Entity row of each id, one mapping per view."""
+    events: OrderedDict[str, tuple[int, ...]]
+    """Events that a label may still come for: event time and entity rows."""
+    mark: int
+    """Newest event time."""
+    labels: int
+    """Labels that were taken."""
+    stale: int
+    """Labels that came too late."""
 
 
 class Engine:
@@ -68,6 +87,11 @@ class Engine:
     def names(self) -> tuple[str, ...]:
         """Feature names, in the order of every vector."""
         return self._names
+
+    @property
+    def entities(self) -> int:
+        """Entities that have a state."""
+        return sum(map(len, self._ids))
 
     def warm(self) -> None:
         """Compiles the kernels on an engine that is thrown away, so that no event waits for it."""
@@ -175,6 +199,19 @@ class Engine:
             row += spare
         self._fill_row(self._row.data, 0, *row)
         self._event = event
+
+    def adopt(self, history: History) -> None:
+        """Takes the state that history left as its own, in place of an empty one.
+
+        Args:
+            history: From `backfill`.
+        """
+        self._state = history.state
+        self._ids = [dict(ids) for ids in history.ids]
+        self._events = history.events
+        self._mark = history.mark
+        self._arrivals = history.labels
+        self._counts["label_stale"] = history.stale
 
     def checksum(self) -> str:
         """SHA-256 of everything the engine knows; the same after any checkpoint and replay of the rest of the log."""

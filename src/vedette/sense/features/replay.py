@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from vedette.sense.features import kernel
 from vedette.sense.features.definition import FeatureSet
-from vedette.sense.features.state import Floats, State, compile_plan
-from vedette.sense.features.table import Labels, Progress, label_order, to_columns
+from vedette.sense.features.state import Floats, Ints, State, compile_plan
+from vedette.sense.features.table import Columns, Labels, Progress, label_order, to_columns
 
 CHUNK = 1 << 16
 """Rows between two reports of progress."""
@@ -52,13 +52,34 @@ def replay_parts(
 ) -> Iterator[Floats]:
     """The rows of `replay` in parts that fit memory."""
     plan = compile_plan(features)
-    state = State(plan)
     columns = to_columns(table, features)
+    known = np.zeros((0, 4), np.int64) if labels is None else label_order(labels, columns, keep=features.label.keep)
+    want = np.ones(len(table), np.bool_) if wanted is None else wanted
+    yield from advance(State(plan), columns, known, want, chunk=chunk, progress=progress)
+
+
+def advance(
+    state: State,
+    columns: Columns,
+    known: Ints,
+    want: npt.NDArray[np.bool_],
+    *,
+    chunk: int = CHUNK,
+    progress: Progress | None = None,
+) -> Iterator[Floats]:
+    """Takes all of a table into an empty state; gives the features of the wanted rows, in parts.
+
+    Args:
+        state: Changed as rows are taken.
+        columns: The table.
+        known: Labels from `label_order`. Those whose place is behind the last row are not taken.
+        want: Rows to give features of.
+        chunk: Rows of a part.
+        progress: Called after each part with rows done and rows in all.
+    """
+    plan, total = state.plan, len(columns.rows)
     state.room_entities(columns.entities)
     state.entities = columns.entities
-    known = np.zeros((0, 4), np.int64) if labels is None else label_order(labels, columns, keep=features.label.keep)
-    total = len(table)
-    want = np.ones(total, np.bool_) if wanted is None else wanted
     at = label = 0
     while at < total:
         stop = min(at + chunk, total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +45,8 @@ class Columns:
     """One input row per event."""
     entities: int
     """Entity rows needed."""
+    ids: tuple[Mapping[str, int], ...]
+    """Entity row of each id, one mapping per view; empty for a view without a key."""
 
     @property
     def times(self) -> Ints:
@@ -156,17 +158,19 @@ def to_columns(table: pa.Table, features: FeatureSet) -> Columns:
     rows[:, kernel.R_TIME] = event_times(table, features)
     fields = [_field(table, field) for field in features.fields]
     entities = 1
+    ids: list[Mapping[str, int]] = []
     for place, view in enumerate(features.views):
         at = kernel.R_VIEWS + place * plan.stride
-        codes, distinct = _codes(table[view.key]) if view.key else (np.full(len(table), -1), 0)
+        codes, numbers = _codes(table[view.key]) if view.key else (np.full(len(table), -1), {})
         rows[:, at] = np.where(codes < 0, -1, codes + entities)
-        entities += distinct
+        ids.append({key: number + entities for key, number in numbers.items()})
+        entities += len(numbers)
         for offset, measure in enumerate(view.measures):
             if measure.field >= 0 and not measure.where:
                 rows[:, at + 1 + offset] = fields[measure.field]
             else:
                 rows[:, at + 1 + offset] = [to_measure(values, measure) for values in zip(*fields, strict=True)]
-    return Columns(rows, entities)
+    return Columns(rows, entities, tuple(ids))
 
 
 def _field(table: pa.Table, field: Field) -> Any:
@@ -182,14 +186,14 @@ def _field(table: pa.Table, field: Field) -> Any:
     return np.array([to_scaled(value, field.scale) for value in column.to_pylist()], np.int64)
 
 
-def _codes(column: Column) -> tuple[Ints, int]:
-    """A number from 0 for each distinct id, -1 where there is none; and how many there are."""
+def _codes(column: Column) -> tuple[Ints, Mapping[str, int]]:
+    """A number from 0 for each distinct id, -1 where there is none; and the number of each id."""
     encoded = column.combine_chunks().dictionary_encode()
     keys = [to_key(value) for value in encoded.dictionary.to_pylist()]
     numbers: dict[str, int] = {}
     by_code = np.array([-1 if key is None else numbers.setdefault(key, len(numbers)) for key in keys] + [-1], np.int64)
     codes = encoded.indices.fill_null(len(keys)).to_numpy(zero_copy_only=False)
-    return by_code[codes], len(numbers)
+    return by_code[codes], numbers
 
 
 def label_order(labels: Labels, columns: Columns, *, keep: int) -> Ints:
