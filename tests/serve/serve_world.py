@@ -229,6 +229,7 @@ class Objects:
         token = world.platform.access.issue_token(tenant, person.id, by="system")
         alert_id, run = self.run(doomed.key.id)
         case = world.platform.cases.of_alert(tenant, alert_id)
+        changed = world.platform.triage.change(tenant, [alert_id], operator=self.requester, assignee=self.requester)
         return {
             "charge_id": charged["id"],
             "payout_id": payout["id"],
@@ -239,9 +240,11 @@ class Objects:
             "token_id": token.id,
             "role": "analyst",
             "alert_id": alert_id,
+            "change_id": changed.id,
             "case_id": case,
             "run_id": run.id,
             ("body", "POST", "/v1/playbooks/runs/{run_id}/approvals"): {"approve": True, "seen": run.approval.hash},
+            ("body", "POST", "/v1/alerts/changes"): {"alerts": [alert_id], "state": "in_progress"},
             ("body", "POST", "/v1/playbooks/runs"): {"playbook": "compromised_api_key", "alert_id": alert_id},
             ("body", "POST", "/v1/decisions"): {"event": card(number + 1)},
             ("body", "POST", "/v1/labels"): {"event_id": decided["event_id"], "fraud": True},

@@ -130,7 +130,7 @@ UNPROVEN = ("no key", "no bearer", "bad key", "not a key", "revoked key")
 def names_an_object(path, ids, method):
     """Whether a request names something that exists in one tenant only."""
     in_body = ids.get(("body", method, path), {})
-    return "{" in path.replace("{merchant}", "").replace("{role}", "") or "alert_id" in in_body
+    return "{" in path.replace("{merchant}", "").replace("{role}", "") or not {"alert_id", "alerts"}.isdisjoint(in_body)
 
 
 def verdict(name, caller, route, policy, ids):

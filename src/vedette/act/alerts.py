@@ -12,9 +12,21 @@ from typing import Any
 
 import msgspec
 
+from vedette.act.alert_tables import ALERT, CURSOR, ENTITY, MIGRATIONS, REJECT, SIGNAL, entity_key, to_row
 from vedette.act.grouping import DEFAULT, Alert, AlertState, Grouping, merge, reopen, to_alert
+from vedette.act.queue import (
+    MAX_PAGE,
+    AlertFilter,
+    AlertPage,
+    Facets,
+    Sort,
+    alerts_of,
+    count_since,
+    fetch_facets,
+    fetch_page,
+)
 from vedette.act.risk import RELEVANT, risk
-from vedette.core.db import LONG, Connection, Database, Migration, create, insert_all_new, insert_new, sa
+from vedette.core.db import Connection, Database, insert_all_new, insert_new, sa
 from vedette.core.errors import NotFoundError
 from vedette.core.event import Entity
 from vedette.core.log import Log
@@ -22,61 +34,8 @@ from vedette.core.signal import Signal
 
 TOPIC = "signal"
 BATCH = 500
-MAX_LIST = 1_000
 MAX_RISK_ALERTS = 1_000
 """Newest alerts of an entity that its risk looks at."""
-
-_METADATA = sa.MetaData()
-_ALERT = sa.Table(
-    "alert",
-    _METADATA,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("severity_id", sa.Integer, nullable=False),
-    sa.Column("last_time", LONG, nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Index("alert_queue", "tenant", "state", "severity_id", "last_time"),
-    sqlite_strict=True,
-)
-_SIGNAL = sa.Table(
-    "alert_signal",
-    _METADATA,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("alert_id", sa.Text, nullable=False),
-    sa.Column("event_time", LONG, nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Index("alert_signal_alert", "tenant", "alert_id", "event_time"),
-    sqlite_strict=True,
-)
-_ENTITY = sa.Table(
-    "alert_entity",
-    _METADATA,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("entity", sa.Text, primary_key=True),
-    sa.Column("alert_id", sa.Text, primary_key=True),
-    sqlite_strict=True,
-)
-_CURSOR = sa.Table(
-    "alert_cursor",
-    _METADATA,
-    sa.Column("topic", sa.Text, primary_key=True),
-    sa.Column("partition", sa.Integer, primary_key=True),
-    sa.Column("next_offset", LONG, nullable=False),
-    sqlite_strict=True,
-)
-_REJECT = sa.Table(
-    "alert_reject",
-    _METADATA,
-    sa.Column("topic", sa.Text, primary_key=True),
-    sa.Column("partition", sa.Integer, primary_key=True),
-    sa.Column("log_offset", LONG, primary_key=True),
-    sa.Column("code", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sqlite_strict=True,
-)
-MIGRATIONS = (Migration(1, "alerts", create(_METADATA)),)
 
 
 class Progress(msgspec.Struct):
@@ -114,11 +73,11 @@ class Alerts:
         return progress
 
     def _consume(self, connection: Connection, log: Log, partition: int, limit: int, progress: Progress) -> None:
-        place = (_CURSOR.c.topic == TOPIC) & (_CURSOR.c.partition == partition)
+        place = (CURSOR.c.topic == TOPIC) & (CURSOR.c.partition == partition)
         start = {"topic": TOPIC, "partition": partition, "next_offset": 0}
-        insert_new(connection, _CURSOR, **start)
+        insert_new(connection, CURSOR, **start)
         # Two consumers of one partition take turns here.
-        offset: int = connection.execute(sa.select(_CURSOR.c.next_offset).where(place).with_for_update()).scalar_one()
+        offset: int = connection.execute(sa.select(CURSOR.c.next_offset).where(place).with_for_update()).scalar_one()
         records = log.read(TOPIC, partition, offset, limit)
         signals: list[tuple[Signal, int]] = []
         for record in records:
@@ -127,20 +86,20 @@ class Alerts:
             except msgspec.MsgspecError as error:
                 reason = {"code": "alerts.signal.malformed", "reason": str(error)[:500]}
                 row = {"topic": TOPIC, "partition": partition, "log_offset": record.offset, **reason}
-                insert_new(connection, _REJECT, **row)
+                insert_new(connection, REJECT, **row)
                 progress.rejected += 1
         applied = self._apply(connection, signals)
         progress.read += len(records)
         progress.applied += applied
         progress.duplicate += len(signals) - applied
         if records:
-            connection.execute(_CURSOR.update().where(place).values(next_offset=records[-1].offset + 1))
+            connection.execute(CURSOR.update().where(place).values(next_offset=records[-1].offset + 1))
 
     def place(self, partition: int) -> int:
         """Offset of the next record to take from a partition of the log."""
-        where = (_CURSOR.c.topic == TOPIC) & (_CURSOR.c.partition == partition)
+        where = (CURSOR.c.topic == TOPIC) & (CURSOR.c.partition == partition)
         with self._database.read() as connection:
-            return connection.execute(sa.select(_CURSOR.c.next_offset).where(where)).scalar() or 0
+            return connection.execute(sa.select(CURSOR.c.next_offset).where(where)).scalar() or 0
 
     def apply(self, signals: Sequence[tuple[Signal, int]]) -> int:
         """Adds (signal, log time) pairs; gives how many were new. All or none."""
@@ -157,7 +116,7 @@ class Alerts:
         count = 0
         for tenant in sorted({tenant for tenant, _ in batch}):
             rows = [_signal_row(*pair) for (owner, _), pair in batch.items() if owner == tenant]
-            added = insert_all_new(connection, _SIGNAL, rows, "id")
+            added = insert_all_new(connection, SIGNAL, rows, "id")
             count += len(added)
             for signal_id in added:
                 alert = batch[tenant, signal_id][1]
@@ -172,15 +131,15 @@ class Alerts:
         for part in parts[1:]:
             added = merge(added, part)
         known: set[Entity] = set()
-        if not insert_new(connection, _ALERT, **_row(added)):
-            here = (_ALERT.c.tenant == added.tenant) & (_ALERT.c.id == added.id)
-            body = connection.execute(sa.select(_ALERT.c.body).where(here).with_for_update()).scalar_one()
+        if not insert_new(connection, ALERT, **to_row(added)):
+            here = (ALERT.c.tenant == added.tenant) & (ALERT.c.id == added.id)
+            body = connection.execute(sa.select(ALERT.c.body).where(here).with_for_update()).scalar_one()
             held = msgspec.json.decode(body, type=Alert)
             known = set(held.entities)
             whole = reopen(merge(held, added), added.last_time)
-            connection.execute(_ALERT.update().where(here).values(**_row(whole)))
+            connection.execute(ALERT.update().where(here).values(**to_row(whole)))
         for entity in sorted(set(added.entities) - known):
-            insert_new(connection, _ENTITY, tenant=added.tenant, entity=entity.key, alert_id=added.id)
+            insert_new(connection, ENTITY, tenant=added.tenant, entity=entity_key(entity), alert_id=added.id)
 
     def get(self, tenant: str, alert_id: str) -> Alert:
         """One alert.
@@ -189,58 +148,85 @@ class Alerts:
             NotFoundError: `alerts.alert.unknown`, also for another tenant's.
         """
         with self._database.read() as connection:
-            return _load(connection, tenant, alert_id)
+            return load_alert(connection, tenant, alert_id)
 
     def find(
         self, tenant: str, *, states: Sequence[AlertState] = (), entity: Entity | None = None, limit: int = 100
     ) -> list[Alert]:
-        """The queue: highest severity first, then the newest event. At most `MAX_LIST`."""
-        query = sa.select(_ALERT.c.body).where(_ALERT.c.tenant == tenant)
-        if states:
-            query = query.where(_ALERT.c.state.in_([str(state) for state in states]))
-        if entity is not None:
-            query = query.where(_ALERT.c.id.in_(_alerts_of(tenant, entity)))
-        order = (_ALERT.c.severity_id.desc(), _ALERT.c.last_time.desc(), _ALERT.c.id)
-        return self._alerts(query.order_by(*order).limit(min(limit, MAX_LIST)))
+        """The riskiest alerts, at most `MAX_PAGE`."""
+        return self.page(tenant, AlertFilter(state=tuple(states), entity=entity), limit=limit).alerts
+
+    def page(
+        self,
+        tenant: str,
+        wanted: AlertFilter,
+        *,
+        sort: Sort = Sort.RISK,
+        after: str = "",
+        limit: int = 100,
+        now: int = 0,
+    ) -> AlertPage:
+        """One page of the queue.
+
+        Args:
+            tenant: Whose.
+            wanted: Which alerts.
+            sort: In which order.
+            after: `next` of the page before; empty: the first page.
+            limit: Most alerts of the page, at most `MAX_PAGE`.
+            now: For the filter by age, microseconds UTC.
+
+        Raises:
+            DataError: `alerts.cursor.invalid`.
+        """
+        with self._database.read() as connection:
+            return fetch_page(connection, tenant, wanted, sort=sort, after=after, limit=limit, now=now)
+
+    def facets(self, tenant: str, wanted: AlertFilter, *, now: int) -> Facets:
+        """What each further choice would leave of the queue."""
+        with self._database.read() as connection:
+            return fetch_facets(connection, tenant, wanted, now=now)
+
+    def count_since(self, tenant: str, wanted: AlertFilter, *, now: int, since: int) -> int:
+        """How many of these alerts were made after a time, microseconds UTC."""
+        with self._database.read() as connection:
+            return count_since(connection, tenant, wanted, now=now, since=since)
+
+    def newest(self, tenant: str) -> int:
+        """When the tenant's last alert was made, microseconds UTC; 0 when there is none."""
+        query = sa.select(sa.func.max(ALERT.c.created_time)).where(ALERT.c.tenant == tenant)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar() or 0
 
     def count(self, tenant: str) -> int:
         """How many alerts the tenant has, of every state."""
-        query = sa.select(sa.func.count()).select_from(_ALERT).where(_ALERT.c.tenant == tenant)
+        query = sa.select(sa.func.count()).select_from(ALERT).where(ALERT.c.tenant == tenant)
         with self._database.read() as connection:
             return connection.execute(query).scalar_one()
 
     def signals(self, tenant: str, alert_id: str, *, limit: int = 100) -> list[Signal]:
         """The alert's signals by event time, oldest first."""
-        here = (_SIGNAL.c.tenant == tenant) & (_SIGNAL.c.alert_id == alert_id)
-        query = sa.select(_SIGNAL.c.body).where(here).order_by(_SIGNAL.c.event_time, _SIGNAL.c.id)
+        here = (SIGNAL.c.tenant == tenant) & (SIGNAL.c.alert_id == alert_id)
+        query = sa.select(SIGNAL.c.body).where(here).order_by(SIGNAL.c.event_time, SIGNAL.c.id)
         with self._database.read() as connection:
-            bodies = connection.execute(query.limit(min(limit, MAX_LIST))).scalars().all()
+            bodies = connection.execute(query.limit(min(limit, MAX_PAGE))).scalars().all()
         return [msgspec.json.decode(body, type=Signal) for body in bodies]
 
     def risk(self, tenant: str, entity: Entity, at: int) -> float:
         """Risk of an entity at a time (microseconds UTC), 0 to 99.9, from its alerts of the last ten half-lives."""
         query = (
-            sa.select(_ALERT.c.body)
-            .where(_ALERT.c.tenant == tenant, _ALERT.c.last_time > at - RELEVANT)
-            .where(_ALERT.c.id.in_(_alerts_of(tenant, entity)))
-            .order_by(_ALERT.c.last_time.desc(), _ALERT.c.id)
+            sa.select(ALERT.c.body)
+            .where(ALERT.c.tenant == tenant, ALERT.c.last_time > at - RELEVANT)
+            .where(ALERT.c.id.in_(alerts_of(tenant, entity)))
+            .order_by(ALERT.c.last_time.desc(), ALERT.c.id)
             .limit(MAX_RISK_ALERTS)
         )
         return risk(self._alerts(query), at)
 
-    def set_state(self, tenant: str, alert_id: str, state: AlertState) -> Alert:
-        """A person's verdict on the group as it now is; a later event opens a resolved one again."""
-        with self._database.begin() as connection:
-            alert = _load(connection, tenant, alert_id, lock=True)
-            changed = msgspec.structs.replace(alert, state=state, state_time=alert.last_time)
-            here = (_ALERT.c.tenant == tenant) & (_ALERT.c.id == alert_id)
-            connection.execute(_ALERT.update().where(here).values(**_row(changed)))
-        return changed
-
     def rejects(self) -> list[dict[str, Any]]:
         """Log records that were no signals: topic, partition, log_offset, code, reason. For operators."""
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(_REJECT).order_by(_REJECT.c.log_offset).limit(MAX_LIST))
+            rows = connection.execute(sa.select(REJECT).order_by(REJECT.c.log_offset).limit(MAX_PAGE))
             return [dict(row) for row in rows.mappings()]
 
     def _alerts(self, query: sa.Select[Any]) -> list[Alert]:
@@ -248,12 +234,13 @@ class Alerts:
             return [msgspec.json.decode(body, type=Alert) for body in connection.execute(query).scalars()]
 
 
-def _alerts_of(tenant: str, entity: Entity) -> sa.Select[Any]:
-    return sa.select(_ENTITY.c.alert_id).where(_ENTITY.c.tenant == tenant, _ENTITY.c.entity == entity.key)
+def load_alert(connection: Connection, tenant: str, alert_id: str, *, lock: bool = False) -> Alert:
+    """One alert inside a transaction; `lock` keeps others from changing it until the end.
 
-
-def _load(connection: Connection, tenant: str, alert_id: str, *, lock: bool = False) -> Alert:
-    query = sa.select(_ALERT.c.body).where(_ALERT.c.tenant == tenant, _ALERT.c.id == alert_id)
+    Raises:
+        NotFoundError: `alerts.alert.unknown`.
+    """
+    query = sa.select(ALERT.c.body).where(ALERT.c.tenant == tenant, ALERT.c.id == alert_id)
     body = connection.execute(query.with_for_update() if lock else query).scalar()
     if body is None:
         raise NotFoundError("alerts.alert.unknown", "no such alert", at=alert_id)
@@ -267,15 +254,4 @@ def _signal_row(signal: Signal, alert: Alert) -> dict[str, Any]:
         "alert_id": alert.id,
         "event_time": signal.event_time,
         "body": msgspec.json.encode(signal).decode(),
-    }
-
-
-def _row(alert: Alert) -> dict[str, Any]:
-    return {
-        "tenant": alert.tenant,
-        "id": alert.id,
-        "state": str(alert.state),
-        "severity_id": alert.severity_id,
-        "last_time": alert.last_time,
-        "body": msgspec.json.encode(alert).decode(),
     }

@@ -59,6 +59,22 @@ class AlertState(StrEnum):
         return list(AlertState).index(self) + 1
 
 
+class Verdict(StrEnum):
+    """What a person found an alert to be when they resolved it; OCSF `verdict`."""
+
+    TRUE_POSITIVE = "true_positive"
+    """What the rule is after."""
+    FALSE_POSITIVE = "false_positive"
+    """The rule was wrong."""
+    BENIGN = "benign"
+    """The rule was right, and it was allowed."""
+
+    @property
+    def verdict_id(self) -> int:
+        """OCSF verdict_id."""
+        return {Verdict.FALSE_POSITIVE: 1, Verdict.TRUE_POSITIVE: 2, Verdict.BENIGN: 5}[self]
+
+
 class Grouping(msgspec.Struct, frozen=True, kw_only=True):
     """How the signals of a rule are grouped. The default suits most rules."""
 
@@ -111,6 +127,10 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     state_time: int = 0
     """Event time up to which a person looked when they set the state."""
     reopened: int = 0
+    assignee: str = ""
+    """Id of the person who works on it; empty: nobody does."""
+    verdict: Verdict | None = None
+    """Of who resolved it; None while it is open, and when they said nothing."""
 
     @property
     def severity_id(self) -> int:
@@ -164,7 +184,7 @@ def to_alert(signal: Signal, grouping: Grouping, log_time: int) -> Alert:
 def merge(one: Alert, other: Alert) -> Alert:
     """Two alerts of one id as one. Commutative and associative: the order of arrival leaves no trace.
 
-    People's part (state, its time, reopened) is taken from `one`.
+    People's part (state, its time, reopened, assignee, verdict) is taken from `one`.
     """
     lead = min(one, other, key=lambda alert: (alert.first_time, alert.lead))
     return msgspec.structs.replace(
@@ -180,13 +200,15 @@ def merge(one: Alert, other: Alert) -> Alert:
         state=one.state,
         state_time=one.state_time,
         reopened=one.reopened,
+        assignee=one.assignee,
+        verdict=one.verdict,
     )
 
 
 def reopen(alert: Alert, last_time: int) -> Alert:
     """Opens a resolved alert again when a signal happened after what its resolver had seen."""
     if alert.state is AlertState.RESOLVED and last_time > alert.state_time:
-        return msgspec.structs.replace(alert, state=AlertState.NEW, reopened=alert.reopened + 1)
+        return msgspec.structs.replace(alert, state=AlertState.NEW, verdict=None, reopened=alert.reopened + 1)
     return alert
 
 

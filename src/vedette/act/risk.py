@@ -29,12 +29,28 @@ RELEVANT = 10 * HALF_LIFE
 """Older alerts count less than a thousandth and are left out."""
 
 
+FAINT = 2.0**-10
+"""Points that stand for none where alerts are ordered."""
+
+
 def points(alert: Alert, at: int) -> float:
     """What an alert adds at time `at` (microseconds UTC of event time); 0 when suppressed."""
     if alert.state is AlertState.SUPPRESSED:
         return 0.0
-    factor = min(1.0 + math.log2(alert.signal_count), MAX_FACTOR)
-    return POINTS[alert.level] * factor * math.exp2(-max(0, at - alert.last_time) / HALF_LIFE)
+    return _fresh(alert) * math.exp2(-max(0, at - alert.last_time) / HALF_LIFE)
+
+
+def fades(alert: Alert) -> int:
+    """Event time at which the alert has faded to one point, microseconds UTC; whatever its state.
+
+    All alerts fade alike, so the one that fades last is the riskiest at any moment: this constant orders a queue.
+    """
+    return alert.last_time + round(HALF_LIFE * math.log2(max(_fresh(alert), FAINT)))
+
+
+def _fresh(alert: Alert) -> float:
+    """Points at the time of its last signal."""
+    return POINTS[alert.level] * min(1.0 + math.log2(alert.signal_count), MAX_FACTOR)
 
 
 def risk(alerts: Iterable[Alert], at: int) -> float:

@@ -106,10 +106,15 @@ def _table(shapes: list[dict[str, object]]) -> None:
     Console().print(table if shapes else "no alerts")
 
 
+def _set(parts: Opened, alert_id: str, state: AlertState) -> Alert:
+    parts.triage.change(parts.tenant, [alert_id], operator="cli", state=state)
+    return parts.alerts.get(parts.tenant, alert_id)
+
+
 def _one(parts: Opened, alert_id: str, verdict: AlertState | None, *, as_json: bool) -> None:
     alert = parts.alerts.get(parts.tenant, alert_id)
     if verdict:
-        alert = parts.alerts.set_state(parts.tenant, alert_id, verdict)
+        alert = _set(parts, alert_id, verdict)
     now = parts.clock.now()
     risks = {entity.key: parts.alerts.risk(parts.tenant, entity, now) for entity in alert.entities}
     signals = parts.alerts.signals(parts.tenant, alert_id)

@@ -21,6 +21,7 @@ from vedette.act.cases import Cases
 from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key
 from vedette.act.playbooks.interpreter import World
 from vedette.act.playbooks.responder import Responder
+from vedette.act.triage import Triage
 from vedette.core.clock import Clock
 from vedette.core.db import Database, open_database
 from vedette.core.egress import Egress
@@ -33,7 +34,7 @@ from vedette.move.ledger.ledger import Ledger
 from vedette.move.outbox import Outbox
 from vedette.move.payouts import Payouts
 from vedette.prove.access import Access
-from vedette.prove.audit import to_log
+from vedette.prove.audit import Audit, to_log
 from vedette.prove.evidence import ORIGIN, Entry, Evidence, FileAnchor
 from vedette.prove.keys import KeyRing, write_private
 from vedette.prove.secrets import Secrets
@@ -121,6 +122,12 @@ class Parts:
     def alerts(self) -> Alerts:
         """Alerts, as far as they were taken from the log."""
         return Alerts(self.state)
+
+    @cached_property
+    def triage(self) -> Triage:
+        """What people do with alerts; told to topic `audit`."""
+        self.alerts  # noqa: B018 - makes the tables that this writes to
+        return Triage(self.state, self.clock, self.ids, Audit(to_log(self.log), self.clock, self.ids))
 
     @cached_property
     def cases(self) -> Cases:

@@ -6,6 +6,7 @@ the log, deliver webhooks, sign checkpoints and finish what a killed process lef
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 from collections import Counter
@@ -20,7 +21,7 @@ from vedette.act.playbooks.playbook import Playbook
 from vedette.act.playbooks.responder import alert_scope, bind, run_identity
 from vedette.core.clock import Clock
 from vedette.core.content import shipped
-from vedette.core.errors import NotFoundError
+from vedette.core.errors import DataError, NotFoundError
 from vedette.core.execute import Executor
 from vedette.core.settings import Settings
 from vedette.move.charges import ChargeLimits, Charges
@@ -189,6 +190,7 @@ class Platform(Parts):
             Beat("webhooks", 0.5, self.dispatcher.run_once),
             Beat("charges", 30.0, self.charges.recover),
             Beat("ledger", 10.0, self._expire),
+            Beat("verdicts", 5.0, self._teach),
             Beat("access", 60.0, self._flush),
             Beat("idempotency", 3_600.0, self.idempotency.sweep),
         )
@@ -230,6 +232,16 @@ class Platform(Parts):
     def _flush(self) -> int:
         self.access.flush()
         return 0
+
+    def _teach(self) -> int:
+        """Verdicts on decisions become labels."""
+        return self.triage.teach(self._is_decided, lambda label: asyncio.run(self.desk.learn(label)))
+
+    def _is_decided(self, tenant: str, event_id: str) -> bool:
+        try:
+            return self.desk.find(tenant, event_id) is not None
+        except DataError:  # decided on, and not kept any more
+            return True
 
     def _expire(self) -> int:
         return sum(self.ledger.expire(tenant) for tenant in self.access.tenants())
