@@ -37,6 +37,10 @@ def places(capsys, home):
     return {name: (each["place"], each["lag"]) for name, each in json.loads(out).items()}
 
 
+def indexed(count):
+    return {"register": (0, 0), "sightings": (count, 0)}
+
+
 def appended(home, count):
     """Waits until so many events are in the log and both stages behind it have taken them."""
     for _ in range(600):
@@ -78,7 +82,7 @@ def test_following_takes_what_is_added_and_ends_when_told(tmp_path, capsys):
     told = json.loads(out)
     assert told["sources"] == {"cloudtrail": {"read": 5, "appended": 4, "quarantined": 1, "duplicate": 0}}
     assert (told["stages"]["store"]["stored"], told["alerts"]["made"]) == (4, 1)
-    assert places(capsys, home) == {"store": (4, 0), "detect": (4, 0), "alerts": (1, 0)}
+    assert places(capsys, home) == {"store": (4, 0), "detect": (4, 0), "alerts": (1, 0), **indexed(4)}
 
 
 def test_status_without_a_log_says_so(tmp_path, capsys):
@@ -91,7 +95,7 @@ def test_status_shows_who_is_behind(tmp_path, capsys):
     home = tmp_path / "home"
     (tmp_path / "a.ndjson").write_text(record(1) + record(2, "StopLogging"))
     assert call(capsys, "run", "--home", home, tmp_path / "a.ndjson", "--json")[0] == 0
-    assert places(capsys, home) == {"store": (2, 0), "detect": (0, 2), "alerts": (0, 0)}
+    assert places(capsys, home) == {"store": (2, 0), "detect": (0, 2), "alerts": (0, 0), **indexed(2)}
     code, out, _ = call(capsys, "run", "--home", home, "--sigma", shipped("rules/sigma"), tmp_path / "a.ndjson")
     assert (code, "1 new alerts" in out) == (0, True), "rules that come later see what is in the log"
-    assert places(capsys, home) == {"store": (2, 0), "detect": (2, 0), "alerts": (1, 0)}
+    assert places(capsys, home) == {"store": (2, 0), "detect": (2, 0), "alerts": (1, 0), **indexed(2)}

@@ -107,7 +107,7 @@ def status(*, home: Home = None, config: Config = None, as_json: AsJson = False)
 
 
 def _stages(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Stage -> topic, records it has taken and records it is behind; read from the log and state.db alone."""
+    """Stage -> topic, records it has taken and records it is behind; read from the log, state.db and index.db alone."""
     if not settings.log_folder.is_dir():
         hint = "`vedette pipeline run` starts one"
         raise DataError("pipeline.log.missing", "there is no log yet", hint=hint, at=str(settings.log_folder))
@@ -117,6 +117,8 @@ def _stages(settings: Settings) -> dict[str, dict[str, Any]]:
             ("store", "event"): partial(log.committed, "store", "event"),
             ("detect", "event"): partial(log.committed, "detect", "event"),
             ("alerts", "signal"): parts.alerts.place,
+            ("register", "decision"): parts.register.place,
+            ("sightings", "event"): parts.sightings.place,
         }
         shown: dict[str, dict[str, Any]] = {}
         for (name, topic), place in places.items():

@@ -59,6 +59,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.home / "state.db"
 
     @property
+    def index_file(self) -> Path:
+        """What is made from the log to be listed and searched: may be deleted, and is made again."""
+        return self.home / "index.db"
+
+    @property
     def runs_file(self) -> Path:
         """Durable runs."""
         return self.home / "runs.db"

@@ -28,7 +28,9 @@ from vedette.core.egress import Egress
 from vedette.core.execute import Runs
 from vedette.core.ids import Ids
 from vedette.core.log import SqliteLog
+from vedette.core.projection import Projection
 from vedette.core.settings import Settings
+from vedette.judge.decisions.register import Register
 from vedette.move.idempotency import Idempotency
 from vedette.move.ledger.ledger import Ledger
 from vedette.move.outbox import Outbox
@@ -38,6 +40,9 @@ from vedette.prove.audit import Audit, to_log
 from vedette.prove.evidence import ORIGIN, Entry, Evidence, FileAnchor
 from vedette.prove.keys import KeyRing, write_private
 from vedette.prove.secrets import Secrets
+from vedette.run.indexing import decided_entities
+from vedette.sense.sightings import Sightings
+from vedette.sense.sources import Source, load_sources
 
 _FINGERPRINT = "idempotency.secret"
 
@@ -74,6 +79,28 @@ class Parts:
     def money(self) -> Database:
         """Idempotency, charges, payouts, ledger and outbox: one file, one transaction."""
         return self._database(self.settings.money_file, "money")
+
+    @cached_property
+    def index(self) -> Projection:
+        """What is made from the log to be listed and searched; embedded beside PostgreSQL too."""
+        index = Projection(self.settings.index_file)
+        self._closing.callback(index.close)
+        return index
+
+    @cached_property
+    def sources(self) -> Mapping[str, Source]:
+        """The known sources."""
+        return load_sources()
+
+    @cached_property
+    def register(self) -> Register:
+        """Decisions as rows."""
+        return Register(self.index, decided_entities(self.sources))
+
+    @cached_property
+    def sightings(self) -> Sightings:
+        """Where each entity was seen."""
+        return Sightings(self.index)
 
     @property
     def runs_target(self) -> Path | str:

@@ -31,6 +31,7 @@ from vedette.prove.evidence import Collector
 from vedette.prove.keys import write_private
 from vedette.run.detecting import SIGNALS, Detection, detecting
 from vedette.run.guard import Beat, beating
+from vedette.run.indexing import indexing
 from vedette.run.intake import Intake
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
@@ -38,9 +39,10 @@ from vedette.run.scoring import Desk, Scoring
 from vedette.run.storing import storing
 from vedette.run.stream import BATCH, Stage, advance
 from vedette.sense.quarantine import Quarantine, Refused
-from vedette.sense.sources import load_sources
 from vedette.sense.store import Store
 
+INDEX_S = 1.0
+"""How long records that trickle in are gathered for one commit of the index."""
 STORE_S = 5.0
 """How long events that trickle in are gathered for one commit of the event store: a commit costs 0.1 CPU seconds."""
 
@@ -71,7 +73,6 @@ class Platform(Parts):
     ) -> None:
         super().__init__(settings, clock=clock, environ=environ)
         self.meters = Meters()
-        self.sources = load_sources()
         self.store = Store(settings.store_folder)
         self.access.create_tenant(settings.tenant)
         self.desk = Desk(
@@ -105,11 +106,13 @@ class Platform(Parts):
         self.runs = Executor(self.runs_target, {KIND: make_interpreter(self.world)})
         self._closing.callback(self.runs.close)
         self.responder = self.responder_on(self.runs)
-        self.stages: tuple[Stage, ...] = (
-            storing(self.log, self.store, self.sources, self.meters),
+        self._storing = (storing(self.log, self.store, self.sources, self.meters),)
+        self._watching = (
             *([detecting(self.log, detection, self.meters)] if detection else []),
             Stage("alerts", SIGNALS, lambda: self.alerts.consume(self.log).read, self.alerts.place),
         )
+        self._indexing = indexing(self.log, self.register, self.sightings)
+        self.stages: tuple[Stage, ...] = (*self._storing, *self._watching, *self._indexing)
 
     # What several rooms do together
 
@@ -181,10 +184,10 @@ class Platform(Parts):
 
     def beats(self) -> tuple[Beat, ...]:
         """What happens by itself, and how often. Each is safe to be killed in, and to run twice."""
-        quick = self.stages[1:]
         return (
-            Beat("stream", 0.05, lambda: self._turn(quick)),
-            Beat("store", STORE_S, lambda: self._turn(self.stages[:1]), enough=BATCH),
+            Beat("stream", 0.05, lambda: self._turn(self._watching)),
+            Beat("store", STORE_S, lambda: self._turn(self._storing), enough=BATCH),
+            Beat("index", INDEX_S, lambda: self._turn(self._indexing), enough=BATCH),
             Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
             Beat("checkpoint", 10.0, lambda: bool(self.evidence.checkpoint()) and 0),
             Beat("webhooks", 0.5, self.dispatcher.run_once),

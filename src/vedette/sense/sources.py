@@ -158,7 +158,7 @@ class Source:
             event_time=event_time,
             ingest_time=ingest_time,
             class_uid=self._class_of(data),
-            entities=self._find_entities(data),
+            entities=self.entities(data),
             raw_ref=f"{stream}@{offset}",
             data=data,
         )
@@ -198,7 +198,8 @@ class Source:
         uid = self._class(data) if self._class else self.definition.class_uid
         return uid if isinstance(uid, int) else 0
 
-    def _find_entities(self, data: dict[str, Any]) -> tuple[Entity, ...]:
+    def entities(self, data: dict[str, Any]) -> tuple[Entity, ...]:
+        """What a decoded record is about, in the order of the source file; absent ones are left out."""
         found: dict[tuple[str, str], None] = {}
         for kind, read in self._entities:
             value = read(data)
