@@ -29,7 +29,7 @@ soak: .venv/.test
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
-.venv/.base: requirements/base.txt requirements/build.txt pyproject.toml scripts/setup
+.venv/.base: requirements/base.txt requirements/build.txt pyproject.toml package-lock.json scripts/setup scripts/assets
 	PYTHON=$(PYTHON) scripts/setup base
 
 .venv/.test: .venv/.base requirements/test.txt

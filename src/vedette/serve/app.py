@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from html import escape
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,16 +11,16 @@ from starlette.exceptions import HTTPException
 
 import vedette
 from vedette.core.errors import DataError, DeniedError, NotFoundError, VedetteError
-from vedette.prove.dlp import scrub
 from vedette.run.platform import Platform
 from vedette.serve import console, routes
 from vedette.serve.addresses import Addresses, fenced, of_api
 from vedette.serve.asgi import App, Receive, Scope, Send
 from vedette.serve.body import bounded
+from vedette.serve.console.page import show_error
 from vedette.serve.errors import ERROR, UNAUTHENTICATED, body_of, headers_of, outermost, status_of, unforeseen
 from vedette.serve.hot import HotDecisions
 from vedette.serve.policy import describe_security, policies, require_policies
-from vedette.serve.session import Elsewhere
+from vedette.serve.session import Elsewhere, find_visitor
 
 LISTENING = ("127.0.0.1", 8700)
 
@@ -86,8 +85,7 @@ def wants_page(request: Request) -> bool:
 def _respond(request: Request, error: VedetteError) -> Response:
     if of_api(request.url.path) or not wants_page(request):
         return Response(body_of(error), status_of(error), headers_of(error), "application/json")
-    text = f"<!doctype html><html lang=en><title>Vedette</title><h1>{escape(scrub(error.message))}</h1><p>{error.code}"
-    return Response(text, status_of(error), headers_of(error), "text/html")
+    return show_error(request, find_visitor(request), error)
 
 
 def _elsewhere(request: Request, way: Exception) -> Response:

@@ -13,6 +13,7 @@ import uvicorn
 from vedette.core.errors import DataError
 from vedette.run.platform import Platform
 from vedette.serve.app import build_app
+from vedette.serve.console.assets import check_assets
 
 BACKLOG = 2_048
 """Connections that may wait to be accepted."""
@@ -33,7 +34,9 @@ def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str]
 
     Raises:
         DataError: `serve.address.refused`.
+        PermanentError: `console.assets.missing`, `console.assets.changed`.
     """
+    check_assets()
     for tenant in platform.access.tenants():
         platform.desk.service(tenant)
     listener = _listen(host, port)

@@ -112,14 +112,19 @@ def visit() -> Any:
     """Dependency of a page that is there before any login; gives a `Visitor` or None."""
 
     def check(request: Request) -> Visitor | None:
-        found = find(request)
-        return to_visitor(request, *found) if found and found[0].complete else None
+        return find_visitor(request)
 
     return Depends(mark(check, RoutePolicy("", "", open=True, page=True)))
 
 
 Guest = Annotated[Visitor | None, visit()]
 """Whoever looks at an open page, as a route's parameter."""
+
+
+def find_visitor(request: Request) -> Visitor | None:
+    """Whoever looks, once fully logged in."""
+    found = find(request)
+    return to_visitor(request, *found) if found and found[0].complete else None
 
 
 def find(request: Request, *, touch: bool = False) -> tuple[Live, str] | None:

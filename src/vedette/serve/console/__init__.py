@@ -6,8 +6,15 @@ One module per noun, each with its `router`; `page` makes every answer, `templat
 
 from fastapi import APIRouter
 
-from vedette.serve.console import login
+from vedette.serve.console import (
+    assets,
+    login,
+)
 
-_MODULES = (login,)
+_MODULES = (
+    assets,
+    login,
+    # one a line: a page is added by its module's name
+)
 ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)
-"""Everything the console serves. A page is added by its module's name."""
+"""Everything the console serves."""
