@@ -7,6 +7,7 @@ database itself refuses. What a durable step writes carries a key and is written
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
@@ -20,6 +21,7 @@ from vedette.act.timeline import (
     EvidenceAdded,
     Noted,
     Opened,
+    OwnerChanged,
     PhaseChanged,
     StateChanged,
     TaskAdded,
@@ -32,8 +34,12 @@ from vedette.core.ids import Ids
 from vedette.core.signal import Level
 
 MAX_LIST = 1_000
+MAX_TERMS = 8
 MAX_TEXT = 20_000
 """Longest note or title kept, characters."""
+NOBODY = "nobody"
+"""How a filter names the cases without an owner."""
+_CURSOR = re.compile(r"([0-9]{1,18})\.([A-Za-z0-9_]{1,64})")
 
 
 class CaseState(StrEnum):
@@ -83,6 +89,28 @@ class Case(msgspec.Struct, frozen=True):
     updated_time: int
     alerts: tuple[str, ...] = ()
     """Ids of its alerts, in order of linking."""
+    owner: str = ""
+    """Id of the person who answers for it; empty: nobody."""
+
+
+class CaseFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which cases. Empty means all."""
+
+    state: tuple[CaseState, ...] = ()
+    phase: tuple[Phase, ...] = ()
+    level: tuple[Level, ...] = ()
+    owner: tuple[str, ...] = ()
+    """Ids of people; `nobody` for none."""
+    text: str = ""
+    """Words that all stand in the title or the id."""
+
+
+class CasePage(msgspec.Struct, frozen=True):
+    """One page of the queue of cases."""
+
+    cases: list[Case]
+    next: str
+    """What to give as `after` for the next page; empty on the last one."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -124,6 +152,7 @@ _CASE = _table(
     sa.Column("created_time", LONG, nullable=False),
     sa.Column("updated_time", LONG, nullable=False),
     sa.Column("next_seq", sa.Integer, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False, server_default=""),
     sa.Index("case_file_queue", "tenant", "state", "updated_time"),
 )
 _ENTRY = _table(
@@ -188,7 +217,12 @@ def _create(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-MIGRATIONS = (Migration(1, "cases", _create),)
+def _add_owner(connection: Connection) -> None:
+    if "owner" not in {column["name"] for column in sa.inspect(connection).get_columns("case_file")}:
+        connection.exec_driver_sql("alter table case_file add column owner text not null default ''")
+
+
+MIGRATIONS = (Migration(1, "cases", _create), Migration(2, "owners", _add_owner))
 
 
 class Cases:
@@ -238,12 +272,43 @@ class Cases:
 
     def find(self, tenant: str, *, states: Sequence[CaseState] = (), limit: int = 100) -> list[Case]:
         """Newest change first."""
-        query = sa.select(_CASE.c.id).where(_CASE.c.tenant == tenant)
-        if states:
-            query = query.where(_CASE.c.state.in_([str(state) for state in states]))
-        query = query.order_by(_CASE.c.updated_time.desc(), _CASE.c.id).limit(min(limit, MAX_LIST))
+        return self.page(tenant, CaseFilter(state=tuple(states)), limit=limit).cases
+
+    def page(self, tenant: str, wanted: CaseFilter, *, after: str = "", limit: int = 100) -> CasePage:
+        """One page of the queue, newest change first.
+
+        Args:
+            tenant: Whose.
+            wanted: Which cases.
+            after: `next` of the page before; empty: the first page.
+            limit: Most cases of the page, at most `MAX_LIST`.
+
+        Raises:
+            DataError: `cases.cursor.invalid`.
+        """
+        place = sa.tuple_(_CASE.c.updated_time, _CASE.c.id)
+        query = _CASE.select().where(*_conditions(tenant, wanted))
+        if after:
+            query = query.where(place < sa.tuple_(*_place(after)))
+        size = max(1, min(limit, MAX_LIST))
         with self._database.read() as connection:
-            return [_load(connection, tenant, case_id) for case_id in connection.execute(query).scalars().all()]
+            order = (_CASE.c.updated_time.desc(), _CASE.c.id.desc())
+            rows = connection.execute(query.order_by(*order).limit(size + 1)).all()
+            linked = _linked(connection, tenant, [row.id for row in rows])
+        shown = [_to_case(row, linked.get(row.id, ())) for row in rows[:size]]
+        return CasePage(shown, f"{shown[-1].updated_time}.{shown[-1].id}" if len(rows) > size else "")
+
+    def counts(self, tenant: str, wanted: CaseFilter) -> dict[str, dict[str, int]]:
+        """Facet -> value -> cases that the other facets of the filter would leave with it."""
+        found: dict[str, dict[str, int]] = {}
+        with self._database.read() as connection:
+            for name in ("state", "phase", "level", "owner"):
+                others = msgspec.structs.replace(wanted, **{name: ()})
+                column = _CASE.c[name]
+                query = sa.select(column, sa.func.count()).where(*_conditions(tenant, others)).group_by(column)
+                rows = sorted(connection.execute(query).all(), key=lambda row: (-row[1], row[0]))
+                found[name] = {row[0] or NOBODY: row[1] for row in rows}
+        return found
 
     def of_alert(self, tenant: str, alert_id: str) -> str | None:
         """Id of the case that holds an alert, if any does."""
@@ -357,6 +422,15 @@ class Cases:
                 self._add(connection, tenant, case_id, operator, PhaseChanged(case.phase, phase))
             return _load(connection, tenant, case_id)
 
+    def set_owner(self, tenant: str, case_id: str, owner: str, *, operator: str) -> Case:
+        """Gives the case to a person; empty: to nobody."""
+        with self._database.begin() as connection:
+            case = _load(connection, tenant, case_id, lock=True)
+            if owner != case.owner:
+                connection.execute(_CASE.update().where(_this(tenant, case_id)).values(owner=owner))
+                self._add(connection, tenant, case_id, operator, OwnerChanged(case.owner, owner))
+            return _load(connection, tenant, case_id)
+
     def record(self, tenant: str, case_id: str, body: Body, *, operator: str, key: str = "") -> None:
         """Adds an entry; with a `key`, once."""
         with self._database.begin() as connection:
@@ -413,7 +487,35 @@ def _load(connection: Connection, tenant: str, case_id: str, *, lock: bool = Fal
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise NotFoundError("cases.case.unknown", "no such case", at=case_id)
-    linked = sa.select(_ALERT.c.alert_id).where(_here(_ALERT, tenant, case_id)).order_by(_ALERT.c.seq)
-    alerts = tuple(connection.execute(linked).scalars())
-    times = row.created_time, row.updated_time
-    return Case(row.id, tenant, row.title, Level(row.level), CaseState(row.state), Phase(row.phase), *times, alerts)
+    return _to_case(row, _linked(connection, tenant, [case_id]).get(case_id, ()))
+
+
+def _linked(connection: Connection, tenant: str, case_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    query = sa.select(_ALERT.c.case_id, _ALERT.c.alert_id).where(_ALERT.c.tenant == tenant)
+    query = query.where(_ALERT.c.case_id.in_(case_ids)).order_by(_ALERT.c.case_id, _ALERT.c.seq)
+    found: dict[str, tuple[str, ...]] = {}
+    for case_id, alert_id in connection.execute(query).all():
+        found[case_id] = (*found.get(case_id, ()), alert_id)
+    return found
+
+
+def _to_case(row: Any, alerts: tuple[str, ...]) -> Case:
+    words = Level(row.level), CaseState(row.state), Phase(row.phase)
+    return Case(row.id, row.tenant, row.title, *words, row.created_time, row.updated_time, alerts, row.owner)
+
+
+def _conditions(tenant: str, wanted: CaseFilter) -> list[Any]:
+    found: list[Any] = [_CASE.c.tenant == tenant]
+    for name in ("state", "phase", "level", "owner"):
+        values = [str(value) for value in getattr(wanted, name)]
+        if values:
+            found.append(_CASE.c[name].in_(["" if value == NOBODY else value for value in values]))
+    terms = wanted.text.replace("\x00", "").split()[:MAX_TERMS]
+    return found + [sa.or_(_CASE.c.title.icontains(term, autoescape=True), _CASE.c.id == term) for term in terms]
+
+
+def _place(after: str) -> tuple[int, str]:
+    place = _CURSOR.fullmatch(after)
+    if place is None:
+        raise DataError("cases.cursor.invalid", "this is no place in the queue", hint="take `next` from a page")
+    return int(place[1]), place[2]

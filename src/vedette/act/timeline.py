@@ -26,6 +26,13 @@ class StateChanged(msgspec.Struct, frozen=True, tag_field="kind", tag="state_cha
     after: str
 
 
+class OwnerChanged(msgspec.Struct, frozen=True, tag_field="kind", tag="owner_changed"):
+    """Another person answers for the case; empty: nobody."""
+
+    before: str
+    after: str
+
+
 class PhaseChanged(msgspec.Struct, frozen=True, tag_field="kind", tag="phase_changed"):
     """The response entered another phase."""
 
@@ -108,6 +115,7 @@ Body = (
     Opened
     | AlertLinked
     | StateChanged
+    | OwnerChanged
     | PhaseChanged
     | EvidenceAdded
     | TaskAdded

@@ -36,10 +36,12 @@ class Detection:
 
     Args:
         rules: What to look for.
+        paths: Where the rules were read from, for what people wrote in them.
     """
 
-    def __init__(self, rules: RuleSet) -> None:
+    def __init__(self, rules: RuleSet, paths: Iterable[Path] = ()) -> None:
         self.rules = rules
+        self.paths = tuple(paths)
         self._ready = Ready(rules)
 
     def signals(self, event: Event) -> list[Signal]:
@@ -53,8 +55,9 @@ def load_detection(paths: Iterable[Path], *, only: str = "", cache: Path | None 
     Raises:
         DataError, DefinitionError: When a path cannot be opened. A rule that cannot match is in `rules.skipped`.
     """
+    roots = tuple(paths)
     places = LogSources({name: source.logsource for name, source in load_sources().items()})
-    return Detection(load_cached([file for path in paths for file in rule_files(path, only)], places, cache))
+    return Detection(load_cached([file for path in roots for file in rule_files(path, only)], places, cache), roots)
 
 
 def _signal(rule: Rule, node: Node, event: Event) -> Signal:

@@ -12,6 +12,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from vedette.act.playbooks.interpreter import KIND, make_interpreter
@@ -24,12 +25,16 @@ from vedette.core.content import shipped
 from vedette.core.errors import DataError, NotFoundError
 from vedette.core.execute import Executor
 from vedette.core.settings import Settings
+from vedette.core.signal import Signal
+from vedette.judge.sigma.rules import Rule
+from vedette.judge.sigma.text import RuleText
 from vedette.move.charges import ChargeLimits, Charges
 from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Dispatcher, through
 from vedette.prove.evidence import Collector
 from vedette.prove.keys import write_private
 from vedette.run.detecting import SIGNALS, Detection, detecting
+from vedette.run.findings import Finding, explain_signal, text_of
 from vedette.run.guard import Beat, beating
 from vedette.run.indexing import indexing
 from vedette.run.intake import Intake
@@ -72,6 +77,7 @@ class Platform(Parts):
         environ: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(settings, clock=clock, environ=environ)
+        self.detection = detection
         self.meters = Meters()
         self.store = Store(settings.store_folder)
         self.access.create_tenant(settings.tenant)
@@ -154,10 +160,36 @@ class Platform(Parts):
         Raises:
             NotFoundError: `playbook.name.unknown`.
         """
-        known = {path.stem: path for path in shipped("playbooks").glob("*.yaml")}
+        known = self.playbooks
         if name not in known:
             raise NotFoundError("playbook.name.unknown", "no such playbook", hint=f"one of {', '.join(sorted(known))}")
-        return load_playbook(known[name])
+        return known[name]
+
+    @cached_property
+    def playbooks(self) -> Mapping[str, Playbook]:
+        """The shipped playbooks by their ids."""
+        paths = sorted(shipped("playbooks").glob("*.yaml"))
+        return {path.stem: load_playbook(path) for path in paths}
+
+    @cached_property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules that run on the stream, by their ids."""
+        return {rule.id: rule for rule in self.detection.rules.rules} if self.detection else {}
+
+    def finding(self, signal: Signal) -> Finding:
+        """Why a signal was raised, clause by clause, as far as its rule and event are at hand."""
+        return explain_signal(signal, self.rules, self.store.find)
+
+    def rule_text(self, rule_id: str) -> RuleText | None:
+        """What people wrote in a rule; None when it is not at hand."""
+        return text_of(self.detection, self.rules.get(rule_id))
+
+    def authors(self, tenant: str, rule_id: str) -> tuple[str, ...]:
+        """Who wrote a rule: names in it, and ids of the people of these names. None of them may approve its runs."""
+        text = self.rule_text(rule_id)
+        names = {name.casefold() for name in text.authors} if text else set()
+        people = [person.id for person in self.access.people.list(tenant) if person.name.casefold() in names]
+        return (*(text.authors if text else ()), *people)
 
     def plan(
         self, tenant: str, playbook: Playbook, alert_id: str, *, requester: str, inputs: Mapping[str, Any]

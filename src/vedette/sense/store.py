@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 
 from vedette.core.clock import DAY, MICROS, to_iso
 from vedette.core.errors import DataError, DefinitionError
-from vedette.core.event import Event
+from vedette.core.event import Entity, Event
 from vedette.sense.paths import compile_path
 from vedette.sense.sources import Source
 from vedette.sense.tables import Mark, Table, known_keys
@@ -100,6 +101,23 @@ class Store:
     def check(self, event: Event) -> None:
         """Takes events of any size."""
 
+    def find(self, tenant: str, source: str, event_id: str, event_time: int) -> Event | None:
+        """One event, by its id and its time, which says where to look; None when the tenant has no such one.
+
+        Args:
+            tenant: Whose.
+            source: Name of its source.
+            event_id: Its id.
+            event_time: Its event time, microseconds UTC.
+        """
+        check_tenant(tenant)
+        dataset = self.table(source).dataset([tenant], [to_iso(event_time)[:10]]) if source in self.names() else None
+        if dataset is None:
+            return None
+        here = (pc.field("event_time") == pa.scalar(event_time, _MICRO)) & (pc.field("id") == event_id)
+        rows: list[Any] = dataset.scanner(columns=ENVELOPE.names, filter=here, batch_readahead=1).head(1).to_pylist()
+        return _to_event(rows[0]) if rows else None
+
     def table(self, name: str) -> Table:
         """The table of a source, whether or not it exists yet."""
         return self._tables.setdefault(name, Table(self.folder / name))
@@ -168,6 +186,28 @@ def to_rows(source: Source, events: Sequence[Event]) -> pa.Table:
         columns[column] = [_text(read(event.data)) for event in events]
         schema = schema.append(pa.field(column, pa.string()))
     return pa.Table.from_pydict(columns, schema=schema)
+
+
+def _to_event(row: Mapping[str, Any]) -> Event:
+    return Event(
+        id=row["id"],
+        tenant=row["tenant"],
+        source=row["source"],
+        event_time=_micros(row["event_time"]),
+        ingest_time=_micros(row["ingest_time"]),
+        seq=row["seq"],
+        class_uid=row["class_uid"],
+        entities=tuple(Entity(*key.split(":", 1)) for key in row["entities"]),
+        raw_ref=row["raw_ref"],
+        data=msgspec.json.decode(row["data"]),
+    )
+
+
+def _micros(time: datetime) -> int:
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _text(value: Any) -> str | None:

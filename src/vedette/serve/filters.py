@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
+from vedette.act.cases import CaseFilter, CaseState, Phase
 from vedette.act.grouping import AlertState
 from vedette.act.queue import MAX_TEXT, Age, AlertFilter
 from vedette.core.errors import DataError
@@ -47,6 +48,27 @@ def _alerts(
 
 AlertQuery = Annotated[AlertFilter, Depends(_alerts)]
 """Which alerts, from the query; values of one parameter are alternatives."""
+
+
+def _cases(
+    *,
+    state: Annotated[list[CaseState] | None, Query()] = None,
+    phase: Annotated[list[Phase] | None, Query()] = None,
+    level: Annotated[list[Level] | None, Query()] = None,
+    owner: Annotated[list[str] | None, Query(max_length=MAX_CHOICES, description="`nobody` for none.")] = None,
+    q: Annotated[str, Query(max_length=MAX_TEXT, description="Words in the title, or an id.")] = "",
+) -> CaseFilter:
+    return CaseFilter(
+        state=tuple(state or ()),
+        phase=tuple(phase or ()),
+        level=tuple(level or ()),
+        owner=tuple(owner or ()),
+        text=q.strip(),
+    )
+
+
+CaseQuery = Annotated[CaseFilter, Depends(_cases)]
+"""Which cases, from the query."""
 
 
 def to_entity(text: str) -> Entity:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -187,9 +187,11 @@ class Responder:
         steps = tuple(step for step in self._runs.history(run_id) if not step.name.startswith("DBOS."))
         return self._view(row, steps)
 
-    def find(self, tenant: str, *, limit: int = 100) -> list[RunView]:
-        """Newest first."""
+    def find(self, tenant: str, *, alerts: Sequence[str] | None = None, limit: int = 100) -> list[RunView]:
+        """Newest first; with `alerts`, only the runs that answer one of them."""
         query = _RUN.select().where(_RUN.c.tenant == tenant)
+        if alerts is not None:
+            query = query.where(_RUN.c.alert_id.in_(alerts))
         query = query.order_by(_RUN.c.created_time.desc(), _RUN.c.id).limit(min(limit, MAX_LIST))
         with self._database.read() as connection:
             rows = connection.execute(query).all()

@@ -12,9 +12,9 @@ from vedette.act.grouping import AlertState, Verdict
 from vedette.act.queue import Sort
 from vedette.act.triage import Changed
 from vedette.core.signal import Level
-from vedette.serve.filters import AlertQuery
+from vedette.serve.filters import AlertQuery, CaseQuery
 from vedette.serve.policy import Caller, Served, allow
-from vedette.serve.shapes import MAX_PAGE, JsonBody, convert, page, reads, reply
+from vedette.serve.shapes import MAX_PAGE, JsonBody, convert, reads, reply
 
 router = APIRouter(prefix="/v1", tags=["alerts and cases"])
 
@@ -147,11 +147,13 @@ def open_case(caller: Annotated[Caller, allow("cases", "write")], body: JsonBody
 def list_cases(
     caller: Annotated[Caller, allow("cases", "read")],
     platform: Served,
-    state: CaseState | None = None,
+    wanted: CaseQuery,
+    after: str = "",
     limit: _Limit = 100,
 ) -> Response:
-    """Cases, newest first."""
-    return page(platform.cases.find(caller.tenant, states=[state] if state else [], limit=limit))
+    """Cases, newest change first. `next` of a page is the `after` of the following one."""
+    found = platform.cases.page(caller.tenant, wanted, after=after, limit=limit)
+    return reply({"data": found.cases, "has_more": bool(found.next), "next": found.next})
 
 
 @router.get("/cases/{case_id}")

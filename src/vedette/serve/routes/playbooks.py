@@ -44,8 +44,14 @@ def start_run(caller: Annotated[Caller, allow("playbooks", "run")], body: JsonBo
             caller.tenant, playbook, wanted.alert_id, requester=caller.principal.id, inputs=wanted.inputs
         )
         return reply({"plan": plan})
+    alert = platform.alerts.get(caller.tenant, wanted.alert_id)
     view = platform.responder.start(
-        caller.tenant, playbook, wanted.alert_id, requester=caller.principal.id, inputs=wanted.inputs
+        caller.tenant,
+        playbook,
+        wanted.alert_id,
+        requester=caller.principal.id,
+        inputs=wanted.inputs,
+        authors=platform.authors(caller.tenant, alert.rule_id),
     )
     return reply(view, 201)
 
