@@ -14,7 +14,9 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text()
 def test_the_table_lists_every_route_with_its_policy_and_text():
     rows = []
     for router in ROUTERS:
-        texts = {(method, route.path): route.endpoint.__doc__ for route in router.routes for method in route.methods}
+        texts = {
+            (method, route.path_format): route.endpoint.__doc__ for route in router.routes for method in route.methods
+        }
         for route, policy in policies(router.routes).items():
             need = "anyone" if policy.open else f"`{policy.resource}` `{policy.verb}`"
             first = texts[route].strip().split("\n")[0]

@@ -284,11 +284,11 @@ class Sightings:
             return []
         first, last = int(rows["time"].min()), int(rows["time"].max())
         width = max(1, -(-(last - first + 1) // bins))
-        places = (rows["time"] - first) // width
         found: list[tuple[int, dict[str, int]]] = [(first + width * place, {}) for place in range(bins)]
-        pairs, counts = np.unique(np.stack([places, rows["source"].astype(np.int64)]), axis=1, return_counts=True)
-        for (place, number), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-            found[place][1][sources[number]] = count
+        step = max(sources) + 1
+        counts = np.bincount((rows["time"] - first) // width * step + rows["source"], minlength=bins * step)
+        for place in np.flatnonzero(counts).tolist():
+            found[place // step][1][sources[place % step]] = int(counts[place])
         return found
 
     def search(self, tenant: str, text: str, *, limit: int = 50) -> list[Entity]:

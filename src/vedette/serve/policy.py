@@ -169,7 +169,8 @@ def policies(routes: Sequence[Any]) -> dict[tuple[str, str], RoutePolicy | None]
         calls = [each.call for each in dependant.dependencies] if dependant else []
         found = next((policy for call in calls if (policy := _policy(call)) is not None), None)
         for method in sorted(route.methods or {"*"}):
-            table[method, str(route.path)] = found
+            # As the description writes it: `{id:path}` takes slashes and is called `{id}`.
+            table[method, str(route.path).replace(":path}", "}")] = found
     return table
 
 

@@ -1,7 +1,20 @@
 """The routes, one file per noun."""
 
-from vedette.serve.routes import alerts, audit, charges, decisions, events, keys, ops, payouts, people, playbooks, query
+from vedette.serve.routes import (
+    alerts,
+    audit,
+    charges,
+    decisions,
+    entities,
+    events,
+    keys,
+    ops,
+    payouts,
+    people,
+    playbooks,
+    query,
+)
 
-_MODULES = (ops, decisions, charges, payouts, events, query, alerts, playbooks, keys, people, audit)
+_MODULES = (ops, decisions, charges, payouts, events, entities, query, alerts, playbooks, keys, people, audit)
 ROUTERS = tuple(module.router for module in _MODULES)
 """Everything the API serves besides the hot decision route."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from vedette.core.errors import NotFoundError
 from vedette.core.label import Label
 from vedette.judge.decisions.lines import DecisionLine, to_line
+from vedette.judge.decisions.register import Place
+from vedette.serve.filters import After, DecisionQuery, moment_of
 from vedette.serve.policy import Caller, Served, allow
-from vedette.serve.shapes import JsonBody, convert, reads, reply
+from vedette.serve.shapes import MAX_PAGE, JsonBody, convert, reads, reply
 
 router = APIRouter(prefix="/v1", tags=["decisions"])
 
@@ -47,6 +49,23 @@ async def decide(caller: Annotated[Caller, allow("decisions", "write")], body: J
     wanted: DecisionRequest = convert(body, DecisionRequest)
     event = platform.desk.take(caller.tenant, wanted.event, wanted.source)
     return reply(to_line(await platform.desk.decide(event)))
+
+
+@router.get("/decisions")
+def list_decisions(
+    *,
+    caller: Annotated[Caller, allow("decisions", "read", by_account=True)],
+    platform: Served,
+    wanted: DecisionQuery,
+    after: After = "",
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+) -> Response:
+    """Decisions, newest event first; a caller bound to merchants sees theirs. `next` is the `after` that follows."""
+    filters = msgspec.structs.replace(wanted, merchants=tuple(sorted(caller.principal.accounts)))
+    start = moment_of(after)
+    rows = platform.register.find(caller.tenant, filters, after=Place(*start) if start else None, limit=limit + 1)
+    following = f"{rows[limit - 1].time}.{rows[limit - 1].seq}" if len(rows) > limit else ""
+    return reply({"data": rows[:limit], "has_more": bool(following), "next": following})
 
 
 @router.get("/decisions/{event_id}")
