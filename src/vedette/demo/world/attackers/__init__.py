@@ -1,0 +1,1 @@
+"""Attackers, one kind a file."""

@@ -1,0 +1,1 @@
+"""The logs of a working day, one source a file."""

@@ -1,0 +1,67 @@
+"""Lines of one step: collected from everywhere, ordered by time, written as their sources write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from vedette.core.clock import MICROS, to_iso
+from vedette.demo.world.deeds import Line
+from vedette.demo.world.stage import Stage
+
+TIME_FIELD: Final = {"cloudtrail": "eventTime", "identity": "published", "product": "time"}
+_MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+
+
+class Book:
+    """Records of one step.
+
+    Args:
+        day: Midnight of the day, microseconds UTC.
+        stage: For the ids that keys got.
+    """
+
+    def __init__(self, day: int, stage: Stage) -> None:
+        self._day = day
+        self._stage = stage
+        self._lines: dict[str, list[tuple[int, bytes]]] = {}
+        moment = datetime.fromtimestamp(day // MICROS, UTC)
+        self.date = moment.strftime("%Y-%m-%d")
+        self.clf_date = f"{moment.day:02d}/{_MONTHS[moment.month - 1]}/{moment.year}"
+        self.epoch = day // MICROS
+
+    def put(self, source: str, lines: list[tuple[int, bytes]]) -> None:
+        """Takes lines that are written already, each with its time from midnight."""
+        self._lines.setdefault(source, []).extend(lines)
+
+    def add(self, line: Line) -> None:
+        """Takes a record and writes its time into it."""
+        time = self._day + line.time
+        if isinstance(line.record, str):
+            raw = line.record.replace("{time}", self.clf(line.time)).encode()
+        elif line.source == "osquery":
+            raw = msgspec.json.encode({**line.record, "unixTime": str(time // MICROS)})
+        else:
+            record = {**line.record, TIME_FIELD[line.source]: to_iso(time)}
+            if "key" in record:
+                record["key"] = self._stage.key_id(record["key"])
+            raw = msgspec.json.encode(record)
+        self._lines.setdefault(line.source, []).append((line.time, raw))
+
+    def clf(self, time: int) -> str:
+        """A moment as web servers write it."""
+        return f"{self.clf_date}:{clock(time)} +0000"
+
+    def lines(self) -> dict[str, list[bytes]]:
+        """Source -> lines in order of time."""
+        return {
+            source: [raw for _, raw in sorted(lines, key=lambda pair: pair[0])] for source, lines in self._lines.items()
+        }
+
+
+def clock(time: int) -> str:
+    """`HH:MM:SS` of microseconds from midnight."""
+    second = time // MICROS
+    return f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
