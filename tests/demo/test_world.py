@@ -40,7 +40,7 @@ def test_a_seed_tells_the_same_story_on_any_day(day):
 
 def test_history_is_the_same_on_any_day(day):
     table, other = (World(1, when, SCALE).history() for when in (MONDAY, SATURDAY))
-    assert table.drop_columns("time").equals(other.drop_columns("time"))
+    assert repr(table.drop_columns("time").to_pylist()) == repr(other.drop_columns("time").to_pylist())
     times = table["time"].cast("int64").to_numpy() - from_datetime(MONDAY)
     assert (times[1:] >= times[:-1]).all()
     assert times[0] >= -60 * DAY
@@ -61,7 +61,8 @@ def test_steps_follow_each_other_and_hold_what_happens_in_them(day):
 def test_every_request_is_one_that_the_platform_takes(day):
     world, steps = day
     merchants = {merchant.id: merchant for merchant in world.merchants()}
-    keys = {key.name: key for key in world.keys()}
+    known = world.keys()
+    keys = [key.name for key in known]
     for step in steps:
         for payment in step.payments:
             wanted = parse_charge(payment.id, payment.request)

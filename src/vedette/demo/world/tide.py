@@ -13,7 +13,7 @@ from vedette.core.clock import DAY
 SECOND = 1 / 86_400
 """Of a day that is equally busy at all hours; at night it lasts longer."""
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating]
 
 
 class Tide:
