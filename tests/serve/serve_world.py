@@ -184,7 +184,7 @@ class World:
         """(method, path, operation of the OpenAPI description) of every route."""
         described = self.api.openapi()["paths"]
         for route in iter_route_contexts(self.api.routes):
-            path = route.path.replace(":path}", "}")
+            path = route.path_format
             if path in described:
                 for method in sorted(route.methods):
                     yield method, path, described[path][method.lower()]

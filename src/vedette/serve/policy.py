@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.routing import iter_route_contexts
+from starlette.convertors import Convertor, register_url_convertor
 
 from vedette.core.errors import DefinitionError, DeniedError, NotFoundError
 from vedette.prove.access import POLICY, Access, Principal
 from vedette.run.platform import Platform
 
 _MARK = "vedette_policy"
+_CONVERTED = re.compile(r":\w+}")
+"""What the description of a route leaves out: `{id:whole}` is called `{id}`."""
+
+
+class Whole(Convertor[str]):
+    """The rest of a path as it was sent, with slashes and line breaks: ids come from outside and may hold anything."""
+
+    regex = r"[\s\S]+"
+
+    def convert(self, value: str) -> str:
+        """As it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
+
+
+register_url_convertor("whole", Whole())
 
 
 class Owned(Protocol):
@@ -169,8 +190,7 @@ def policies(routes: Sequence[Any]) -> dict[tuple[str, str], RoutePolicy | None]
         calls = [each.call for each in dependant.dependencies] if dependant else []
         found = next((policy for call in calls if (policy := _policy(call)) is not None), None)
         for method in sorted(route.methods or {"*"}):
-            # As the description writes it: `{id:path}` takes slashes and is called `{id}`.
-            table[method, str(route.path).replace(":path}", "}")] = found
+            table[method, _CONVERTED.sub("}", str(route.path))] = found
     return table
 
 

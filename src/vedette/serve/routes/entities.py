@@ -42,7 +42,7 @@ class EntitySummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Before the route of the entity itself, whose id would take the last word of this path too.
-@router.get("/entities/{type}/{id:path}/events")
+@router.get("/entities/{type}/{id:whole}/events")
 def list_entity_events(
     *,
     caller: Annotated[Caller, allow("events", "read")],
@@ -64,7 +64,7 @@ def list_entity_events(
     return reply({"data": events, "has_more": bool(following), "next": following})
 
 
-@router.get("/entities/{type}/{id:path}")
+@router.get("/entities/{type}/{id:whole}")
 def read_entity(
     caller: Annotated[Caller, allow("events", "read")],
     type: _Type,  # noqa: A002 - the path's name
