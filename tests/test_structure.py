@@ -28,12 +28,12 @@ EVERYWHERE = set("msgspec numpy numba pyarrow vedette".split())
 HOMES = {
     "core": "sqlalchemy psycopg redis dbos httpx yaml jinja2 opentelemetry",
     "expr": "ahocorasick_rs hyperscan re2 sqlglot",
-    "prove": "cryptography pkcs11 shamir_mnemonic",
+    "prove": "argon2 cryptography pkcs11 shamir_mnemonic",
     "sense": "orjson deltalake duckdb stix2",
     "judge": "sigma lark lightgbm sklearn",
     "act": "weasyprint boto3 botocore pydantic_ai",
     "run": "confluent_kafka pyspark prometheus_client opentelemetry",
-    "serve": "fastapi starlette uvicorn",
+    "serve": "fastapi segno starlette uvicorn",
     "cli": "typer rich",
 }
 """Room -> libraries that only it imports; other rooms use them through it."""

@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,6 +45,7 @@ from vedette.sense.sightings import Sightings
 from vedette.sense.sources import Source, load_sources
 
 _FINGERPRINT = "idempotency.secret"
+_SEALING = "factors.secret"
 
 
 class Parts:
@@ -110,7 +111,8 @@ class Parts:
     @cached_property
     def access(self) -> Access:
         """Tenants, people, keys; what they do is told to topic `audit`."""
-        return Access(self.state, self.clock, self.ids, observe=to_log(self.log))
+        sealing = partial(self._own_secret, _SEALING)
+        return Access(self.state, self.clock, self.ids, observe=to_log(self.log), sealing=sealing)
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -131,7 +133,7 @@ class Parts:
     @cached_property
     def idempotency(self) -> Idempotency:
         """Keys of requests that move money."""
-        return Idempotency(self.money, self.clock, self._fingerprint_secret())
+        return Idempotency(self.money, self.clock, self._own_secret(_FINGERPRINT))
 
     @cached_property
     def payouts(self) -> Payouts:
@@ -221,12 +223,12 @@ class Parts:
         self.evidence.append([Entry(record_id, tenant, kind, time, content)])
         return record_id
 
-    def _fingerprint_secret(self) -> bytes:
+    def _own_secret(self, name: str) -> bytes:
         """A random secret of this installation, made once, readable by its owner only."""
-        path = self.settings.keys_folder / _FINGERPRINT
+        path = self.settings.keys_folder / name
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh = path.with_name(f".{_FINGERPRINT}.{os.getpid()}")
+            fresh = path.with_name(f".{name}.{os.getpid()}")
             write_private(fresh, secrets.token_bytes(32))
             # Of two processes that come first, one wins and both read the same.
             with suppress(FileExistsError):

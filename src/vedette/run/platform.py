@@ -266,6 +266,7 @@ class Platform(Parts):
 
     def _flush(self) -> int:
         self.access.flush()
+        self.access.sweep()
         return 0
 
     def _teach(self) -> int:

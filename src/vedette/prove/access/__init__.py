@@ -13,6 +13,8 @@ Example:
 """
 
 from vedette.prove.access.access import Access, ApiKey, IssuedKey
+from vedette.prove.access.factors import Factors, FactorState, Pending
+from vedette.prove.access.logins import IssuedPassword, Logins, LoginState
 from vedette.prove.access.people import People, Person
 from vedette.prove.access.policy import POLICY, Kind, Level, Mode, Need, Principal, Role, permit
 from vedette.prove.access.sessions import Live, Opened, Session, Sessions
@@ -22,14 +24,20 @@ __all__ = [
     "POLICY",
     "Access",
     "ApiKey",
+    "FactorState",
+    "Factors",
     "IssuedKey",
+    "IssuedPassword",
     "IssuedToken",
     "Kind",
     "Level",
     "Live",
+    "LoginState",
+    "Logins",
     "Mode",
     "Need",
     "Opened",
+    "Pending",
     "People",
     "Person",
     "Principal",

@@ -15,10 +15,14 @@ from vedette.core.clock import MICROS, Clock
 from vedette.core.db import Connection, Database, insert_new, sa
 from vedette.core.errors import ConflictError, DefinitionError, DeniedError, NotFoundError
 from vedette.core.ids import Ids
+from vedette.prove.access.factors import Factors
+from vedette.prove.access.logins import Logins
+from vedette.prove.access.passwords import Passwords
 from vedette.prove.access.people import People
 from vedette.prove.access.policy import Kind, Level, Mode, Principal, format_scopes, parse_scopes, permit, read_scopes
 from vedette.prove.access.sessions import Sessions
 from vedette.prove.access.tables import MIGRATIONS, join_accounts, keys, split_accounts, tenants, tokens
+from vedette.prove.access.throttle import Throttle
 from vedette.prove.access.tokens import DEFAULT_LIFETIME_S, PREFIX, IssuedToken, Token, Tokens, read_token
 from vedette.prove.audit import NOBODY, Audit, AuditRecord, Outcome
 from vedette.prove.secrets import Secret
@@ -89,6 +93,7 @@ class Access:
             transaction, after the change is durable. Usually `audit.to_log(log)`.
         random_bytes: The operating system's generator, except in tests.
         max_age: Bound in seconds on the age of a cached key or token; 0 reads the database each time.
+        sealing: Gives the key that authenticators are sealed with, 32 bytes; without it nobody sets one up.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class Access:
         observe: Callable[[AuditRecord], None] | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         max_age: float = MAX_CACHE_AGE,
+        sealing: Callable[[], bytes] | None = None,
     ) -> None:
         db.migrate("access", MIGRATIONS)
         self._db = db
@@ -108,6 +114,11 @@ class Access:
         self._audit = Audit(observe, clock, ids)
         self.people = People(db, clock, ids, self._audit, self._forget)
         self.sessions = Sessions(db, clock, ids, self._audit, self._random_text)
+        self._throttle = Throttle(db, clock)
+        self.factors = Factors(db, clock, self._audit, self._throttle, sealing, random_bytes)
+        self.logins = Logins(
+            db, clock, self._audit, sessions=self.sessions, throttle=self._throttle, keeper=Passwords()
+        )
         self._tokens = Tokens(db, clock, ids, self._audit, self._random_text)
         self._random_bytes = random_bytes
         self._max_age = max_age
@@ -313,6 +324,10 @@ class Access:
             return None
         self._used[cached.id] = now
         return cached.principal
+
+    def sweep(self) -> int:
+        """Deletes sessions and counts of failures that say nothing any more; gives how many. Call it now and then."""
+        return self.sessions.sweep() + self._throttle.sweep()
 
     def flush(self) -> None:
         """Writes when keys and tokens were last used. Call it every minute or so: a write at each use costs a sync."""

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vedette.core.clock import MICROS, Clock
@@ -14,7 +14,7 @@ from vedette.core.db import Connection, Database, sa
 from vedette.core.errors import DeniedError, NotFoundError
 from vedette.core.ids import Ids
 from vedette.prove.access.people import Person, find_person
-from vedette.prove.access.tables import factors, passwords, sessions
+from vedette.prove.access.tables import end_sessions, factors, passwords, sessions
 from vedette.prove.audit import Audit
 from vedette.prove.secrets import Secret
 
@@ -30,6 +30,9 @@ MAX_SESSIONS = 20
 """Sessions of one person; the next one ends the oldest."""
 KEPT_S = 30 * 86_400.0
 """Seconds for which an ended session is still listed."""
+
+MAX_ORIGIN = 64
+"""Characters of a client's address that are kept."""
 
 _SECRET = re.compile(r"[0-9A-Za-z_-]{43}")
 
@@ -115,24 +118,37 @@ class Sessions:
             NotFoundError: `access.person.unknown`.
             DeniedError: `access.person.invalid` for a disabled person.
         """
-        now = self._clock.now()
         with self._db.begin() as connection:
-            if find_person(connection, tenant, person_id).disabled:
-                raise DeniedError("access.person.invalid", "no such person")
-            self._make_room(connection, person_id, now)
-            session = Session(
-                id=self._ids.new("ses"),
-                tenant=tenant,
-                person=person_id,
-                origin=origin[:64],
-                created=now,
-                seen=now,
-                expires=now + round(ABSOLUTE_S * MICROS),
-                proven=now if proven else None,
-            )
-            opened = self._store(connection, session)
-        self._audit.record(tenant, "sessions.open", actor=person_id, target=session.id, origin=origin)
+            opened = self.begin(connection, tenant, person_id, origin=origin, proven=proven)
+        self.told(opened)
         return opened
+
+    def begin(
+        self, connection: Connection, tenant: str, person_id: str, *, origin: str, proven: bool = False
+    ) -> Opened:
+        """As `open`, in a transaction of the caller, who afterwards calls `told`."""
+        now = self._clock.now()
+        if find_person(connection, tenant, person_id).disabled:
+            raise DeniedError("access.person.invalid", "no such person")
+        self._make_room(connection, person_id, now)
+        session = Session(
+            id=self._ids.new("ses"),
+            tenant=tenant,
+            person=person_id,
+            origin=origin[:MAX_ORIGIN],
+            created=now,
+            seen=now,
+            expires=now + round(ABSOLUTE_S * MICROS),
+            proven=now if proven else None,
+        )
+        return self._store(connection, session)
+
+    def told(self, opened: Opened) -> None:
+        """Records that a session was opened."""
+        session = opened.session
+        self._audit.record(
+            session.tenant, "sessions.open", actor=session.person, target=session.id, origin=session.origin
+        )
 
     def find(self, secret: str, *, touch: bool = True) -> Live | None:
         """The session of this secret, None for one that is unknown, idle for too long, expired or ended.
@@ -161,25 +177,19 @@ class Sessions:
         """
         now = self._clock.now()
         with self._db.begin() as connection:
-            held = sessions.update().where(sessions.c.id == session_id, sessions.c.ended.is_(None))
-            if not connection.execute(held.values(ended=now)).rowcount:
+            row = connection.execute(sessions.select().where(sessions.c.id == session_id)).one_or_none()
+            alive = sessions.update().where(sessions.c.id == session_id, sessions.c.ended.is_(None))
+            if row is None or not connection.execute(alive.values(ended=now)).rowcount:
                 raise DeniedError("access.session.invalid", "this session has ended", hint="log in again")
-            row = connection.execute(sessions.select().where(sessions.c.id == session_id)).one()
-            session = Session(
-                id=self._ids.new("ses"),
-                tenant=row.tenant,
-                person=row.person,
-                origin=origin[:64] or row.origin,
-                created=row.created,
-                seen=now,
-                expires=row.expires,
-                proven=now if proven else row.proven,
-            )
-            opened = self._store(connection, session)
-        self._audit.record(
-            session.tenant, "sessions.renew", actor=session.person, target=session.id, detail={"replaces": session_id}
-        )
+            held = _to_session(row)
+            opened = self._follow(connection, replace(held, proven=now) if proven else held, origin)
+        self._renewed(opened, session_id)
         return opened
+
+    def replace(self, connection: Connection, session: Session, *, origin: str = "") -> Opened:
+        """Ends every session of a person and goes on in a new one, in a transaction of the caller."""
+        end_sessions(connection, session.person, self._clock.now())
+        return self._follow(connection, session, origin)
 
     def end(self, tenant: str, person_id: str, session_id: str, *, by: str) -> None:
         """Ends a session for good. Again changes nothing.
@@ -209,6 +219,19 @@ class Sessions:
         limit = self._clock.now() - round(KEPT_S * MICROS)
         with self._db.begin() as connection:
             return connection.execute(sessions.delete().where(sessions.c.expires < limit)).rowcount
+
+    def _follow(self, connection: Connection, session: Session, origin: str) -> Opened:
+        """Opens the session that takes the place of another one and expires as it would have."""
+        new = replace(
+            session, id=self._ids.new("ses"), origin=origin[:MAX_ORIGIN] or session.origin, seen=self._clock.now()
+        )
+        return self._store(connection, new)
+
+    def _renewed(self, opened: Opened, before: str) -> None:
+        session = opened.session
+        self._audit.record(
+            session.tenant, "sessions.renew", actor=session.person, target=session.id, detail={"replaces": before}
+        )
 
     def _store(self, connection: Connection, session: Session) -> Opened:
         secret = self._random_text()

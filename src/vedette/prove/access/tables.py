@@ -95,13 +95,15 @@ factors = sa.Table(
     "access_factors",
     _LOGIN,
     sa.Column("person", sa.Text, sa.ForeignKey(people.c.id), primary_key=True),
-    sa.Column("sealed", sa.LargeBinary, nullable=False),
-    sa.Column("created", _MICROS, nullable=False),
+    sa.Column("sealed", sa.LargeBinary),
     sa.Column("confirmed", _MICROS),
     sa.Column("last_step", _MICROS, nullable=False),
+    sa.Column("pending", sa.LargeBinary),
+    sa.Column("begun", _MICROS),
     sqlite_strict=True,
 )
-"""Authenticators. `last_step` is the newest time step whose code was used: no code is taken twice."""
+"""Authenticators: the one in force and the one being set up. `last_step` is the newest time step whose code was used:
+no code is taken twice."""
 
 codes = sa.Table(
     "access_codes",
