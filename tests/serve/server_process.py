@@ -35,24 +35,26 @@ class Server:
 
     Args:
         home: Folder of the data; its `stderr` file is beside it.
-        port: On loopback.
+        port: On loopback; 0 takes a free one.
         options: More options of the verb.
+        environ: More variables.
     """
 
-    def __init__(self, home, port, *options):
-        self.home, self.port, self.options = Path(home), port, options
+    def __init__(self, home, port, *options, environ=None):
+        self.home, self.port, self.options, self.environ = Path(home), port, options, environ or {}
         self.url = f"http://127.0.0.1:{port}"
         self.process = None
         self.errors = self.home.with_suffix(".stderr")
 
     def start(self):
-        environ = {**os.environ, "VEDETTE_HOME": str(self.home), "PYTHONPATH": str(ROOT / "src")}
+        environ = {**os.environ, "VEDETTE_HOME": str(self.home), "PYTHONPATH": str(ROOT / "src"), **self.environ}
         command = [sys.executable, "-m", "vedette", "serve", "--port", str(self.port), *map(str, self.options)]
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=errors)
         ready, _, _ = select.select([self.process.stdout], [], [], START_S)
         line = self.process.stdout.readline().decode() if ready else ""
         assert line.startswith("listening on"), self.errors.read_text()
+        self.url = line.split()[-1]
         return self
 
     def kill(self):
