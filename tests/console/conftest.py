@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ def seeded(tmp_path_factory) -> Path:
     """A home folder with a small installation in it; copied, never served itself."""
     home = tmp_path_factory.mktemp("seed") / "home"
     home.mkdir()
-    Seed(home).fill()
+    # In a thread of its own: the browser's driver runs an event loop in this one, where a platform cannot be opened.
+    with ThreadPoolExecutor(1) as apart:
+        apart.submit(Seed(home).fill).result()
     return home
 
 
@@ -70,7 +73,9 @@ class Visit:
         self._contexts: list[BrowserContext] = []
         self.complaints: list[str] = []
 
-    def __call__(self, path: str, *, who: str = CHIEF, width: int = 1440, theme: str = "light", expect: int = 200) -> Page:
+    def __call__(
+        self, path: str, *, who: str = CHIEF, width: int = 1440, theme: str = "light", expect: int = 200
+    ) -> Page:
         """A page in a fresh context. `who` is empty for nobody; `expect` is the status of the answer."""
         size = WIDE if width == WIDE["width"] else {"width": width, "height": NARROW["height"]}
         context = self._browser.new_context(
@@ -161,9 +166,9 @@ def overflow(page: Page) -> list[str]:
 def looks_right(visit, axe) -> Callable[..., None]:
     """Opens a page wide and narrow, light and dark: no sideways scrolling, no serious violation, one h1, a title.
 
-    With VEDETTE_SHOTS set to a folder, pictures are kept there.
+    With CONSOLE_SHOTS set to a folder, pictures are kept there.
     """
-    shots = os.environ.get("VEDETTE_SHOTS", "")
+    shots = os.environ.get("CONSOLE_SHOTS", "")
 
     def check(path: str, *, who: str = CHIEF, expect: int = 200, name: str = "") -> None:
         for width in (WIDE["width"], NARROW["width"]):

@@ -67,7 +67,9 @@ class Seed:
 
     def _people(self) -> None:
         access = self.platform.access
-        names = dict(zip(WHO, ("Ana Silva", "Ravi Patel", "Rosa Lind", "Mo Diallo", "Cleo Baum", "Ada Moreau"), strict=True))
+        names = dict(
+            zip(WHO, ("Ana Silva", "Ravi Patel", "Rosa Lind", "Mo Diallo", "Cleo Baum", "Ada Moreau"), strict=True)
+        )
         for who in (*WHO, CHIEF):
             person = access.people.create(TENANT, names.get(who, "Ada Byron"))
             for role in Role if who == CHIEF else (Role(who),):
@@ -118,7 +120,12 @@ class Seed:
         self.platform.alerts.apply([(signal, at)])
 
     def _alerts(self) -> None:
-        titles = ("Password spray", "Secret read from a new place", "Cards tested in small amounts", "Refund to another card")
+        titles = (
+            "Password spray",
+            "Secret read from a new place",
+            "Cards tested in small amounts",
+            "Refund to another card",
+        )
         for number in range(18):
             level = list(Level)[number % 5]
             entities = (
@@ -133,7 +140,9 @@ class Seed:
 
     def _case(self) -> None:
         """A stolen key: its alert, its case, and the run that waits for a person."""
-        stolen = self.platform.access.issue_key(TENANT, scopes={"charges": Reach.WRITE}, mode=Mode.TEST, name="Shop till")
+        stolen = self.platform.access.issue_key(
+            TENANT, scopes={"charges": Reach.WRITE}, mode=Mode.TEST, name="Shop till"
+        )
         entities = (Entity("key", stolen.key.id), Entity("account", MERCHANT), Entity("ip", "198.51.100.7"))
         self._signal(99, Level.CRITICAL, "API key used from a new place", entities, 300)
         alerts = self.platform.alerts.find(TENANT, limit=500)

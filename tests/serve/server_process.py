@@ -53,7 +53,9 @@ class Server:
             self.process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=errors)
         ready, _, _ = select.select([self.process.stdout], [], [], START_S)
         line = self.process.stdout.readline().decode() if ready else ""
-        assert line.startswith("listening on"), self.errors.read_text()
+        if not line.startswith("listening on"):
+            self.kill()
+            raise AssertionError(self.errors.read_text())
         self.url = line.split()[-1]
         return self
 
