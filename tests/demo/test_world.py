@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from vedette.core.clock import DAY, from_datetime
+from vedette.core.content import shipped
 from vedette.demo.world import Answer, Outcome, World
 from vedette.move.requests import parse_charge
+from vedette.prove.dlp import refuse_pans
+from vedette.sense.sources import load_sources
 
 MONDAY, SATURDAY = datetime(2026, 3, 2, tzinfo=UTC), datetime(2024, 2, 24, tzinfo=UTC)
 SCALE = 0.02
@@ -82,3 +85,20 @@ def test_labels_of_the_last_week_are_not_known(day):
     assert known == (times <= -7 * DAY).tolist()
     ids = set(table["id"].to_pylist())
     assert all(dispute.payment in ids for step in day[1] for dispute in step.disputes)
+
+
+def test_every_line_of_the_logs_is_read_by_its_source(day):
+    sources = load_sources(shipped("sources"))
+    start = from_datetime(MONDAY)
+    seen = Counter()
+    for step in day[1]:
+        for name, lines in step.logs.items():
+            for line in lines:
+                source = sources[name]
+                event = source.to_event(source.parse(line), tenant="t", stream="s", offset=0, ingest_time=step.until)
+                assert step.until - 301_000_000 <= event.event_time < step.until
+                assert event.event_time >= start
+                assert event.entities
+                refuse_pans(event.data)
+                seen[name] += 1
+    assert set(seen) == {"cloudtrail", "identity", "osquery", "product", "web_access"}

@@ -26,6 +26,13 @@ def make_ids(rng: np.random.Generator, prefix: str, count: int) -> list[str]:
     return [f"{prefix}_{letters[at : at + LENGTH]}" for at in range(0, count * LENGTH, LENGTH)]
 
 
+def make_uuids(rng: np.random.Generator, count: int) -> list[str]:
+    """Ids such as `0b9f8a52-...`, as clouds and identity providers write them."""
+    text = rng.bytes(16 * count).hex()
+    parts = (text[at : at + 32] for at in range(0, 32 * count, 32))
+    return [f"{p[:8]}-{p[8:12]}-{p[12:16]}-{p[16:20]}-{p[20:]}" for p in parts]
+
+
 def make_addresses(rng: np.random.Generator, places: npt.NDArray[np.int64]) -> list[str]:
     """An address in each of the given countries."""
     tail = rng.integers(0, 256, (len(places), 2)).tolist()
@@ -44,6 +51,10 @@ class Mint:
     def id(self, prefix: str) -> str:
         """One id."""
         return make_ids(self._rng, prefix, 1)[0]
+
+    def uuid(self) -> str:
+        """One id of a cloud's record."""
+        return make_uuids(self._rng, 1)[0]
 
     def address(self, place: int) -> str:
         """One address in a country."""

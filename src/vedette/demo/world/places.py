@@ -75,7 +75,6 @@ HOURS: npt.NDArray[np.float64] = np.array(
 """How much people buy in each hour of their own day."""
 FIRST_OCTET = 240
 """Addresses are of 240.0.0.0/4, which is reserved and belongs to nobody; each country has one first octet."""
-OFFICE_OCTET = FIRST_OCTET + len(PLACES)
 
 
 def hour_cumulative(place: Place) -> npt.NDArray[np.float64]:

@@ -67,14 +67,14 @@ class Play:
         self._good = make_payments(rng, stage.customers, stage.merchants, stage.texts, first=0, days=1, factor=BUSY)
         self._http = _over_http(rng, self._good, stage, round(HTTP * scale))
         self._ids = Mint(stage.seed, "requests")
-        self._logs = daily_logs(stage, self._good)
+        self._logs = daily_logs(stage, self._good, scale=scale)
         attacks = [Part(player, f"attack-{number + 1}") for number, player in enumerate(attackers_of_day(stage))]
         self._parts = attacks + [Part(player) for player in thieves_of_day(stage, len(self._good))]
         self._sent: dict[str, tuple[Player, Draft]] = {}
 
     def step(self, begin: int, end: int) -> Step:
         """What happens in [begin, end), microseconds from midnight."""
-        book = Book(self._day, self._stage)
+        book = Book(self._day)
         drafts: list[tuple[Draft, Part | None]] = [(draft, None) for draft in self._honest(begin, end)]
         refunds: list[Refund] = []
         payouts: list[Payout] = []
@@ -84,7 +84,7 @@ class Play:
                 case Draft():
                     drafts.append((deed, part))
                 case Line():
-                    book.add(deed)
+                    book.note(deed.time, deed.source, deed.record)
                 case Return():
                     refunds.append(Refund(self._ids.id("ref"), self._day + deed.time, deed.payment, deed.amount))
                 case Cash():

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from vedette.demo.world.mint import generator
-from vedette.demo.world.places import OFFICE_OCTET
+from vedette.demo.world.places import FIRST_OCTET
 
 DOMAIN: Final = "northpay.example"
 ACCOUNT: Final = "483920175566"
@@ -40,6 +40,8 @@ class Employee(NamedTuple):
     remote: bool
     uid: str
     """At the identity provider."""
+    office: int
+    """Which of the offices."""
 
     @property
     def arn(self) -> str:
@@ -53,9 +55,12 @@ class Staff:
 
     people: tuple[Employee, ...]
     offices: tuple[str, ...]
-    new_office: str
-    """Where everybody would move to."""
+    """The second one moves on the day: this is its new address."""
     servers: tuple[str, ...]
+
+    def address(self, person: Employee) -> str:
+        """Where somebody works from today."""
+        return person.home if person.remote else self.offices[person.office]
 
     def of(self, *roles: str) -> list[Employee]:
         """Who has one of the roles."""
@@ -68,9 +73,9 @@ def make_staff(seed: int) -> Staff:
     names = [f"{first}.{last}" for first in _FIRST for last in _LAST]
     rng.shuffle(names)
     people = [_employee(rng, names.pop(), role) for role, count in ROLES.items() for _ in range(count)]
-    offices = tuple(f"{OFFICE_OCTET}.{a}.{b}.{c}" for a, b, c in rng.integers(1, 250, (3, 3)).tolist())
+    offices = tuple(f"{FIRST_OCTET}.{a}.{b}.{c}" for a, b, c in rng.integers(1, 250, (2, 3)).tolist())
     servers = tuple(f"{service}-{number}" for service in SERVICES for number in range(8))
-    return Staff(tuple(people), offices[:2], offices[2], servers)
+    return Staff(tuple(people), offices, servers)
 
 
 def _employee(rng: np.random.Generator, name: str, role: str) -> Employee:
@@ -84,4 +89,5 @@ def _employee(rng: np.random.Generator, name: str, role: str) -> Employee:
         home=f"{240 + int(rng.integers(0, 6))}.{a}.{b}.{c}",
         remote=bool(rng.random() < 0.35),
         uid=f"00u{rng.integers(0, 1 << 40):011x}",
+        office=int(rng.random() < 0.4),
     )

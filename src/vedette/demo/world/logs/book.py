@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from vedette.core.clock import MICROS, to_iso
-from vedette.demo.world.deeds import Line
-from vedette.demo.world.stage import Stage
+from vedette.core.clock import MICROS
 
 TIME_FIELD: Final = {"cloudtrail": "eventTime", "identity": "published", "product": "time"}
 _MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -20,12 +18,9 @@ class Book:
 
     Args:
         day: Midnight of the day, microseconds UTC.
-        stage: For the ids that keys got.
     """
 
-    def __init__(self, day: int, stage: Stage) -> None:
-        self._day = day
-        self._stage = stage
+    def __init__(self, day: int) -> None:
         self._lines: dict[str, list[tuple[int, bytes]]] = {}
         moment = datetime.fromtimestamp(day // MICROS, UTC)
         self.date = moment.strftime("%Y-%m-%d")
@@ -36,19 +31,15 @@ class Book:
         """Takes lines that are written already, each with its time from midnight."""
         self._lines.setdefault(source, []).extend(lines)
 
-    def add(self, line: Line) -> None:
-        """Takes a record and writes its time into it."""
-        time = self._day + line.time
-        if isinstance(line.record, str):
-            raw = line.record.replace("{time}", self.clf(line.time)).encode()
-        elif line.source == "osquery":
-            raw = msgspec.json.encode({**line.record, "unixTime": str(time // MICROS)})
+    def note(self, time: int, source: str, record: dict[str, Any] | str) -> None:
+        """Takes a record and writes its time into it: a JSON object, or a line of text with `{time}` in it."""
+        if isinstance(record, str):
+            raw = record.replace("{time}", self.clf(time)).encode()
+        elif source == "osquery":
+            raw = msgspec.json.encode({**record, "unixTime": str(self.epoch + time // MICROS)})
         else:
-            record = {**line.record, TIME_FIELD[line.source]: to_iso(time)}
-            if "key" in record:
-                record["key"] = self._stage.key_id(record["key"])
-            raw = msgspec.json.encode(record)
-        self._lines.setdefault(line.source, []).append((line.time, raw))
+            raw = msgspec.json.encode({**record, TIME_FIELD[source]: f"{self.date}T{clock(time)}Z"})
+        self._lines.setdefault(source, []).append((time, raw))
 
     def clf(self, time: int) -> str:
         """A moment as web servers write it."""

@@ -6,11 +6,12 @@ import numpy as np
 
 from vedette.demo.world.charges import NOBODY, Charges
 from vedette.demo.world.logs.book import Book, clock
+from vedette.demo.world.logs.columns import Columns
 from vedette.demo.world.mint import generator
 from vedette.demo.world.places import MINUTE
 from vedette.demo.world.stage import Stage
 
-VIEWS = 1.9
+VIEWS = 2.2
 """Pages that are looked at for each payment, besides the payment itself."""
 PAGES = ("/", "/catalogue", "/basket", "/checkout", "/account", "/help", "/v1/prices", "/static/app.js", "/login")
 BROWSERS = (
@@ -28,20 +29,18 @@ class WebLog:
         rng = generator(stage.seed, "web")
         online = payments.take(payments.address != NOBODY)
         views = np.repeat(np.arange(len(online)), rng.poisson(VIEWS, len(online)))
-        time = np.maximum(0, online.time[views] - (rng.exponential(4 * MINUTE, len(views))).astype(np.int64))
-        order = np.argsort(time, kind="stable")
         self._texts = stage.texts
-        self._time = time[order]
-        self._address = online.address[views[order]]
-        self._browser = online.customer[views[order]] % len(BROWSERS)
-        self._page = rng.choice(len(PAGES), len(views), p=[0.2, 0.22, 0.12, 0.13, 0.08, 0.02, 0.08, 0.1, 0.05])
-        self._status = rng.choice([200, 304, 404, 500], len(views), p=[0.9, 0.07, 0.025, 0.005])
-        self._size = (rng.pareto(1.5, len(views)) * 2_000 + 300).astype(np.int64)
+        self._columns = Columns(
+            np.maximum(0, online.time[views] - rng.exponential(4 * MINUTE, len(views)).astype(np.int64)),
+            online.address[views],
+            online.customer[views] % len(BROWSERS),
+            rng.choice(len(PAGES), len(views), p=[0.2, 0.22, 0.12, 0.13, 0.08, 0.02, 0.08, 0.1, 0.05]),
+            rng.choice([200, 304, 404, 500], len(views), p=[0.9, 0.07, 0.025, 0.005]),
+            (rng.pareto(1.5, len(views)) * 2_000 + 300).astype(np.int64),
+        )
 
     def write(self, book: Book, begin: int, end: int) -> None:
         """Puts the lines of [begin, end) into the book."""
-        part = slice(*np.searchsorted(self._time, [begin, end]))
-        columns = (self._time, self._address, self._browser, self._page, self._status, self._size)
         date, addresses = book.clf_date, self._texts.addresses
         book.put(
             "web_access",
@@ -49,11 +48,8 @@ class WebLog:
                 (
                     time,
                     f'{addresses[address]} - - [{date}:{clock(time)} +0000] "GET {PAGES[page]} HTTP/1.1" '
-                    f"{status} {size}"
-                    f' "-" "{BROWSERS[browser]}"'.encode(),
+                    f'{status} {size} "-" "{BROWSERS[browser]}"'.encode(),
                 )
-                for time, address, browser, page, status, size in zip(
-                    *(column[part].tolist() for column in columns), strict=True
-                )
+                for time, address, browser, page, status, size in self._columns.rows(begin, end)
             ],
         )
