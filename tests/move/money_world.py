@@ -7,12 +7,13 @@ import signal
 from dataclasses import dataclass
 
 from vedette.core.decision import Action, Decision
+from vedette.core.errors import VedetteError
 from vedette.core.ids import Ids
 from vedette.move import chart
 from vedette.move.charges import ChargeLimits, Charges
 from vedette.move.idempotency import Idempotency
 from vedette.move.ledger.ledger import Ledger
-from vedette.move.limits import Limits
+from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Dispatcher, Outbox
 from vedette.move.payouts import Payouts
 
@@ -26,6 +27,18 @@ def decide(event):
     word = event.data["source"].split("_")[1]
     action = Action(word) if word in list(Action) else Action.ALLOW
     return Decision(event_id=event.id, tenant=event.tenant, action=action, score=0.25, risk_score=25)
+
+
+def one_by_one(decide):
+    """The port of a function that decides on one event."""
+
+    def each(event):
+        try:
+            return decide(event)
+        except VedetteError as error:
+            return error
+
+    return lambda events: [each(event) for event in events]
 
 
 @dataclass
@@ -52,8 +65,8 @@ class World:
         self.die_at = die_at
         parts = {"keys": self.keys, "ledger": self.ledger, "outbox": self.outbox, "step": self.step}
         self.limiter = Limits(clock)
-        limits = (self.limiter, ChargeLimits(*rates)) if rates else None
-        self.charges = Charges(db, clock, ids, decide=decide, limits=limits, **parts)
+        limits = (self.limiter, ChargeLimits(*rates, per_batch=Rate(1, 1, 2))) if rates else None
+        self.charges = Charges(db, clock, ids, decide=one_by_one(decide), limits=limits, **parts)
         self.payouts = Payouts(db, clock, ids, **parts)
         self.dispatcher = Dispatcher(
             db,

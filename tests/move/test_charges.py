@@ -137,32 +137,6 @@ def test_over_the_limit_nothing_is_kept(db, clock):
     assert world.charges.create(TENANT, "k4", charge(), api_key="a").status == 201
 
 
-def test_recover_finishes_what_nobody_retries(db, clock):
-    stop = []
-
-    class Stopped(Exception):
-        pass
-
-    world = World(db, clock)
-    world.outbox.add_endpoint(TENANT, "https://hooks.example/acme")
-
-    def step(name):
-        if name == "charge.held" and not stop:
-            stop.append(name)
-            raise Stopped
-
-    world.charges._step = step
-    with pytest.raises(Stopped):
-        world.charges.create(TENANT, "k1", charge())
-    assert world.balance() == (0, 0, 1999, 0)
-    assert world.charges.recover() == 1
-    assert world.balance() == (0, 0, 0, 1999)
-    assert world.charges.recover() == 0
-    answer = world.charges.create(TENANT, "k1", charge())
-    assert answer.replayed
-    assert answer.json()["status"] == "captured"
-
-
 PANS = ["4242424242424242", "4242 4242 4242 4242", "3782-822463-10005"]
 
 

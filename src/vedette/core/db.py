@@ -10,17 +10,18 @@ This module is the one door to SQLAlchemy: rooms that keep tables write `from ve
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
-from vedette.core.errors import DefinitionError, TransientError
+from vedette.core.errors import DefinitionError, TransientError, VedetteError
 
 __all__ = [
     "BUSY_MS",
@@ -100,6 +101,33 @@ def _passing() -> Iterator[None]:
         raise TransientError("core.db.unavailable", message, retry_after=1.0) from error
 
 
+T = TypeVar("T")
+MAX_TOGETHER = 64
+"""Most pieces of work that share one commit: bounds how long the first of them waits for the last."""
+
+
+@dataclass(slots=True, eq=False)
+class _Turn(Generic[T]):
+    """One piece of work that waits for its transaction."""
+
+    work: Callable[[Connection], T]
+    synced: bool
+    done: list[T] = field(default_factory=list)
+    """Its result, once that is committed."""
+    error: VedetteError | None = None
+    alone: bool = False
+    """A neighbour failed in a way that nobody foresaw: the owner does its own again."""
+
+    def attempt(self, connection: Connection) -> list[T]:
+        """Does the work under a savepoint: what it refuses is taken back without touching its neighbours."""
+        try:
+            with connection.begin_nested():
+                return [self.work(connection)]
+        except VedetteError as error:
+            self.error = error
+            return []
+
+
 class Database:
     """One place of relational state.
 
@@ -109,6 +137,9 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._waiting: list[_Turn[Any]] = []
+        self._lock = threading.Lock()
+        self._leading = threading.Lock()
 
     @property
     def is_sqlite(self) -> bool:
@@ -116,15 +147,80 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, synced: bool = True) -> Iterator[Connection]:
         """A write transaction; commits at the end of the block, rolls back on any error.
+
+        Args:
+            synced: Wait for the disk. False: the commit survives a killed process, and is on disk at the latest with
+                the next synced one; a power cut before that takes it back.
 
         Raises:
             TransientError: `core.db.unavailable` when the database is locked, full or gone, or chose this transaction
                 to end a deadlock. Nothing of it was kept, unless the connection broke during the commit itself.
         """
-        with _passing(), self.engine.begin() as connection:
+        options = {"vedette_written": not synced}
+        with _passing(), self.engine.connect().execution_options(**options) as connection, connection.begin():
+            if not synced and not self.is_sqlite:
+                connection.exec_driver_sql("set local synchronous_commit to off")
             yield connection
+
+    def together(self, work: Callable[[Connection], T], *, synced: bool = True) -> T:
+        """Does `work` in a write transaction, and answers once that is committed.
+
+        On SQLite, which has one writer at a time, works of concurrent callers share a commit: whoever comes first does
+        everything that waits, each under its own savepoint. PostgreSQL has a transaction for each, and groups the
+        commits itself. `work` may run twice, the first time without effect; it must not call `together`.
+
+        Args:
+            work: Gets the connection of the transaction. What it raises is raised here, and takes back only its own.
+            synced: As for `begin`; a shared commit is synced when one of its works wants that.
+
+        Raises:
+            TransientError: As `begin`.
+        """
+        if not self.is_sqlite:
+            with self.begin(synced=synced) as connection:
+                return work(connection)
+        turn = _Turn(work, synced)
+        with self._lock:
+            self._waiting.append(turn)
+        with self._leading:
+            if not (turn.done or turn.error or turn.alone):
+                self._lead(turn)
+            if turn.alone:
+                with self.begin(synced=synced) as connection:
+                    return work(connection)
+        if turn.error:
+            raise turn.error
+        return turn.done[0]
+
+    def _lead(self, mine: _Turn[Any]) -> None:
+        """One commit for everything that waits, `mine` included. Without company, `mine` needs no savepoint."""
+        with self._lock:
+            self._waiting.remove(mine)
+            turns = [mine, *self._waiting[: MAX_TOGETHER - 1]]
+            del self._waiting[: MAX_TOGETHER - 1]
+        if len(turns) == 1:
+            mine.alone = True
+            return
+        # What nobody foresaw belongs to one of them: unless this ends well, each does its own again.
+        for turn in turns:
+            turn.alone = True
+        with suppress(Exception):
+            self._share(turns)
+
+    def _share(self, turns: Sequence[_Turn[Any]]) -> None:
+        failed: VedetteError | None = None
+        results: list[list[Any]] = [[] for _ in turns]
+        try:
+            with self.begin(synced=any(turn.synced for turn in turns)) as connection:
+                results = [turn.attempt(connection) for turn in turns]
+        except VedetteError as error:
+            failed = error
+        for turn, result in zip(turns, results, strict=True):
+            turn.alone = False
+            turn.done = [] if failed else result
+            turn.error = failed or turn.error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -191,7 +287,6 @@ def _sqlite(path: Path) -> Engine:
         connection.isolation_level = None
         for pragma in (
             "journal_mode=WAL",
-            "synchronous=FULL",
             "foreign_keys=ON",
             f"busy_timeout={BUSY_MS}",
             "trusted_schema=OFF",
@@ -200,8 +295,15 @@ def _sqlite(path: Path) -> Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        kind = "DEFERRED" if connection.get_execution_options().get("vedette_read") else "IMMEDIATE"
-        connection.exec_driver_sql(f"BEGIN {kind}")
+        options = connection.get_execution_options()
+        if options.get("vedette_read"):
+            connection.exec_driver_sql("BEGIN DEFERRED")
+            return
+        wanted = "NORMAL" if options.get("vedette_written") else "FULL"
+        if connection.info.get("synchronous") != wanted:
+            connection.exec_driver_sql(f"PRAGMA synchronous={wanted}")
+            connection.info["synchronous"] = wanted
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 

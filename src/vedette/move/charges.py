@@ -1,169 +1,185 @@
 """Charges: from a request to captured money, once.
 
-A charge goes through recovery points, each committed together with its effect:
+A charge has two recovery points, each a commit:
 
-1. *claimed*: the idempotency key is taken and the charge has its id.
-2. *decided*: the decision is stored. It was asked for before, under an event id that only this claim can make, so a
-   retry that asks again is answered the same. Blocked and challenged charges end here, with no ledger effect.
-3. *held*: a pending transfer reserves the amount.
-4. *finished*: the transfer is posted, the webhook is in the outbox, the answer is stored.
+1. *claimed*: the idempotency key is taken and the charge has its id. `written`: nothing has moved, so a power cut may
+   take it back, and it reaches the disk at the latest with what follows.
+2. *finished*: the charge with its decision, the hold, its capture, the webhook and the answer are there, all of them or
+   none. `synced`.
 
-A process that dies between two of them leaves the earlier one; the client's retry, or `recover`, goes on from there.
+Between the two it is decided, under an event id that only this claim can make, so a retry that asks again is answered
+the same. A process that dies in between leaves a claim, and nothing half done: the client's retry goes on from there.
+
+Charges of concurrent requests share commits, and so do those of a batch: `create` is `create_many` of one.
 
 Status of a charge:
 
-    decided -> held -> captured -> partially_refunded -> refunded
-      |          `---> failed        (the ledger refused)
-      |-> blocked                    (final, no money moved)
-      `-> challenged                 (final, no money moved: the payer must prove more, then the merchant charges anew)
+    captured -> partially_refunded -> refunded
+    blocked      (final, no money moved)
+    challenged   (final, no money moved: the payer must prove more, then the merchant charges anew)
+    failed       (the ledger refused)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
-from vedette.core.clock import Clock
-from vedette.core.db import LONG, Connection, Database, Migration, create, sa
+from vedette.core.clock import DAY, Clock
+from vedette.core.db import Connection, Database
 from vedette.core.decision import Action, Decision
-from vedette.core.errors import ConflictError, NotFoundError, TransientError
+from vedette.core.errors import ConflictError, DataError, VedetteError
 from vedette.core.event import Event
 from vedette.core.ids import Ids
 from vedette.move import chart
+from vedette.move.charge import (
+    CHARGES,
+    MIGRATIONS,
+    REFUNDS,
+    Charge,
+    ChargeStatus,
+    columns,
+    load,
+    refundable,
+    to_hex,
+    update,
+)
 from vedette.move.events import to_charge
-from vedette.move.idempotency import Answer, Claim, Idempotency, Request, to_answer, to_refusal
+from vedette.move.idempotency import (
+    OPEN,
+    Answer,
+    Claim,
+    Idempotency,
+    Request,
+    check_key,
+    lease_lost,
+    to_answer,
+    to_refusal,
+)
 from vedette.move.ledger.ledger import Ledger
-from vedette.move.ledger.nouns import U128_MAX, Transfer, TransferFlags, TransferStatus
-from vedette.move.ledger.numbers import Unsigned
+from vedette.move.ledger.nouns import U128_MAX, Account, Transfer, TransferFlags, TransferStatus
 from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Outbox
 from vedette.move.requests import ChargeRequest, parse_charge, parse_refund
+
+__all__ = [
+    "MAX_AGE",
+    "MAX_BATCH",
+    "REFUND_STEPS",
+    "STEPS",
+    "Charge",
+    "ChargeItem",
+    "ChargeLimits",
+    "ChargeStatus",
+    "Charges",
+    "to_event_id",
+]
 
 CREATE: Final = "POST /v1/charges"
 HOLD_S: Final = 7 * 86_400
 """A hold that nobody captures lapses after this many seconds."""
 CREATED: Final = 201
 REFUSED: Final = 402
-RECOVER: Final = 100
-"""Most charges that one `recover` finishes."""
+MAX_AGE: Final = DAY
+"""How long ago a charge may have been asked for, microseconds."""
+MAX_BATCH: Final = 5_000
+"""Most charges of one batch."""
+SLICE: Final = 500
+"""Most charges that share a commit: bounds how long others wait for the database."""
 STEPS: Final = (
+    "charge.claimed_unsaved",
     "charge.claimed",
-    "charge.decided_unsaved",
     "charge.decided",
-    "charge.held_unsaved",
-    "charge.held",
-    "charge.captured_unsaved",
+    "charge.moved_unsaved",
     "charge.finished",
 )
-"""Names a `Step` hears while a charge is made: before and after every commit."""
+"""Names a `Step` hears while charges are made: before and after every commit."""
 REFUND_STEPS: Final = ("refund.claimed", "refund.moved", "refund.finished")
+MAX_KNOWN: Final = 200_000
+"""Ledger accounts that are remembered to exist."""
 
-Decide = Callable[[Event], Decision]
-"""Decides on a charge. Asked again with the same event id it must answer the same, or not have answered before."""
+Decide = Callable[[Sequence[Event]], Sequence[Decision | VedetteError]]
+"""Decides on charges, in order. Asked again with the same event id it must answer the same, or not have answered
+before. What one is refused with stands in its place; what it raises is about all of them."""
 Step = Callable[[str], None]
-
-
-class ChargeStatus(StrEnum):
-    """Where a charge is; see the module."""
-
-    DECIDED = "decided"
-    HELD = "held"
-    CAPTURED = "captured"
-    PARTIALLY_REFUNDED = "partially_refunded"
-    REFUNDED = "refunded"
-    BLOCKED = "blocked"
-    CHALLENGED = "challenged"
-    FAILED = "failed"
-
-
-_METADATA = sa.MetaData()
-_charges = sa.Table(
-    "charge",
-    _METADATA,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("amount_minor", Unsigned(16), nullable=False),
-    sa.Column("refunded_minor", Unsigned(16), nullable=False),
-    sa.Column("currency", sa.Text, nullable=False),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("merchant", sa.Text, nullable=False),
-    sa.Column("metadata", sa.LargeBinary, nullable=False),
-    sa.Column("decision", sa.LargeBinary, nullable=False),
-    sa.Column("hold_id", Unsigned(16)),
-    sa.Column("capture_id", Unsigned(16)),
-    sa.Column("created", LONG, nullable=False),
-    sqlite_strict=True,
-)
-_refunds = sa.Table(
-    "refund",
-    _METADATA,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("charge_id", sa.Text, nullable=False),
-    sa.Column("amount_minor", Unsigned(16), nullable=False),
-    sa.Column("transfer_id", Unsigned(16), nullable=False),
-    sa.Column("created", LONG, nullable=False),
-    sqlite_strict=True,
-)
-sa.Index("refund_of_charge", _refunds.c.tenant, _refunds.c.charge_id)
-_MIGRATIONS = (Migration(1, "charges and refunds", create(_METADATA)),)
-
-
-class Charge(msgspec.Struct, frozen=True, kw_only=True):
-    """A charge as it is now."""
-
-    tenant: str
-    id: str
-    status: ChargeStatus
-    amount_minor: int
-    refunded_minor: int
-    currency: str
-    source: str
-    """The token that stands for the card; never a card number."""
-    merchant: str
-    metadata: dict[str, str]
-    decision: Decision
-    hold_id: int | None
-    capture_id: int | None
-    created: int
-    """Microseconds UTC."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The shape of answers and webhooks: `{id, status, decision, ledger, ...}`; `ledger` is null without money."""
-        decision = self.decision
-        ledger = None
-        if self.hold_id is not None:
-            ledger = {"hold": _hex(self.hold_id), "capture": _hex(self.capture_id) if self.capture_id else None}
-        return {
-            "id": self.id,
-            "status": self.status.value,
-            "amount_minor": self.amount_minor,
-            "refunded_minor": self.refunded_minor,
-            "currency": self.currency,
-            "merchant": self.merchant,
-            "metadata": self.metadata,
-            "decision": {
-                "event_id": decision.event_id,
-                "action": decision.action.value,
-                "risk_score": decision.risk_score,
-                "reasons": [{"code": r.code, "text": r.text, "weight": r.weight} for r in decision.reasons],
-                "fallback": decision.fallback,
-            },
-            "ledger": ledger,
-        }
+Outcome = Answer | VedetteError
 
 
 @dataclass(frozen=True, slots=True)
 class ChargeLimits:
-    """Rates of a charge: both pass or neither is used."""
+    """Rates of charges."""
 
     per_key: Rate
+    """Single ones, of an API key. It and `per_account` pass both or neither is used."""
     per_account: Rate
+    """Single ones, of a tenant."""
+    per_batch: Rate
+    """Batches of a tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeItem:
+    """One charge of a batch."""
+
+    key: str
+    """Idempotency key."""
+    charge: Any
+    """`{amount_minor, currency, source, merchant, metadata}` as decoded from JSON."""
+    time: int | None = None
+    """When it was asked for, microseconds UTC: not later than now, at most `MAX_AGE` ago; None: now."""
+    api_key: str = ""
+    """Id of the API key (or the person) that asked; never the secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A checked item."""
+
+    place: int
+    request: Request
+    charge: ChargeRequest
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """An item whose key is ours."""
+
+    place: int
+    claim: Claim
+    charge: ChargeRequest
+    event: Event
+
+
+_FINAL: Final = {Action.BLOCK: ChargeStatus.BLOCKED, Action.CHALLENGE: ChargeStatus.CHALLENGED}
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A charge that only needs its effect."""
+
+    begun: _Claimed
+    decision: Decision
+
+    @property
+    def place(self) -> int:
+        return self.begun.place
+
+    @property
+    def claim(self) -> Claim:
+        return self.begun.claim
+
+    @property
+    def charge(self) -> ChargeRequest:
+        return self.begun.charge
+
+    @property
+    def moves(self) -> bool:
+        """Whether money moves."""
+        return self.decision.action not in _FINAL
 
 
 class Charges:
@@ -203,9 +219,10 @@ class Charges:
         self._decide = decide
         self._limits = limits
         self._step = step
-        db.migrate("charges", _MIGRATIONS)
+        self._known: set[tuple[str, int]] = set()
+        db.migrate("charges", MIGRATIONS)
 
-    def create(self, tenant: str, key: str, parameters: Any, *, api_key: str = "") -> Answer:
+    def create(self, tenant: str, key: str, parameters: Any, *, api_key: str = "", time: int | None = None) -> Answer:
         """Charges once for each idempotency key; every retry gets the first answer, byte for byte.
 
         Args:
@@ -214,6 +231,7 @@ class Charges:
             parameters: `{amount_minor, currency, source, merchant, metadata}` as decoded from JSON.
             api_key: Id of the caller's API key (or of the person), for its rate limit and for the event that is decided
                 on; never the secret.
+            time: As `ChargeItem.time`.
 
         Returns:
             201 with the charge, blocked and challenged ones included; 402 when the ledger refused.
@@ -223,33 +241,42 @@ class Charges:
             ConflictError: `idempotency.key_in_use`, `idempotency.lease_lost`.
             TransientError: `limits.rate.exceeded`; nothing is stored, retry with the same key.
         """
-        wanted = parse_charge(key, parameters)
-        request = Request(tenant, key, CREATE, msgspec.to_builtins(wanted), {"by": api_key} if api_key else {})
-        answer = self._keys.stored(request)
-        if answer is not None:
-            return answer
-        with self._db.begin() as connection:
-            claim = self._keys.claim(connection, request, self._ids.new("ch"))
-        if isinstance(claim, Answer):
-            return claim
-        self._limit(claim, api_key)
-        return self._carry_out(claim, wanted)
+        wanted = self._check(tenant, 0, ChargeItem(key, parameters, time, api_key))
+        outcome = self._round([wanted], lambda: self._admit(tenant, api_key))[0]
+        if isinstance(outcome, VedetteError):
+            raise outcome
+        return outcome
 
-    def recover(self) -> int:
-        """Finishes charges that got past their decision and whose process fell silent; answers how many.
+    def create_many(self, tenant: str, items: Sequence[ChargeItem]) -> list[Outcome]:
+        """Charges as `create` would, one after the other in order of their times, equal times in the order given.
 
-        One that cannot be finished now is left for the next call.
+        Commits and decisions are made in groups of at most `SLICE`. What one charge is refused with stands in its place
+        and stops no other. A process that dies leaves each of them as `create` would: claimed, or finished.
+
+        Raises:
+            DataError: `charge.batch.too_large`.
+            TransientError: `limits.rate.exceeded`; nothing is stored.
         """
-        with self._db.begin() as connection:
-            claims = self._keys.abandoned(connection, CREATE, RECOVER)
-        finished = 0
-        for claim in claims:
+        if len(items) > MAX_BATCH:
+            raise DataError("charge.batch.too_large", f"{len(items)} charges", hint=f"send at most {MAX_BATCH}")
+        if self._limits:
+            limiter, rates = self._limits
+            limiter.take([(f"batch:{tenant}", rates.per_batch)])
+        outcomes: dict[int, Outcome] = {}
+        wanted: list[_Wanted] = []
+        for place, item in enumerate(items):
             try:
-                self._carry_out(claim, None)
-            except (ConflictError, TransientError):
-                continue
-            finished += 1
-        return finished
+                wanted.append(self._check(tenant, place, item))
+            except VedetteError as error:
+                outcomes[place] = error
+        wanted.sort(key=lambda one: one.time)
+        for start in range(0, len(wanted), SLICE):
+            left = wanted[start : start + SLICE]
+            while left:
+                outcomes |= self._attempt(left)
+                # A key that came twice: the later one asks again, and mostly finds the answer.
+                left = [one for one in left if one.place not in outcomes]
+        return [outcomes[place] for place in range(len(items))]
 
     def get(self, tenant: str, charge_id: str) -> Charge:
         """A charge as it is now.
@@ -258,7 +285,7 @@ class Charges:
             NotFoundError: `charge.not_found`, also for another tenant's.
         """
         with self._db.read() as connection:
-            return _load(connection, tenant, charge_id)
+            return load(connection, tenant, charge_id)
 
     def refund(self, tenant: str, key: str, charge_id: str, parameters: Any) -> Answer:
         """Gives back all or part of a captured charge, in one transaction; once for each idempotency key.
@@ -282,8 +309,8 @@ class Charges:
 
         def effect(connection: Connection, claim: Claim) -> Answer:
             self._step("refund.claimed")
-            charge = _load(connection, tenant, charge_id, lock=True)
-            left = _refundable(charge)
+            charge = load(connection, tenant, charge_id, lock=True)
+            left = refundable(charge)
             wanted = left if amount is None else amount
             if not 0 < wanted <= left:
                 return to_refusal(REFUSED, _too_much(left))
@@ -295,121 +322,136 @@ class Charges:
         self._step("refund.finished")
         return answer
 
-    def _limit(self, claim: Claim, api_key: str) -> None:
-        # A retry that takes over was let through before: it finishes what is half done.
-        if self._limits is None or claim.fence > 1:
-            return
-        limiter, rates = self._limits
-        try:
-            limiter.take(
-                [(f"key:{claim.tenant}:{api_key}", rates.per_key), (f"account:{claim.tenant}", rates.per_account)]
-            )
-        except TransientError:
-            self._keys.forget(claim)
-            raise
+    # Making charges
 
-    def _carry_out(self, claim: Claim, wanted: ChargeRequest | None) -> Answer:
+    def _check(self, tenant: str, place: int, item: ChargeItem) -> _Wanted:
+        charge = parse_charge(item.key, item.charge)
+        check_key(item.key)
+        now = self._clock.now()
+        time = now if item.time is None else item.time
+        if not now - MAX_AGE <= time <= now:
+            hint = "send microseconds since 1970 UTC, of the last day"
+            raise DataError("charge.time.out_of_range", "later than now, or too long ago", hint=hint, at="$.time")
+        context: dict[str, Any] = {"by": item.api_key} if item.api_key else {}
+        if item.time is not None:
+            context["time"] = time
+        return _Wanted(place, Request(tenant, item.key, CREATE, msgspec.to_builtins(charge), context), charge, time)
+
+    def _admit(self, tenant: str, api_key: str) -> None:
+        if self._limits is not None:
+            limiter, rates = self._limits
+            limiter.take([(f"key:{tenant}:{api_key}", rates.per_key), (f"account:{tenant}", rates.per_account)])
+
+    def _attempt(self, wanted: Sequence[_Wanted]) -> dict[int, Outcome]:
+        """As `_round`; what is about all of them stands in the place of each that has no answer."""
         try:
-            return self._run(claim, wanted)
+            return self._round(wanted)
+        except VedetteError as error:
+            return {one.place: error for one in wanted}
+
+    def _round(self, wanted: Sequence[_Wanted], admit: Callable[[], None] = lambda: None) -> dict[int, Outcome]:
+        """One charge for each key that is not finished yet; place -> outcome. Of a key that comes twice the first.
+
+        Args:
+            wanted: Of one tenant, in the order to decide.
+            admit: Asked when a key is new; it may refuse before anything is stored.
+        """
+        outcomes: dict[int, Outcome] = {}
+        fresh: dict[str, _Wanted] = {}
+        for one, found in zip(wanted, self._keys.look([one.request for one in wanted]), strict=True):
+            if isinstance(found, Answer | VedetteError):
+                outcomes[one.place] = found
+            elif fresh.setdefault(one.request.key, one) is one and found != OPEN:
+                # A key that is taken was let through before: whoever takes it over finishes what was begun.
+                admit()
+        if not fresh:
+            return outcomes
+        claims = self._claim(list(fresh.values()))
+        outcomes |= {one.place: found for one, found in claims if not isinstance(found, Claim)}
+        mine = [(one, found) for one, found in claims if isinstance(found, Claim)]
+        try:
+            return outcomes | (self._carry_out([_begin(one, claim) for one, claim in mine]) if mine else {})
         except BaseException:
-            # Whatever stopped us, the next retry need not wait for the lease: it goes on from the last commit.
-            self._keys.release(claim)
+            # Whatever stopped us, the next retry need not wait for the lease: it goes on from the claim.
+            self._keys.release(*(claim for _, claim in mine))
             raise
 
-    def _run(self, claim: Claim, wanted: ChargeRequest | None) -> Answer:
+    def _claim(self, wanted: Sequence[_Wanted]) -> list[tuple[_Wanted, Claim | Outcome]]:
+        resources = [self._ids.new("ch") for _ in wanted]
+
+        def work(connection: Connection) -> list[Claim | Outcome]:
+            found = self._keys.claim_many(connection, [one.request for one in wanted], resources)
+            self._step("charge.claimed_unsaved")
+            return found
+
+        found = self._db.together(work, synced=False)
         self._step("charge.claimed")
-        if claim.point == "":
-            assert wanted is not None  # noqa: S101  # abandoned claims have passed their decision
-            event = _event(claim, wanted)
-            decision = self._decide(event)
-            self._step("charge.decided_unsaved")
-            saved = self._save_decision(claim, wanted, decision)
-            self._step("charge.decided")
-            if isinstance(saved, Answer):
-                return saved
-            claim = saved
-        if claim.point == "decided":
-            with self._db.begin() as connection:
-                held = self._hold(connection, claim)
-                self._step("charge.held_unsaved")
-            self._step("charge.held")
-            if isinstance(held, Answer):
-                return held
-            claim = held
-        with self._db.begin() as connection:
-            answer = self._capture(connection, claim)
-            self._step("charge.captured_unsaved")
-        self._step("charge.finished")
-        return answer
+        return list(zip(wanted, found, strict=True))
 
-    def _save_decision(self, claim: Claim, wanted: ChargeRequest, decision: Decision) -> Claim | Answer:
-        final = {Action.BLOCK: ChargeStatus.BLOCKED, Action.CHALLENGE: ChargeStatus.CHALLENGED}.get(decision.action)
-        charge = Charge(
-            tenant=claim.tenant,
-            id=claim.resource,
-            status=final or ChargeStatus.DECIDED,
-            amount_minor=wanted.amount_minor,
-            refunded_minor=0,
-            currency=wanted.currency,
-            source=wanted.source,
-            merchant=wanted.merchant,
-            metadata=wanted.metadata,
-            decision=decision,
-            hold_id=None,
-            capture_id=None,
-            created=claim.created,
-        )
-        with self._db.begin() as connection:
-            # Every step starts by showing its fence: an attempt that was taken over stops before it writes.
-            claim = self._keys.advance(connection, claim, "decided")
-            connection.execute(_charges.insert().values(_columns(charge)))
-            return claim if final is None else self._finish(connection, claim, charge, CREATED)
+    def _carry_out(self, begun: list[_Claimed]) -> dict[int, Outcome]:
+        # By event time: that of a claim that is taken over is its first attempt's.
+        begun.sort(key=lambda one: one.event.event_time)
+        found = list(zip(begun, self._decide([one.event for one in begun]), strict=True))
+        self._step("charge.decided")
+        refused = [(one, said) for one, said in found if isinstance(said, VedetteError)]
+        if refused:
+            self._keys.release(*(one.claim for one, _ in refused))
+        decided = [_Decided(one, said) for one, said in found if isinstance(said, Decision)]
+        outcomes: dict[int, Outcome] = {one.place: error for one, error in refused}
+        if decided:
+            opened: set[tuple[str, int]] = set()
+            outcomes |= self._db.together(lambda connection: self._settle(connection, decided, opened))
+            self._step("charge.finished")
+            # Accounts are never deleted, so what was committed once need not be looked for again.
+            self._known = opened if len(self._known) > MAX_KNOWN else self._known | opened
+        return outcomes
 
-    def _hold(self, connection: Connection, claim: Claim) -> Claim | Answer:
-        claim = self._keys.advance(connection, claim, "held")
-        charge = _load(connection, claim.tenant, claim.resource, lock=True)
-        clearing = chart.account(chart.Kind.CLEARING, charge.currency)
-        merchant = chart.account(chart.Kind.MERCHANT, charge.currency, charge.merchant)
-        self._ledger.create_accounts(charge.tenant, [clearing, merchant], within=connection)
-        hold = Transfer(
-            id=chart.to_id("hold", charge.id),
-            debit_account_id=clearing.id,
-            credit_account_id=merchant.id,
-            amount=charge.amount_minor,
-            ledger=clearing.ledger,
-            code=chart.Movement.CHARGE,
-            timeout=HOLD_S,
-            flags=int(TransferFlags.PENDING),
-        )
-        (status,) = self._ledger.create_transfers(charge.tenant, [hold], within=connection)
-        if status is not TransferStatus.CREATED:
-            return self._fail(connection, claim, charge, status)
-        _update(connection, charge, status=ChargeStatus.HELD, hold_id=hold.id)
-        return claim
+    def _settle(
+        self, connection: Connection, decided: Sequence[_Decided], opened: set[tuple[str, int]]
+    ) -> dict[int, Outcome]:
+        """The whole effect of charges of one tenant, and their answers."""
+        # Every attempt starts by showing its fence: one that was taken over stops before it writes.
+        held = self._keys.hold(connection, [one.claim for one in decided])
+        mine = [one for one in decided if one.claim.key in held]
+        outcomes: dict[int, Outcome] = {one.place: lease_lost() for one in decided if one.claim.key not in held}
+        if not mine:
+            return outcomes
+        tenant = mine[0].claim.tenant
+        statuses = self._move(connection, tenant, [one for one in mine if one.moves], opened)
+        charges = [_to_charge(one, statuses.get(one.place)) for one in mine]
+        connection.execute(CHARGES.insert(), [columns(charge) for charge in charges])
+        shapes = [charge.to_json() for charge in charges]
+        told = [(f"charge.{shape['status']}", shape) for shape in shapes]
+        self._outbox.emit_many(connection, tenant, told)
+        answers = [
+            _refusal(charge, statuses[one.place]) if charge.status is ChargeStatus.FAILED else to_answer(CREATED, shape)
+            for one, charge, shape in zip(mine, charges, shapes, strict=True)
+        ]
+        self._keys.finish_many(connection, [(one.claim, answer) for one, answer in zip(mine, answers, strict=True)])
+        self._step("charge.moved_unsaved")
+        return outcomes | {one.place: answer for one, answer in zip(mine, answers, strict=True)}
 
-    def _capture(self, connection: Connection, claim: Claim) -> Answer:
-        claim = self._keys.advance(connection, claim, claim.point)
-        charge = _load(connection, claim.tenant, claim.resource, lock=True)
-        capture = Transfer(
-            id=chart.to_id("capture", charge.id),
-            amount=U128_MAX,
-            pending_id=charge.hold_id or 0,
-            flags=int(TransferFlags.POST_PENDING_TRANSFER),
-        )
-        (status,) = self._ledger.create_transfers(charge.tenant, [capture], within=connection)
-        if status is not TransferStatus.CREATED:
-            return self._fail(connection, claim, charge, status)
-        charge = _update(connection, charge, status=ChargeStatus.CAPTURED, capture_id=capture.id)
-        return self._finish(connection, claim, charge, CREATED)
-
-    def _fail(self, connection: Connection, claim: Claim, charge: Charge, status: TransferStatus) -> Answer:
-        charge = _update(connection, charge, status=ChargeStatus.FAILED)
-        self._outbox.emit(connection, charge.tenant, "charge.failed", charge.to_json())
-        return self._keys.finish(connection, claim, to_refusal(REFUSED, _refused(status, charge.id)))
-
-    def _finish(self, connection: Connection, claim: Claim, charge: Charge, status: int) -> Answer:
-        self._outbox.emit(connection, charge.tenant, f"charge.{charge.status}", charge.to_json())
-        return self._keys.finish(connection, claim, to_answer(status, charge.to_json()))
+    def _move(
+        self, connection: Connection, tenant: str, moving: Sequence[_Decided], opened: set[tuple[str, int]]
+    ) -> dict[int, TransferStatus]:
+        """Holds and captures; place -> `created`, or why the ledger refused both."""
+        accounts: dict[int, Account] = {}
+        transfers: list[Transfer] = []
+        for one in moving:
+            clearing = chart.account(chart.Kind.CLEARING, one.charge.currency)
+            merchant = chart.account(chart.Kind.MERCHANT, one.charge.currency, one.charge.merchant)
+            accounts |= {clearing.id: clearing, merchant.id: merchant}
+            transfers += _transfers(one, clearing, merchant)
+        missing = [account for account in accounts.values() if (tenant, account.id) not in self._known]
+        if missing:
+            self._ledger.create_accounts(tenant, missing, within=connection)
+            opened |= {(tenant, account.id) for account in missing}
+        statuses = self._ledger.create_transfers(tenant, transfers, within=connection) if transfers else []
+        pairs = zip(moving, statuses[::2], statuses[1::2], strict=True)
+        # A chain that breaks names its cause at one transfer only.
+        return {
+            one.place: capture if hold is TransferStatus.LINKED_EVENT_FAILED else hold for one, hold, capture in pairs
+        }
 
     def _give_back(self, connection: Connection, charge: Charge, refund_id: str, amount: int) -> Answer:
         refund = Transfer(
@@ -425,14 +467,14 @@ class Charges:
             return to_refusal(REFUSED, _refused(status, charge.id))
         refunded = charge.refunded_minor + amount
         whole = refunded == charge.amount_minor
-        charge = _update(
+        charge = update(
             connection,
             charge,
             status=ChargeStatus.REFUNDED if whole else ChargeStatus.PARTIALLY_REFUNDED,
             refunded_minor=refunded,
         )
         connection.execute(
-            _refunds.insert().values(
+            REFUNDS.insert().values(
                 tenant=charge.tenant,
                 id=refund_id,
                 charge_id=charge.id,
@@ -447,7 +489,7 @@ class Charges:
             "status": "succeeded",
             "amount_minor": amount,
             "currency": charge.currency,
-            "ledger": {"transfer": _hex(refund.id)},
+            "ledger": {"transfer": to_hex(refund.id)},
         }
         self._outbox.emit(connection, charge.tenant, "charge.refunded", {"refund": shape, "charge": charge.to_json()})
         return to_answer(CREATED, shape)
@@ -458,53 +500,61 @@ def to_event_id(claim: Claim) -> str:
     return f"evt_{chart.to_id('event', claim.tenant, claim.key, claim.resource):032x}"
 
 
-def _event(claim: Claim, wanted: ChargeRequest) -> Event:
-    return to_charge(
+def _begin(one: _Wanted, claim: Claim) -> _Claimed:
+    event = to_charge(
         to_event_id(claim),
-        wanted,
+        one.charge,
         tenant=claim.tenant,
         charge=claim.resource,
-        time=claim.created,
+        time=claim.context.get("time", claim.created),
         asked_by=claim.context.get("by", ""),
         ingest_time=claim.created,
     )
+    return _Claimed(one.place, claim, one.charge, event)
 
 
-def _load(connection: Connection, tenant: str, charge_id: str, *, lock: bool = False) -> Charge:
-    query = sa.select(_charges).where(_charges.c.tenant == tenant, _charges.c.id == charge_id)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    if row is None:
-        raise NotFoundError("charge.not_found", "no such charge", at=charge_id[:64])
-    values = {name: getattr(row, name) for name in Charge.__struct_fields__}
+def _transfers(one: _Decided, clearing: Account, merchant: Account) -> tuple[Transfer, Transfer]:
+    """The hold and its capture: linked, so both or neither."""
+    hold = Transfer(
+        id=chart.to_id("hold", one.claim.resource),
+        debit_account_id=clearing.id,
+        credit_account_id=merchant.id,
+        amount=one.charge.amount_minor,
+        ledger=clearing.ledger,
+        code=chart.Movement.CHARGE,
+        timeout=HOLD_S,
+        flags=int(TransferFlags.PENDING | TransferFlags.LINKED),
+    )
+    capture = Transfer(
+        id=chart.to_id("capture", one.claim.resource),
+        amount=U128_MAX,
+        pending_id=hold.id,
+        flags=int(TransferFlags.POST_PENDING_TRANSFER),
+    )
+    return hold, capture
+
+
+def _to_charge(one: _Decided, moved: TransferStatus | None) -> Charge:
+    captured = moved is TransferStatus.CREATED
     return Charge(
-        **{
-            **values,
-            "status": ChargeStatus(row.status),
-            "metadata": msgspec.json.decode(row.metadata),
-            "decision": msgspec.json.decode(row.decision, type=Decision),
-        }
+        tenant=one.claim.tenant,
+        id=one.claim.resource,
+        status=_FINAL.get(one.decision.action) or (ChargeStatus.CAPTURED if captured else ChargeStatus.FAILED),
+        amount_minor=one.charge.amount_minor,
+        refunded_minor=0,
+        currency=one.charge.currency,
+        source=one.charge.source,
+        merchant=one.charge.merchant,
+        metadata=one.charge.metadata,
+        decision=one.decision,
+        hold_id=chart.to_id("hold", one.claim.resource) if captured else None,
+        capture_id=chart.to_id("capture", one.claim.resource) if captured else None,
+        created=one.claim.created,
     )
 
 
-def _columns(charge: Charge) -> dict[str, Any]:
-    values = {name: getattr(charge, name) for name in Charge.__struct_fields__}
-    return {
-        **values,
-        "metadata": msgspec.json.encode(charge.metadata),
-        "decision": msgspec.json.encode(charge.decision),
-    }
-
-
-def _update(connection: Connection, charge: Charge, **values: Any) -> Charge:
-    at = (_charges.c.tenant == charge.tenant) & (_charges.c.id == charge.id)
-    connection.execute(_charges.update().where(at).values(values))
-    return msgspec.structs.replace(charge, **values)
-
-
-def _refundable(charge: Charge) -> int:
-    """What is left to refund, minor units; 0 for a charge that was never captured."""
-    captured = charge.status in (ChargeStatus.CAPTURED, ChargeStatus.PARTIALLY_REFUNDED)
-    return charge.amount_minor - charge.refunded_minor if captured else 0
+def _refusal(charge: Charge, status: TransferStatus) -> Answer:
+    return to_refusal(REFUSED, _refused(status, charge.id))
 
 
 def _too_much(left: int) -> ConflictError:
@@ -515,7 +565,3 @@ def _too_much(left: int) -> ConflictError:
 
 def _refused(status: TransferStatus, charge_id: str) -> ConflictError:
     return ConflictError(f"ledger.{status}", "the ledger refused to move this amount", at=charge_id)
-
-
-def _hex(id_: int) -> str:
-    return f"{id_:032x}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from vedette.move.ledger.nouns import Account, AccountFlags
@@ -56,6 +57,7 @@ def to_id(*parts: str) -> int:
     return int.from_bytes(digest[:16], "big")
 
 
+@lru_cache(maxsize=10_000)
 def account(kind: Kind, currency: str, merchant: str = "") -> Account:
     """The account of that kind; ledger accounts are per tenant, so the tenant is no part of the id."""
     limited = AccountFlags.DEBITS_MUST_NOT_EXCEED_CREDITS if kind is Kind.MERCHANT else 0

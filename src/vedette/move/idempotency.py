@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as attribute
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, Literal
 
 import msgspec
 
 from vedette.core.clock import DAY, MICROS, Clock
-from vedette.core.db import LONG, Connection, Database, Migration, create, insert_new, sa
+from vedette.core.db import LONG, Connection, Database, Migration, create, insert_all_new, sa
 from vedette.core.errors import ConflictError, DataError, VedetteError
 
 MAX_KEY: Final = 255
@@ -34,6 +35,11 @@ KEEP: Final = 3 * DAY
 """How long an answer is kept, microseconds; senders retry for at most a day."""
 SWEEP: Final = 1_000
 """Most rows that one `sweep` removes."""
+
+OPEN: Final = "open"
+"""What `look` says of a request that has begun and has no answer yet."""
+_CHUNK: Final = 4_000
+"""Keys in one `IN (...)`; SQLite takes 32,766 parameters."""
 
 _METADATA = sa.MetaData()
 _keys = sa.Table(
@@ -64,6 +70,11 @@ sa.Index(
     postgresql_where=_keys.c.status.is_(None),
 )
 _MIGRATIONS = (Migration(1, "idempotency keys", create(_METADATA)),)
+_FINISH: Final = (
+    _keys.update()
+    .where(_keys.c.tenant == sa.bindparam("t"), _keys.c.key == sa.bindparam("k"))
+    .values(status=sa.bindparam("s"), body=sa.bindparam("b"), lease_until=0)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +160,28 @@ class Idempotency:
         Raises:
             DataError: As `claim`.
         """
-        _check(request.key)
-        at = (_keys.c.tenant == request.tenant) & (_keys.c.key == request.key) & _keys.c.status.is_not(None)
+        (found,) = self.look([request])
+        if isinstance(found, VedetteError):
+            raise found
+        return found if isinstance(found, Answer) else None
+
+    def look(self, requests: Sequence[Request]) -> list[Answer | VedetteError | Literal["open"] | None]:
+        """Of each request of one tenant: its answer, `OPEN` while its claim has none, None when it is new.
+
+        `idempotency.mismatch` stands in the place of a request that it refuses.
+        """
+        found: list[Answer | VedetteError | Literal["open"] | None] = []
+        now = self._clock.now()
         with self._db.read() as connection:
-            row = connection.execute(sa.select(_keys).where(at, _keys.c.expires > self._clock.now())).one_or_none()
-        return self._answer(row, self._fingerprint(request)) if row is not None else None
+            rows = {row.key: row for row in _rows(connection, requests)}
+        for request in requests:
+            check_key(request.key)
+            row = rows.get(request.key)
+            if row is None or (row.expires <= now and row.lease_until <= now):
+                found.append(None)
+            else:
+                found.append(self._told(row, request) or OPEN)
+        return found
 
     def claim(self, connection: Connection, request: Request, resource: str) -> Claim | Answer:
         """Takes the key, takes it over, or gives the stored answer.
@@ -167,16 +195,40 @@ class Idempotency:
             DataError: `idempotency.key.invalid`, `idempotency.mismatch` (same key, other parameters: HTTP 422).
             ConflictError: `idempotency.key_in_use` (HTTP 409): the first request has not finished.
         """
-        _check(request.key)
+        (found,) = self.claim_many(connection, [request], [resource])
+        if isinstance(found, VedetteError):
+            raise found
+        return found
+
+    def claim_many(
+        self, connection: Connection, requests: Sequence[Request], resources: Sequence[str]
+    ) -> list[Claim | Answer | VedetteError]:
+        """As `claim` for requests of one tenant with different keys; what one is refused with stands in its place."""
         now = self._clock.now()
-        fingerprint = self._fingerprint(request)
-        at = (_keys.c.tenant == request.tenant) & (_keys.c.key == request.key)
-        connection.execute(_keys.delete().where(at, _keys.c.expires <= now, _keys.c.lease_until <= now))
         fresh = {
+            request.key: self._fresh(request, resource, now)
+            for request, resource in zip(requests, resources, strict=True)
+        }
+        # In order of the keys: two batches that share some would else wait for each other in a circle.
+        made = insert_all_new(connection, _keys, [fresh[key] for key in sorted(fresh)], "key")
+        left = [request for request in requests if request.key not in made]
+        held = {row.key: row for row in _rows(connection, left, lock=True)} if left else {}
+        found: list[Claim | Answer | VedetteError] = []
+        for request in requests:
+            values = fresh[request.key]
+            if request.key not in made:
+                found.append(self._held(connection, request, held[request.key], values))
+            else:
+                found.append(Claim(request.tenant, request.key, values["resource"], "", 1, now, request.context))
+        return found
+
+    def _fresh(self, request: Request, resource: str, now: int) -> dict[str, Any]:
+        check_key(request.key)
+        return {
             "tenant": request.tenant,
             "key": request.key,
             "operation": request.operation,
-            "fingerprint": fingerprint,
+            "fingerprint": self._fingerprint(request),
             "resource": resource,
             "point": "",
             "fence": 1,
@@ -184,11 +236,42 @@ class Idempotency:
             "created": now,
             "expires": now + KEEP,
             "context": msgspec.json.encode(request.context),
+            "status": None,
+            "body": None,
         }
-        if insert_new(connection, _keys, **fresh):
-            return Claim(request.tenant, request.key, resource, "", 1, now, request.context)
-        row = connection.execute(sa.select(_keys).where(at).with_for_update()).one()
-        return self._answer(row, fingerprint) or self._take_over(connection, row, now)
+
+    def _held(
+        self, connection: Connection, request: Request, row: sa.Row[Any], fresh: dict[str, Any]
+    ) -> Claim | Answer | VedetteError:
+        """What a request gets whose key is there already."""
+        now = fresh["created"]
+        if row.expires <= now and row.lease_until <= now:
+            connection.execute(_keys.update().where(_keys.c.tenant == row.tenant, _keys.c.key == row.key).values(fresh))
+            return Claim(row.tenant, row.key, fresh["resource"], "", 1, now, request.context)
+        try:
+            return self._answer(row, request) or self._take_over(connection, row, now)
+        except VedetteError as error:
+            return error
+
+    def _told(self, row: sa.Row[Any], request: Request) -> Answer | VedetteError | None:
+        try:
+            return self._answer(row, request)
+        except VedetteError as error:
+            return error
+
+    def hold(self, connection: Connection, claims: Sequence[Claim]) -> set[str]:
+        """Keys of those claims that nobody took over, kept so until the transaction ends."""
+        fences = {claim.key: claim.fence for claim in claims}
+        rows = _rows(connection, claims, lock=True) if claims else []
+        return {row.key for row in rows if row.status is None and row.fence == fences[row.key]}
+
+    def finish_many(self, connection: Connection, answers: Sequence[tuple[Claim, Answer]]) -> None:
+        """Stores answers of claims that `hold` gave in the same transaction."""
+        if answers:
+            rows = [
+                {"t": claim.tenant, "k": claim.key, "s": answer.status, "b": answer.body} for claim, answer in answers
+            ]
+            connection.execute(_FINISH, rows)
 
     def advance(self, connection: Connection, claim: Claim, point: str) -> Claim:
         """Notes a recovery point and renews the lease, in the transaction that made the step's effect.
@@ -208,28 +291,19 @@ class Idempotency:
         self._update(connection, claim, status=answer.status, body=answer.body, lease_until=0)
         return answer
 
-    def release(self, claim: Claim) -> None:
+    def release(self, *claims: Claim) -> None:
         """Lets the next retry take over at once, after a failure that may pass. A lost claim is left alone."""
-        with self._db.begin() as connection:
-            connection.execute(_keys.update().where(_mine(claim)).values(lease_until=0))
+
+        def work(connection: Connection) -> None:
+            for claim in sorted(claims, key=lambda claim: claim.key):
+                connection.execute(_keys.update().where(_mine(claim)).values(lease_until=0))
+
+        self._db.together(work, synced=False)
 
     def forget(self, claim: Claim) -> None:
         """Gives the key back as if it had never been sent, for a request that was refused before it began."""
         with self._db.begin() as connection:
             connection.execute(_keys.delete().where(_mine(claim), _keys.c.point == ""))
-
-    def abandoned(self, connection: Connection, operation: str, limit: int) -> list[Claim]:
-        """Takes over claims of an operation that passed a recovery point and whose holder fell silent."""
-        now = self._clock.now()
-        rows = connection.execute(
-            sa.select(_keys)
-            .where(_keys.c.operation == operation, _keys.c.status.is_(None), _keys.c.point != "")
-            .where(_keys.c.lease_until <= now)
-            .order_by(_keys.c.lease_until)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        ).all()
-        return [self._take_over(connection, row, now) for row in rows]
 
     def sweep(self) -> int:
         """Forgets expired keys, at most `SWEEP`; answers how many."""
@@ -250,14 +324,18 @@ class Idempotency:
         answer = self.stored(request)
         if answer is not None:
             return answer
-        with self._db.begin() as connection:
+
+        def work(connection: Connection) -> Answer:
             claim = self.claim(connection, request, resource)
             if isinstance(claim, Answer):
                 return claim
             return self.finish(connection, claim, effect(connection, claim))
 
-    def _answer(self, row: sa.Row[Any], fingerprint: bytes) -> Answer | None:
-        if not hmac.compare_digest(row.fingerprint, fingerprint):
+        return self._db.together(work)
+
+    def _answer(self, row: sa.Row[Any], request: Request) -> Answer | None:
+        """The stored answer; None when there is none yet."""
+        if not hmac.compare_digest(row.fingerprint, self._fingerprint(request)):
             raise DataError(
                 "idempotency.mismatch",
                 "this idempotency key was used with another request",
@@ -281,15 +359,42 @@ class Idempotency:
 
     def _update(self, connection: Connection, claim: Claim, **values: Any) -> None:
         if not connection.execute(_keys.update().where(_mine(claim)).values(values)).rowcount:
-            raise ConflictError(
-                "idempotency.lease_lost",
-                "another attempt took this request over",
-                hint="retry with the same key to read its answer",
-            )
+            raise lease_lost()
 
     def _fingerprint(self, request: Request) -> bytes:
         body = msgspec.json.encode(request.parameters, order="deterministic")
         return hmac.digest(self._secret, request.operation.encode() + b"\0" + body, hashlib.sha256)
+
+
+def _rows(connection: Connection, wanted: Sequence[Request | Claim], *, lock: bool = False) -> list[sa.Row[Any]]:
+    """The rows of those keys, all of one tenant, in order of the keys."""
+    keys = sorted({one.key for one in wanted})
+    rows: list[sa.Row[Any]] = []
+    for start in range(0, len(keys), _CHUNK):
+        given = {"tenant": wanted[0].tenant, "keys": keys[start : start + _CHUNK]}
+        rows += connection.execute(_by_keys(lock=lock, sqlite=connection.dialect.name == "sqlite"), given)
+    return rows
+
+
+@cache
+def _by_keys(*, lock: bool, sqlite: bool) -> sa.Select[Any]:
+    # Kept: building and hashing the statement costs more than running it for one key.
+    among = (
+        _keys.c.key.in_(sa.bindparam("keys", expanding=True))
+        if sqlite
+        else _keys.c.key == sa.any_(sa.bindparam("keys", type_=sa.ARRAY(sa.Text)))
+    )
+    query = sa.select(_keys).where(_keys.c.tenant == sa.bindparam("tenant"), among).order_by(_keys.c.key)
+    return query.with_for_update() if lock else query
+
+
+def lease_lost() -> ConflictError:
+    """What an attempt is told that was taken over."""
+    return ConflictError(
+        "idempotency.lease_lost",
+        "another attempt took this request over",
+        hint="retry with the same key to read its answer",
+    )
 
 
 def _mine(claim: Claim) -> sa.ColumnElement[bool]:
@@ -301,7 +406,12 @@ def _mine(claim: Claim) -> sa.ColumnElement[bool]:
     )
 
 
-def _check(key: str) -> None:
+def check_key(key: str) -> None:
+    """Refuses what is no idempotency key.
+
+    Raises:
+        DataError: `idempotency.key.invalid`.
+    """
     if not (0 < len(key) <= MAX_KEY and key.isprintable()):
         raise DataError(
             "idempotency.key.invalid",

@@ -170,8 +170,8 @@ class Outbox:
             if not connection.execute(_endpoints.update().where(at).values(enabled=int(enabled))).rowcount:
                 raise NotFoundError("outbox.endpoint.not_found", "no such webhook endpoint", at=endpoint_id)
 
-    def emit(self, connection: Connection, tenant: str, kind: str, data: Any) -> str:
-        """Writes an event for every enabled endpoint, in the caller's transaction; gives its id.
+    def emit(self, connection: Connection, tenant: str, kind: str, data: Any) -> None:
+        """Writes an event for every enabled endpoint, in the caller's transaction.
 
         Args:
             connection: The transaction of the effect.
@@ -179,14 +179,20 @@ class Outbox:
             kind: Such as `charge.captured`.
             data: The thing as it is now, ready for JSON.
         """
-        now, id_ = self._clock.now(), self._ids.new("evt")
-        body = msgspec.json.encode({"id": id_, "type": kind, "created": to_iso(now), "data": data})
+        self.emit_many(connection, tenant, [(kind, data)])
+
+    def emit_many(self, connection: Connection, tenant: str, told: Sequence[tuple[str, Any]]) -> None:
+        """As `emit`, for several (kind, data) in order."""
         at = (_endpoints.c.tenant == tenant) & (_endpoints.c.enabled == 1)
-        rows = [
-            {
+        endpoints = connection.execute(sa.select(_endpoints.c.id).where(at)).scalars().all()
+        now = self._clock.now()
+        rows = []
+        for kind, data in told if endpoints else ():
+            id_ = self._ids.new("evt")
+            body = msgspec.json.encode({"id": id_, "type": kind, "created": to_iso(now), "data": data})
+            shared = {
                 "tenant": tenant,
                 "event_id": id_,
-                "endpoint_id": endpoint,
                 "body": body,
                 "status": DeliveryStatus.WAITING.value,
                 "attempts": 0,
@@ -195,11 +201,9 @@ class Outbox:
                 "created": now,
                 "error": "",
             }
-            for endpoint in connection.execute(sa.select(_endpoints.c.id).where(at)).scalars()
-        ]
+            rows += [{**shared, "endpoint_id": endpoint} for endpoint in endpoints]
         if rows:
             connection.execute(_deliveries.insert(), rows)
-        return id_
 
     def deliveries(self, tenant: str) -> list[Delivery]:
         """Every delivery of a tenant, oldest first."""

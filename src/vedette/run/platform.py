@@ -54,6 +54,8 @@ STORE_S = 5.0
 PER_KEY = Rate(100, 1, 200)
 PER_ACCOUNT = Rate(500, 1, 1_000)
 """Charges: sustained rate a second and burst, for each API key and for each tenant."""
+PER_BATCH = Rate(10, 1, 20)
+"""Batches of charges of a tenant."""
 
 
 class Platform(Parts):
@@ -99,8 +101,8 @@ class Platform(Parts):
             keys=self.idempotency,
             ledger=self.ledger,
             outbox=self.outbox,
-            decide=self.desk.decide_charge,
-            limits=(Limits(clock), ChargeLimits(PER_KEY, PER_ACCOUNT)),
+            decide=self.desk.decide_charges,
+            limits=(Limits(clock), ChargeLimits(PER_KEY, PER_ACCOUNT, PER_BATCH)),
         )
         self.dispatcher = Dispatcher(
             self.money,
@@ -223,7 +225,6 @@ class Platform(Parts):
             Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
             Beat("checkpoint", 10.0, lambda: bool(self.evidence.checkpoint()) and 0),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
-            Beat("charges", 30.0, self.charges.recover),
             Beat("ledger", 10.0, self._expire),
             Beat("verdicts", 5.0, self._teach),
             Beat("access", 60.0, self._flush),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import msgspec
 
 from vedette.core.clock import Clock, to_iso
 from vedette.core.decision import Decision
-from vedette.core.errors import DataError, TransientError
+from vedette.core.errors import DataError, TransientError, VedetteError
 from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.core.log import Durability, Log
@@ -163,10 +163,23 @@ class Desk:
             raise DataError("sources.name.unknown", "no such source", hint=hint, at="$.source")
         return to_event(data, self._sources[name], tenant=tenant, ingest_time=self._clock.now())
 
-    def decide_charge(self, event: Event) -> Decision:
-        """The decision on a charge; called from a worker thread, never from an event loop."""
-        self.service(event.tenant)
-        return asyncio.run(self.decide(self.to_payment(event)))
+    def decide_charges(self, events: Sequence[Event]) -> Sequence[Decision | VedetteError]:
+        """The decisions on charges of one tenant; called from a worker thread, never from an event loop.
+
+        One charge has an answer within the deadline. More are decided in order, however long that takes: who sends a
+        batch does not wait at a till.
+        """
+        service = self.service(events[0].tenant)
+        payments = [self.to_payment(event) for event in events]
+        if len(payments) == 1:
+            return [asyncio.run(self.decide(payments[0]))]
+        started = self._clock.monotonic()
+        found = service.decide_many(payments)
+        each = (self._clock.monotonic() - started) / len(found)
+        for decision in found:
+            if isinstance(decision, Decision):
+                self._meters.decision(decision.action, decision.fallback or "", each)
+        return found
 
     def to_payment(self, event: Event) -> Event:
         """A charge in the fields that the model knows; unchanged when it does not know such payments."""

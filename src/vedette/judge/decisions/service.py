@@ -12,7 +12,9 @@ import atexit
 import gc
 import queue
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from dataclasses import field as attribute
 
@@ -31,6 +33,8 @@ MAX_WAITING = 4_096
 """Requests that may wait for the writer; further ones are answered by policy at once, and not recorded."""
 MAX_GROUP = 64
 """Most requests that share a commit: bounds how long the first of them waits for the last."""
+SLICE = 32
+"""Events of a lot that are decided at a time: bounds how long a request with a deadline waits for them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +61,15 @@ class _Pending:
             self.future.set_result(self.answer)
 
 
+@dataclass(slots=True, eq=False)
+class _Lot:
+    """Events that are decided between other requests, as fast as that goes."""
+
+    events: deque[Event]
+    answers: list[Answer] = attribute(default_factory=list)
+    done: Future[list[Answer]] = attribute(default_factory=Future)
+
+
 class DecisionService:
     """Decisions for many callers, one writer.
 
@@ -68,7 +81,8 @@ class DecisionService:
     def __init__(self, recorder: Recorder, *, deadline_s: float = DEADLINE_S) -> None:
         self._recorder = recorder
         self._budget = deadline_s * SERVICE_SHARE
-        self._waiting: queue.Queue[_Pending | Label | None] = queue.Queue(MAX_WAITING)
+        self._lots: deque[_Lot] = deque()
+        self._waiting: queue.Queue[_Pending | Label | _Lot | None] = queue.Queue(MAX_WAITING)
         self._given: list[Decision] = []
         self.fallbacks: dict[str, int] = {}
         """Answers by policy so far, by code."""
@@ -100,6 +114,22 @@ class DecisionService:
         if isinstance(answer, VedetteError):
             raise answer
         return answer
+
+    def decide_many(self, events: Sequence[Event]) -> list[Answer]:
+        """The decisions on events in order, without a deadline; what one is refused with stands in its place.
+
+        For callers that have a thread to wait in. Requests with a deadline are decided in between: at most `SLICE` of
+        these come before one of those.
+
+        Args:
+            events: Already checked as `check_event` does.
+
+        Raises:
+            TransientError: `log.append.*`; some of them may be decided, and will be answered so when asked again.
+        """
+        lot = _Lot(deque(events))
+        self._waiting.put(lot)
+        return lot.done.result()
 
     async def learn(self, label: Label) -> None:
         """Hands over a label; it is recorded in the order of the events around it.
@@ -147,6 +177,25 @@ class DecisionService:
                 self._answer(group)
             except VedetteError as error:
                 self._refused(group, error)
+            self._go_on()
+        while self._lots:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Decides on some more of the first lot."""
+        if not self._lots:
+            return
+        lot = self._lots[0]
+        some = [lot.events.popleft() for _ in range(min(SLICE, len(lot.events)))]
+        try:
+            lot.answers += self._recorder.decide_many([Wanted(event, checked=True) for event in some])
+        except VedetteError as error:
+            self._lots.popleft()
+            lot.done.set_exception(error)
+            return
+        if not lot.events:
+            self._lots.popleft()
+            lot.done.set_result(lot.answers)
 
     def _refused(self, group: list[_Pending], error: VedetteError) -> None:
         """The log took nothing, or took the events and not the decisions: the next group puts that right."""
@@ -161,11 +210,13 @@ class DecisionService:
         group: list[_Pending] = []
         while True:
             try:
-                item = self._waiting.get(block=not group)
+                item = self._waiting.get(block=not (group or self._lots))
             except queue.Empty:
-                item = None
                 yield group
                 group = []
+                continue
+            if isinstance(item, _Lot):
+                self._lots.append(item)
                 continue
             if isinstance(item, _Pending):
                 group.append(item)
@@ -184,6 +235,8 @@ class DecisionService:
             self.lost_labels[error.code] = self.lost_labels.get(error.code, 0) + 1
 
     def _answer(self, group: list[_Pending]) -> None:
+        if not group:
+            return
         wanted = [
             Wanted(one.event, one.answer if isinstance(one.answer, Decision) else None, checked=True) for one in group
         ]
