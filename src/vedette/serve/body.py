@@ -7,9 +7,10 @@ from vedette.serve.asgi import App, Message, Receive, Scope, Send, answer
 from vedette.serve.errors import body_of, headers_of, status_of
 
 MAX_BODY = 1 << 20
-"""Bytes of one request body; event pushes have `MAX_PUSH`."""
+"""Bytes of one request body; those of `PUSHES` have `MAX_PUSH`."""
 MAX_PUSH = 16 << 20
-"""Bytes of one push of events."""
+"""Bytes of one push of events, and of one batch of charges."""
+PUSHES = {"/v1/events", "/v1/charges/batch"}
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
@@ -42,7 +43,7 @@ def bounded(app: App) -> App:
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "DELETE", "OPTIONS"}:
             await app(scope, receive, send)
             return
-        limit = MAX_PUSH if scope["path"] == "/v1/events" else MAX_BODY
+        limit = MAX_PUSH if scope["path"] in PUSHES else MAX_BODY
         try:
             body = await read_body(receive, limit)
         except DataError as error:

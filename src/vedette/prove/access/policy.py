@@ -86,6 +86,7 @@ class Principal:
 _TABLE = """
 charges    read     key analyst risk compliance merchant
 charges    write    key merchant
+charges    batch    key -
 refunds    read     key analyst risk compliance merchant
 refunds    write    key merchant
 payouts    read     key analyst responder risk compliance merchant

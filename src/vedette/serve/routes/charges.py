@@ -2,18 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Response
 
+from vedette.core.documents import load_json
+from vedette.core.errors import DataError, VedetteError
+from vedette.move.charges import MAX_BATCH, ChargeItem
+from vedette.move.idempotency import Answer
 from vedette.move.requests import ChargeRequest
+from vedette.prove.dlp import scrub
+from vedette.sense.times import TimeFormat, parse_time
+from vedette.serve.body import MAX_BODY
+from vedette.serve.errors import body_of, status_of
 from vedette.serve.policy import Caller, Served, allow
-from vedette.serve.shapes import IdempotencyKey, JsonBody, merchant_in, reads, replayable, reply
+from vedette.serve.shapes import (
+    MAX_DEPTH,
+    NDJSON,
+    IdempotencyKey,
+    JsonBody,
+    LinesBody,
+    convert,
+    merchant_in,
+    reads,
+    replayable,
+    reply,
+)
 
 router = APIRouter(prefix="/v1/charges", tags=["charges"])
 
 _CHARGE = {"amount_minor": 1999, "currency": "EUR", "source": "tok_4f2a", "merchant": "m_9", "metadata": {}}
+_BATCH = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            NDJSON: {
+                "schema": {"type": "string"},
+                "example": msgspec.json.encode({"key": "order-17", "charge": _CHARGE}).decode() + "\n",
+            }
+        },
+    }
+}
+
+
+class ChargeLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of a batch."""
+
+    key: str
+    """Idempotency key."""
+    charge: Any
+    """As the body of a single charge."""
+    time: int | str | None = None
+    """When it was asked for: microseconds UTC or ISO 8601, of the last day; now when left out."""
+
+
+class AnswerLine(msgspec.Struct, frozen=True):
+    """What became of one line."""
+
+    key: str | None
+    """Its idempotency key; null when the line has none that can be read."""
+    status: int
+    """HTTP status of a single charge's answer."""
+    body: msgspec.Raw
+    """Its body, byte for byte."""
+    replayed: bool = False
+    """True when an earlier request made it."""
 
 
 class RefundRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +86,27 @@ def create_charge(
     """Decides on a payment and, unless it is blocked or challenged, holds and captures it: once per key."""
     caller.on(merchant_in(body))
     return replayable(platform.charges.create(caller.tenant, key, body, api_key=caller.principal.id))
+
+
+@router.post("/batch", openapi_extra=_BATCH)
+def create_charges(caller: Annotated[Caller, allow("charges", "batch")], body: LinesBody, platform: Served) -> Response:
+    """Charges up to 5,000 lines `{key, time?, charge}`, each as if it came alone; a line is answered by a line."""
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    if len(lines) > MAX_BATCH:
+        raise DataError("charge.batch.too_large", f"{len(lines)} lines", hint=f"send at most {MAX_BATCH}")
+    answers: list[AnswerLine | None] = []
+    items: list[ChargeItem] = []
+    for line in lines:
+        try:
+            items.append(_item(line, caller.principal.id))
+        except VedetteError as error:
+            answers.append(_answer_line(None, error))
+        else:
+            answers.append(None)
+    outcomes = platform.charges.create_many(caller.tenant, items) if items else []
+    made = (_answer_line(item.key, outcome) for item, outcome in zip(items, outcomes, strict=True))
+    whole = [answer or next(made) for answer in answers]
+    return Response(b"".join(msgspec.json.encode(line) + b"\n" for line in whole), 200, media_type=NDJSON)
 
 
 @router.get("/{charge_id}")
@@ -54,3 +129,16 @@ def create_refund(
     """Gives back all or part of a captured charge: once per key, never more than was captured."""
     caller.own(lambda: platform.charges.get(caller.tenant, charge_id))
     return replayable(platform.charges.refund(caller.tenant, key, charge_id, body))
+
+
+def _item(line: bytes, api_key: str) -> ChargeItem:
+    wanted: ChargeLine = convert(load_json(line, max_bytes=MAX_BODY, max_depth=MAX_DEPTH), ChargeLine)
+    time = parse_time(wanted.time, TimeFormat.ISO) if isinstance(wanted.time, str) else wanted.time
+    return ChargeItem(wanted.key, wanted.charge, time, api_key)
+
+
+def _answer_line(key: str | None, outcome: Answer | VedetteError) -> AnswerLine:
+    if isinstance(outcome, VedetteError):
+        # A key that is refused may hold what must not be repeated.
+        return AnswerLine(scrub(key) if key else None, status_of(outcome), msgspec.Raw(body_of(outcome)))
+    return AnswerLine(key, outcome.status, msgspec.Raw(outcome.body), outcome.replayed)
