@@ -23,6 +23,7 @@ from vedette.act.queue import (
     alerts_of,
     count_since,
     fetch_facets,
+    fetch_hours,
     fetch_page,
 )
 from vedette.act.risk import RELEVANT, risk
@@ -30,7 +31,7 @@ from vedette.core.db import Connection, Database, insert_all_new, insert_new, sa
 from vedette.core.errors import NotFoundError
 from vedette.core.event import Entity
 from vedette.core.log import Log
-from vedette.core.signal import Signal
+from vedette.core.signal import Level, Signal
 
 TOPIC = "signal"
 BATCH = 500
@@ -191,6 +192,11 @@ class Alerts:
         """How many of these alerts were made after a time, microseconds UTC."""
         with self._database.read() as connection:
             return count_since(connection, tenant, wanted, now=now, since=since)
+
+    def hours(self, tenant: str, *, since: int, until: int) -> dict[tuple[int, Level], int]:
+        """(Start of an hour, level) -> alerts that were made in it, of those made in [since, until)."""
+        with self._database.read() as connection:
+            return fetch_hours(connection, tenant, since=since, until=until)
 
     def newest(self, tenant: str) -> int:
         """When the tenant's last alert was made, microseconds UTC; 0 when there is none."""

@@ -23,6 +23,7 @@ from vedette.core.event import Entity
 from vedette.core.signal import Level
 
 MAX_PAGE = 1_000
+HOUR = 3_600 * MICROS
 MAX_TEXT = 200
 MAX_TERMS = 8
 NOBODY = "nobody"
@@ -119,6 +120,15 @@ def count_since(connection: Connection, tenant: str, wanted: AlertFilter, *, now
     """How many of these alerts were made after a time."""
     query = sa.select(sa.func.count()).where(*_everything(tenant, wanted, now), ALERT.c.created_time > since)
     return connection.execute(query).scalar_one()
+
+
+def fetch_hours(connection: Connection, tenant: str, *, since: int, until: int) -> dict[tuple[int, Level], int]:
+    """(Start of an hour, level) -> alerts made in it."""
+    hour = ALERT.c.created_time - ALERT.c.created_time % HOUR
+    within = (ALERT.c.tenant == tenant) & (ALERT.c.created_time >= since) & (ALERT.c.created_time < until)
+    query = sa.select(hour, ALERT.c.severity_id, sa.func.count()).where(within).group_by(hour, ALERT.c.severity_id)
+    rows = connection.execute(query).all()
+    return {(start, Level(_LEVELS[severity])): count for start, severity, count in rows}
 
 
 _COLUMNS = {

@@ -77,6 +77,11 @@ class Meters:
         """What a sample of the exposition stands at; 0 when it was never touched."""
         return self.registry.get_sample_value(sample, labels) or 0.0
 
+    def failed(self) -> int:
+        """Errors that guards caught, of all kinds."""
+        samples = (sample for family in self._failures.collect() for sample in family.samples)
+        return round(sum(sample.value for sample in samples if sample.name.endswith("_total")))
+
     def text(self) -> bytes:
         """The exposition text that Prometheus scrapes."""
         return generate_latest(self.registry)

@@ -82,6 +82,7 @@ class Platform(Parts):
         self.detection = detection
         self.meters = Meters()
         self.store = Store(settings.store_folder)
+        self.quarantine = Quarantine(self.store.folder, self._count_refused)
         self.access.create_tenant(settings.tenant)
         self.desk = Desk(
             settings.home / "decisions",
@@ -148,7 +149,7 @@ class Platform(Parts):
         return Intake(
             self.log,
             self.state,
-            Quarantine(self.store.folder, self._count_refused),
+            self.quarantine,
             self.sources,
             tenant=tenant,
             clock=self.clock,

@@ -80,6 +80,11 @@ class Quarantine:
         self.table = Table(folder / TABLE)
         self._observe = observe
 
+    def count(self, tenant: str) -> int:
+        """How many records of a tenant are in quarantine."""
+        dataset = self.table.dataset([tenant])
+        return dataset.count_rows() if dataset is not None else 0
+
     def append(self, refused: Sequence[Refused], *, mark: Mark | None = None) -> Appended:
         """Keeps refused records in one commit; those that are already there count as duplicates.
 

@@ -300,6 +300,33 @@ class Register:
             for time, action, currency, count, amount, *latency in rows
         ]
 
+    def top_reasons(
+        self, tenant: str, since: int, until: int, *, actions: Sequence[Action], limit: int = 10
+    ) -> list[tuple[str, dict[Action, int]]]:
+        """Codes given most often for these actions, with how many decisions of each action gave them.
+
+        Args:
+            tenant: Whose.
+            since: Event time from, microseconds UTC, included.
+            until: Event time to, not included.
+            actions: Which decisions count.
+            limit: Most codes.
+        """
+        marks = ", ".join("?" * len(actions))
+        found: dict[str, dict[Action, int]] = {}
+        with self._projection.read() as connection:
+            codes = dict(connection.execute("select id, code from register_reason").fetchall())
+            rows = connection.execute(
+                "select reasons, action, count(*) from register_row indexed by register_list"
+                f" where tenant = ? and time >= ? and time < ? and action in ({marks}) group by reasons, action",
+                (tenant, since, until, *(_ACTIONS.index(action) for action in actions)),
+            ).fetchall()
+        for reasons, action, count in rows:
+            for number in set(filter(None, reasons.split(","))):
+                counts = found.setdefault(codes[int(number)], {})
+                counts[_ACTIONS[action]] = counts.get(_ACTIONS[action], 0) + count
+        return sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:limit]
+
     def span(self, tenant: str) -> tuple[int, int] | None:
         """Event times of the tenant's first and last decision; None without one."""
         with self._projection.read() as connection:

@@ -9,11 +9,13 @@ from fastapi import APIRouter
 from vedette.serve.console import (
     assets,
     login,
+    overview,
 )
 
 _MODULES = (
     assets,
     login,
+    overview,
     # one a line: a page is added by its module's name
 )
 ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)

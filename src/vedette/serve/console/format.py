@@ -40,6 +40,17 @@ def money(minor: int | None, currency: str) -> str:
     return f"{sign}{major:,}{f'.{rest:0{exponent}d}' if exponent else ''}\N{NO-BREAK SPACE}{currency}"
 
 
+def whole_money(minor: int, currency: str) -> str:
+    """An amount without its currency, for a tile: from 1,000 major units on without decimals."""
+    size = 10 ** EXPONENTS.get(currency, 2)
+    text = (
+        f"{round(minor / size):,}"
+        if abs(minor) >= 1_000 * size
+        else money(minor, currency).split("\N{NO-BREAK SPACE}")[0]
+    )
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
 def count(number: float | None) -> str:
     """A number with grouped digits; a fraction keeps one decimal."""
     if number is None:
@@ -90,6 +101,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "entity_key": entity_key,
     "entity_url": entity_url,
     "money": money,
+    "whole_money": whole_money,
     "count": count,
     "percent": percent,
     "words": words,

@@ -105,7 +105,7 @@
   const overTime = (data, toSeries) => {
     const option = frame();
     const single = data.series.length < 2;
-    option.grid.top = single && !data.unit ? 8 : 26;
+    option.grid.top = single && !data.unit ? 8 : 32;
     option.legend.show = !single;
     option.tooltip.axisPointer.type = data.kind === "bars" ? "shadow" : "line";
     option.tooltip.formatter = (params) => {
@@ -128,14 +128,14 @@
 
   const kinds = {
     // Lines over time or over ordered places.
-    lines: (data) => overTime(data, () => ({ type: "line", showSymbol: false, lineStyle: { width: 1.6 }, connectNulls: false })),
+    lines: (data) => overTime(data, () => ({ type: "line", showSymbol: false, lineStyle: { width: 1.6 }, connectNulls: data.connect === true })),
 
     // Parts of a whole over time, one on the other.
     area: (data) =>
       overTime(data, () => ({ type: "line", stack: "all", showSymbol: false, lineStyle: { width: 0.8 }, areaStyle: { opacity: 0.72 } })),
 
     // Counts by step or place; several series stand on each other.
-    bars: (data) => overTime(data, () => ({ type: "bar", stack: data.side ? undefined : "all", barCategoryGap: "22%", barMaxWidth: 26 })),
+    bars: (data) => overTime(data, () => ({ type: "bar", stack: data.side ? undefined : "all", barCategoryGap: data.x.length > 60 ? "8%" : "22%", barMaxWidth: 26 })),
 
     // Things in order of size, each with its name.
     ranks: (data) => {

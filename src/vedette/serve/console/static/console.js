@@ -166,7 +166,7 @@
 
   // Keyboard
 
-  let rows = () => all("[data-rows] > *:not([data-rows-skip])");
+  const rows = () => all("[data-rows] > *:not([data-rows-skip])");
   let place = -1;
 
   function moveTo(index, from = rows()) {
@@ -310,8 +310,8 @@
     if (event.target.matches?.("[data-submit]")) event.target.form?.requestSubmit();
   });
 
-  window.vedette = { all, ask, make, offline, one, theme, toast };
+  window.vedette = { all, ask, make, offline, one, tellTimes, theme, toast };
 
   tellTimes();
-  setInterval(tellTimes, 10_000);
+  setInterval(() => tellTimes(), 10_000);
 })();
