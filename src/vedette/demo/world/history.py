@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vedette.core.clock import DAY
-from vedette.demo.world.attackers.cast import frauds_of_history
+from vedette.demo.world.cast import players_of_history
 from vedette.demo.world.charges import CVC, NOBODY, Charges, Draft, Texts, join
 from vedette.demo.world.customers import HISTORY_DAYS
 from vedette.demo.world.merchants import Merchants
@@ -43,10 +43,9 @@ def make_history(stage: Stage) -> History:
     rng = generator(stage.seed, "history")
     good = make_payments(rng, stage.customers, stage.merchants, stage.texts, first=-HISTORY_DAYS, days=HISTORY_DAYS)
     volume = np.bincount(good.time // DAY + HISTORY_DAYS, minlength=HISTORY_DAYS)
-    drafts = [draft for draft in frauds_of_history(stage, volume) if draft.time < 0]
-    bad = to_charges(drafts, stage.texts)
-    fraud = np.concatenate([np.zeros(len(good), np.bool_), np.ones(len(bad), np.bool_)])
-    charges = join([good, bad])
+    drafts, bad = zip(*players_of_history(stage, volume), strict=True)
+    fraud = np.concatenate([np.zeros(len(good), np.bool_), np.array(bad, np.bool_)])
+    charges = join([good, to_charges(list(drafts), stage.texts)])
     order = np.argsort(charges.time, kind="stable")
     chance = rng.random(len(order))
     disputed = np.where(fraud[order], chance < DISPUTED, chance < REGRETTED)

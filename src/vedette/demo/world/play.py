@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vedette.demo.world.attackers.cast import attackers_of_day, thieves_of_day
+from vedette.demo.world.cast import attackers_of_day, honest_of_day, thieves_of_day
 from vedette.demo.world.charges import Charges, Draft, to_draft, to_request
 from vedette.demo.world.deeds import Cash, Line, Return
 from vedette.demo.world.history import LABEL_DELAY, History
@@ -69,7 +69,11 @@ class Play:
         self._ids = Mint(stage.seed, "requests")
         self._logs = daily_logs(stage, self._good, scale=scale)
         attacks = [Part(player, f"attack-{number + 1}") for number, player in enumerate(attackers_of_day(stage))]
-        self._parts = attacks + [Part(player) for player in thieves_of_day(stage, len(self._good))]
+        others = [*honest_of_day(stage), *thieves_of_day(stage, len(self._good))]
+        self._parts = attacks + [Part(player) for player in others]
+        self._honest_customers = {stage.texts.customers[one] for one in np.unique(self._good.customer).tolist()}
+        self._honest_payments = 0
+        self._later: list[tuple[Part, Any]] = []
         self._sent: dict[str, tuple[Player, Draft]] = {}
 
     def step(self, begin: int, end: int) -> Step:
@@ -78,7 +82,7 @@ class Play:
         drafts: list[tuple[Draft, Part | None]] = [(draft, None) for draft in self._honest(begin, end)]
         refunds: list[Refund] = []
         payouts: list[Payout] = []
-        for part, deed in self._deeds(self._stage.tide.tide(end)):
+        for part, deed in self._deeds(end):
             part.times.append(deed.time)
             match deed:
                 case Draft():
@@ -99,18 +103,23 @@ class Play:
         for request, outcome in answers.items():
             if (found := self._sent.get(request)) is not None:
                 player, draft = found
-                player.observe(draft, outcome)
+                player.observe(draft, request, outcome)
 
     def records(self) -> list[Record]:
         """What has happened so far."""
-        customers = np.unique(self._good.customer).tolist()
-        good = Good(customers=tuple(self._stage.texts.customers[one] for one in customers), payments=len(self._good))
+        good = Good(customers=tuple(sorted(self._honest_customers)), payments=self._honest_payments)
         return [*(part.record(self._day) for part in self._parts if part.times), good]
 
-    def _deeds(self, tide: float) -> Iterator[tuple[Part, Any]]:
-        for part in self._parts:
-            for deed in part.player.play(tide):
+    def _deeds(self, end: int) -> Iterator[tuple[Part, Any]]:
+        """What is done before `end`; a move may say what is done some time after it."""
+        tide = self._stage.tide.tide(end)
+        waiting, self._later = self._later, []
+        deeds = [(part, deed) for part in self._parts for deed in part.player.play(tide)]
+        for part, deed in waiting + deeds:
+            if deed.time < end:
                 yield part, deed
+            else:
+                self._later.append((part, deed))
 
     def _honest(self, begin: int, end: int) -> Iterator[Draft]:
         first, last = np.searchsorted(self._good.time, [begin, end])
@@ -120,6 +129,9 @@ class Play:
         payments = []
         for draft, part in sorted(drafts, key=lambda pair: pair[0].time):
             name = self._ids.id("pay")
+            if part is None or part.player.honest:
+                self._honest_payments += 1
+                self._honest_customers.add(draft.customer)
             if part is not None:
                 part.payments.append(name)
                 self._sent[name] = (part.player, draft)

@@ -116,6 +116,18 @@ class Props:
         where = self.place() if place is None else place
         return Machine(self.mint.id("dev"), self.mint.address(where), where)
 
+    def owner(self, customer: int) -> tuple[Card, Machine]:
+        """A customer's own card, and own device at home."""
+        customers, texts = self.stage.customers, self.stage.texts
+        place, card = int(customers.place[customer]), int(customers.card[customer])
+        device, home = texts.devices[customers.device[customer]], texts.addresses[customers.home[customer]]
+        return Card(texts.cards[card], int(customers.card_bin[card]), place), Machine(device, home, place)
+
+    def roaming(self, place: int) -> str:
+        """A shared mobile address of a country."""
+        pool = self.stage.customers.roaming
+        return self.stage.texts.addresses[int(self.rng.integers(pool[place], pool[place + 1]))]
+
     def merchant(self, *, liked: bool) -> int:
         """A merchant by size; a liked one sells what can be sold again."""
         merchants = self.stage.merchants

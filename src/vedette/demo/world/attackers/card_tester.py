@@ -78,7 +78,7 @@ class CardTester(Player):
         self.done = self.left <= 0
         self.next = now + float(self.rng.exponential(self.gap)) + SECOND
 
-    def observe(self, draft: Draft, outcome: Outcome) -> None:
+    def observe(self, draft: Draft, payment: str, outcome: Outcome) -> None:
         """Slows down and changes machine, then issuer and merchant; gives up in the end."""
         if outcome.status is Answer.UNAUTHORIZED:
             self.done = True

@@ -53,7 +53,7 @@ class StolenCard(Player):
         self.done = self.left <= 0
         self.next = now + (60 + float(self.rng.exponential(1_200))) * SECOND
 
-    def observe(self, draft: Draft, outcome: Outcome) -> None:
+    def observe(self, draft: Draft, payment: str, outcome: Outcome) -> None:
         """Tries something smaller once, then leaves."""
         if outcome.status is not Answer.CAPTURED:
             self.greed -= 0.6
