@@ -39,7 +39,8 @@ def build_app(platform: Platform, *, listening: tuple[str, int] = LISTENING) -> 
     api.state.addresses = addresses = Addresses.listening(*listening, platform.settings.addresses)
 
     async def refuse(error: DeniedError, scope: Scope, receive: Receive, send: Send) -> None:
-        await _refused(Request({**scope, "app": api}), error)(scope, receive, send)
+        # Without looking for a session: whoever asks did not come to our address, or not from it.
+        await _respond(Request({**scope, "app": api}), error, known=False)(scope, receive, send)
 
     return outermost(platform, bounded(fenced(addresses, HotDecisions(platform, api), refuse)))
 
@@ -82,10 +83,10 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers
 
 
-def _respond(request: Request, error: VedetteError) -> Response:
+def _respond(request: Request, error: VedetteError, *, known: bool = True) -> Response:
     if of_api(request.url.path) or not wants_page(request):
         return Response(body_of(error), status_of(error), headers_of(error), "application/json")
-    return show_error(request, find_visitor(request), error)
+    return show_error(request, find_visitor(request) if known else None, error)
 
 
 def _elsewhere(request: Request, way: Exception) -> Response:

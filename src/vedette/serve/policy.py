@@ -62,6 +62,8 @@ class RoutePolicy:
     """For people with a session rather than for keys and tokens; `serve.session` checks it."""
     form: bool = False
     """Changes something: needs the session's own token."""
+    partial: bool = False
+    """Also for who has begun to log in and has a step left: the pages of those steps."""
     fresh: bool = False
     """Needs a second factor shown within ten minutes."""
 

@@ -18,7 +18,7 @@ Example:
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
@@ -28,7 +28,7 @@ from fastapi.concurrency import run_in_threadpool
 from vedette.core.errors import DeniedError
 from vedette.prove.access import Live, Opened, Principal, permit
 from vedette.prove.access.people import to_principal
-from vedette.prove.access.sessions import ABSOLUTE_S, csrf_token
+from vedette.prove.access.sessions import ABSOLUTE_S, Step, csrf_token
 from vedette.serve.addresses import Addresses
 from vedette.serve.policy import RoutePolicy, known, mark, platform_of
 
@@ -78,12 +78,17 @@ class Elsewhere(Exception):
         self.place = place
 
 
-def look(resource: str = "", verb: str = "") -> Any:
+def look(resource: str = "", verb: str = "", *, partial: bool = False) -> Any:
     """Dependency of a page: a session with the grant; gives a `Visitor`. Without arguments: anybody who is logged in.
 
     Without a session the answer is 303 to `/login`, for a fragment that htmx asks 401 with `HX-Redirect`.
+
+    Args:
+        resource: Name in `prove.access.POLICY`.
+        verb: Name in it.
+        partial: Also for who still has a step of the login to do.
     """
-    policy = RoutePolicy(*_asked(resource, verb), page=True)
+    policy = RoutePolicy(*_asked(resource, verb), page=True, partial=partial)
 
     def check(request: Request) -> Visitor:
         return _admit(request, policy)
@@ -91,15 +96,16 @@ def look(resource: str = "", verb: str = "") -> Any:
     return Depends(mark(check, policy))
 
 
-def act(resource: str = "", verb: str = "", *, fresh: bool = False) -> Any:
+def act(resource: str = "", verb: str = "", *, fresh: bool = False, partial: bool = False) -> Any:
     """Dependency of a form: as `look`, and the session's token in the form. Origin and Host are seen to before.
 
     Args:
         resource: Name in `prove.access.POLICY`.
         verb: Name in it.
         fresh: The second factor must have been shown within ten minutes; else 303 to `/confirm`.
+        partial: Also for who still has a step of the login to do.
     """
-    policy = RoutePolicy(*_asked(resource, verb), page=True, form=True, fresh=fresh)
+    policy = RoutePolicy(*_asked(resource, verb), page=True, form=True, fresh=fresh, partial=partial)
 
     async def check(request: Request) -> Visitor:
         sent = request.headers.get("x-csrf-token") or (await request.form()).get(FIELD)
@@ -151,6 +157,11 @@ def client_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
+def carry_on(visitor: Visitor, opened: Opened) -> Visitor:
+    """The visitor in the session that took the place of the one before, after a proof of the second factor."""
+    return replace(visitor, csrf=csrf_token(opened.secret.reveal()), session=opened.session.id, fresh=True)
+
+
 def keep(request: Request, response: Response, opened: Opened) -> None:
     """Gives the browser a session."""
     secure = _secure(request)
@@ -175,6 +186,12 @@ def local(place: str) -> str:
     parts = urlsplit(place) if place.isprintable() and "\\" not in place else None
     fits = parts and not parts.scheme and not parts.netloc and place.startswith("/") and not place.startswith("//")
     return place if fits else "/"
+
+
+def way_on(live: Live, place: str) -> str:
+    """Where a session leads: to `place`, by way of the step that is left."""
+    pages = {Step.FACTOR: "/confirm", Step.PASSWORD: "/password"}
+    return f"{pages[live.step]}?next={quote(local(place))}" if live.step else local(place)
 
 
 def to_login(request: Request) -> Elsewhere:
@@ -205,8 +222,8 @@ def _admit(request: Request, policy: RoutePolicy, sent: str = "") -> Visitor:
     visitor = to_visitor(request, live, secret)
     if policy.form:
         check_form(visitor.csrf, sent)
-    if not live.complete:
-        raise Elsewhere("/password" if live.must_change else f"/confirm?next={quote(_here(request))}")
+    if not policy.partial and not live.complete:
+        raise Elsewhere(way_on(live, _here(request)))
     if policy.resource:
         platform_of(request).access.authorize(visitor.principal, policy.resource, policy.verb, origin=visitor.origin)
     if policy.fresh and not live.fresh:

@@ -125,7 +125,16 @@ class Factors:
                 connection.execute(_row(person_id).values(pending=sealed, begun=now))
         if not going:
             self.audit.record(tenant, "factors.enrol", actor=person_id, target=person_id)
-        return Pending(Secret(b32encode(key).decode()), Secret(_totp(key).get_provisioning_uri(login, ISSUER)))
+        return _shown(key, login)
+
+    def pending(self, tenant: str, person_id: str, login: str) -> Pending | None:
+        """The authenticator that is being set up; None when none is, or nobody went on with it for too long."""
+        with self.db.read() as connection:
+            find_person(connection, tenant, person_id)
+            row = connection.execute(factors.select().where(factors.c.person == person_id)).one_or_none()
+        if row is None or row.pending is None or self.clock.now() - row.begun >= PENDING_S * MICROS:
+            return None
+        return _shown(self._open(person_id, row.pending), login)
 
     def confirm(self, tenant: str, person_id: str, code: str, *, origin: str = "") -> list[Secret]:
         """Puts the authenticator that is being set up in force, once the person has shown a code of it.
@@ -266,6 +275,10 @@ class Factors:
         if self.sealing is None:
             raise DefinitionError("access.factor.sealing", "no key to seal authenticators with is known")
         return AESGCM(self.sealing())
+
+
+def _shown(key: bytes, login: str) -> Pending:
+    return Pending(Secret(b32encode(key).decode()), Secret(_totp(key).get_provisioning_uri(login, ISSUER)))
 
 
 def _totp(key: bytes) -> TOTP:

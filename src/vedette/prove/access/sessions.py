@@ -7,6 +7,7 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from vedette.core.clock import MICROS, Clock
@@ -66,6 +67,16 @@ class Opened:
     secret: Secret
 
 
+class Step(StrEnum):
+    """What a login still needs."""
+
+    NONE = ""
+    FACTOR = "factor"
+    """A code of the authenticator, or a recovery code."""
+    PASSWORD = "password"  # noqa: S105 - the name of a step
+    """A password of the person's own, instead of the one-time password."""
+
+
 @dataclass(frozen=True, slots=True)
 class Live:
     """A session that holds now, with the person as they are now."""
@@ -80,9 +91,16 @@ class Live:
     """The second factor was shown within `FRESH_S`."""
 
     @property
+    def step(self) -> Step:
+        """What is left to do before the person may work: first the proof, so that nobody without it sets a password."""
+        if self.has_factor and self.session.proven is None:
+            return Step.FACTOR
+        return Step.PASSWORD if self.must_change else Step.NONE
+
+    @property
     def complete(self) -> bool:
         """Whether there is nothing left to do before the person may work."""
-        return not self.must_change and (not self.has_factor or self.session.proven is not None)
+        return self.step is Step.NONE
 
 
 class Sessions:

@@ -7,15 +7,21 @@ One module per noun, each with its `router`; `page` makes every answer, `templat
 from fastapi import APIRouter
 
 from vedette.serve.console import (
+    account,
     assets,
+    keys,
     login,
     overview,
+    people,
 )
 
 _MODULES = (
+    account,
     assets,
+    keys,
     login,
     overview,
+    people,
     # one a line: a page is added by its module's name
 )
 ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)
