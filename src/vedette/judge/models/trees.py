@@ -5,7 +5,7 @@ without a rounding error, and a score can be rebuilt on any machine.
 """
 
 # Numba infers the types of kernels; annotations would be ignored by it.
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0917
+# ruff: noqa: ANN001, ANN201, PLR0917
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ class _Table:
 
 
 @njit(cache=True)
-def _tidy(vector):
+def tidied(vector):
     """The vector with what LightGBM reads as 0 made 0."""
     out = np.empty(vector.shape[0])
     for place in range(vector.shape[0]):
@@ -252,7 +252,7 @@ def _tidy(vector):
 
 
 @njit(cache=True)
-def _child(node, value):
+def child_of(node, value):
     """LightGBM's numerical decision, without a branch."""
     left = np.int32(value <= node.threshold) | (np.int32(np.isnan(value)) & node.odd)
     odd = np.int32(value == 0.0) & (node.odd >> 1)
@@ -263,12 +263,12 @@ def _child(node, value):
 @njit(cache=True)
 def raw_kernel(nodes, starts, places, counts, vector):
     """Sum of the leaves that a vector reaches, in the order of the model's trees."""
-    tidy = _tidy(vector)
+    tidy = tidied(vector)
     at = starts.copy()
     for step in range(counts.shape[0]):
         for tree in range(counts[step]):
             node = nodes[at[tree]]
-            at[tree] = _child(node, tidy[node.feature])
+            at[tree] = child_of(node, tidy[node.feature])
     total = 0.0
     for tree in range(places.shape[0]):
         total += nodes[at[places[tree]]].value
@@ -285,11 +285,11 @@ def raws_kernel(nodes, starts, places, counts, vectors, out):
 @njit(cache=True)
 def contributions_kernel(nodes, starts, _places, counts, vector, out):
     """Adds to each feature the change of the mean leaf value at every split on it; the order is free on the grid."""
-    tidy = _tidy(vector)
+    tidy = tidied(vector)
     at = starts.copy()
     for step in range(counts.shape[0]):
         for tree in range(counts[step]):
             node = nodes[at[tree]]
-            child = _child(node, tidy[node.feature])
+            child = child_of(node, tidy[node.feature])
             out[node.feature] += nodes[child].value - node.value
             at[tree] = child
