@@ -262,3 +262,25 @@ def test_quantiles_are_bounds():
     assert quantile(latency, 0.5) is None
     latency[2], latency[-1] = 99, 1
     assert (quantile(latency, 0.5), quantile(latency, 0.99), quantile(latency, 1.0)) == (5.0, 5.0, float("inf"))
+
+
+def test_usual_values_are_those_before(tmp_path):
+    """A hundred decisions of one card, value n at the n-th; what comes later or has other definitions does not count."""
+
+    def valued(seq, card, value, version="v"):
+        features = {"a": float(value), "b": None if seq % 2 else 1e300}
+        event = {"amount_minor": 1, "currency": "EUR", "merchant": "m1", "card": card}
+        return one(seq, time=seq * MICROS, features=features, features_version=version, event=event)
+
+    steps = [valued(seq, "c1", seq) for seq in range(1, 102)]
+    steps += [valued(200, "c2", 7_000), valued(201, "c1", 9_000, "other")]
+    projection, register, _ = play(tmp_path / "index.db", steps)
+    card = Entity("card", "c1")
+    found = register.usual("acme", Place(101 * MICROS, 101), "v", entity=card)
+    assert [abs(each - want) <= 1 for each, want in zip(found["a"], (5, 50, 95, 100), strict=True)] == [True] * 4
+    assert (found["a"].seen, found["b"].seen) == (100, 50)
+    assert register.usual("acme", Place(101 * MICROS, 101), "v", entity=card, limit=1)["a"] == (100.0, 100.0, 100.0, 1)
+    assert register.usual("acme", Place(202 * MICROS, 202), "v", limit=3)["a"].high == 7_000
+    assert register.usual("acme", Place(101 * MICROS, 101), "other", entity=card) == {}
+    assert register.usual("other", Place(101 * MICROS, 101), "v", entity=card) == {}
+    projection.close()

@@ -22,11 +22,12 @@ from vedette.core.log import Log, Record
 from vedette.core.money import Money
 from vedette.core.projection import Projection
 from vedette.judge.decisions.bindings import binding_of
+from vedette.judge.decisions.usual import FEATURES, Range, Valued, store_features, usual
 from vedette.sense.sightings import entity_hash
 
 NAME = "register"
 TOPIC = "decision"
-VERSION = 1
+VERSION = 2
 BATCH = 2_000
 """Records of the log taken in one transaction."""
 COUNTED = 1_000_000
@@ -57,7 +58,8 @@ create table if not exists register_minute (
   tenant text not null, time integer not null, action integer not null, currency text not null,
   count integer not null, amount integer not null, {", ".join(f"{name} integer not null" for name in _COLUMNS)},
   primary key (tenant, time, action, currency)
-) strict, without rowid
+) strict, without rowid;
+{FEATURES}
 """
 
 Entities = Callable[[str, dict[str, Any]], tuple[Entity, ...]]
@@ -148,6 +150,8 @@ class _Record(msgspec.Struct):
     latency_us: int = 0
     source: str = ""
     event: dict[str, Any] = {}
+    features: dict[str, float | None] = {}
+    features_version: str = ""
 
 
 _decode = msgspec.json.Decoder(_Record).decode
@@ -183,12 +187,14 @@ class Register:
     def _apply(self, connection: sqlite3.Connection, _shard: int, records: Sequence[Record]) -> None:
         # An event's decisions share its place in the log; the last one is what the caller got.
         rows: dict[int, tuple[str, Row]] = {}
+        features: dict[int, Valued] = {}
         for record in records:
             try:
                 line = _decode(record.value)
             except msgspec.MsgspecError:
                 continue  # the decision service refuses such a log with its place
             rows[line.seq] = line.tenant, self._row(line)
+            features[line.seq] = line.features_version, line.features
         minutes: dict[tuple[str, int, int, str], list[int]] = defaultdict(lambda: [0] * (2 + len(_COLUMNS)))
         self._take_out(connection, list(rows), minutes)
         reasons = _Reasons(connection)
@@ -202,6 +208,7 @@ class Register:
                 (_key(tenant, entity), row.time, row.seq) for tenant, row in rows.values() for entity in row.entities
             ),
         )
+        store_features(connection, features)
         for tenant, row in rows.values():
             _count(minutes, tenant, row, 1)
         _store_minutes(connection, minutes)
@@ -217,6 +224,7 @@ class Register:
         for tenant, body in held:
             row = _to_row(body)
             connection.execute("delete from register_row where seq = ?", (row.seq,))
+            connection.execute("delete from register_features where seq = ?", (row.seq,))
             connection.executemany(
                 "delete from register_entity where entity = ? and time = ? and seq = ?",
                 [(_key(tenant, entity), row.time, row.seq) for entity in row.entities],
@@ -326,6 +334,27 @@ class Register:
                 counts = found.setdefault(codes[int(number)], {})
                 counts[_ACTIONS[action]] = counts.get(_ACTIONS[action], 0) + count
         return sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:limit]
+
+    def usual(
+        self, tenant: str, before: Place, version: str, *, entity: Entity | None = None, limit: int = 200
+    ) -> dict[str, Range]:
+        """Where features lay in the newest decisions before a place of the list, kept to about seven digits.
+
+        Args:
+            tenant: Whose.
+            before: Only decisions that come after this in the list are looked at.
+            version: SHA-256 of the feature definitions; decisions with others are left out.
+            entity: Only decisions about it.
+            limit: Most decisions that are looked at.
+
+        Returns:
+            Feature -> range; a feature that no such decision had is left out.
+        """
+        filters = Filters(entity=entity)
+        order = "e.time desc, e.seq desc" if entity else "r.time desc, r.seq desc"
+        with self._projection.read() as connection:
+            text, values = _where(connection, tenant, filters, before) or ("", [])
+            return usual(connection, version, f"select r.seq from {text} order by {order} limit ?", (*values, limit))
 
     def span(self, tenant: str) -> tuple[int, int] | None:
         """Event times of the tenant's first and last decision; None without one."""
