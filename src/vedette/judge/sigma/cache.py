@@ -19,6 +19,7 @@ from vedette.core.errors import DataError
 from vedette.core.signal import Level
 from vedette.expr.codec import decode, encode
 from vedette.expr.nodes import Node
+from vedette.judge.correlation.definition import Correlation
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.load import RuleSet, build
 from vedette.judge.sigma.logsources import LogSources
@@ -30,7 +31,7 @@ KEPT = 16
 _SUFFIX = ".rules"
 _PACKAGES = ("pysigma", "pysigma-pipeline-sysmon", "pysigma-pipeline-windows", "google-re2")
 _ROOM = Path(__file__).parents[2]
-_CODE = ("expr/nodes.py", "expr/codec.py", "expr/patterns.py", "expr/values.py", "judge/sigma")
+_CODE = ("expr/nodes.py", "expr/codec.py", "expr/patterns.py", "expr/values.py", "judge/sigma", "judge/correlation")
 """What decides how rules are lowered; a change in any of it makes every cache file foreign."""
 
 
@@ -45,12 +46,15 @@ class _Stored(msgspec.Struct, array_like=True):
     path: str
     version: str
     places: dict[str, int]
+    name: str
+    renames: dict[str, dict[str, str]]
 
 
 class _Set(msgspec.Struct, array_like=True):
     nodes: list[msgspec.Raw]
     rules: list[_Stored]
     skipped: list[Skipped]
+    correlations: list[Correlation]
 
 
 def load_cached(files: Iterable[RuleFile], places: LogSources, folder: Path | None) -> RuleSet:
@@ -95,12 +99,12 @@ def _read(path: Path) -> RuleSet | None:
         os.utime(path)
     except (OSError, DataError, msgspec.DecodeError, IndexError):
         return None
-    return RuleSet(rules, tuple(stored.skipped))
+    return RuleSet(rules, tuple(stored.skipped), tuple(stored.correlations))
 
 
 def _restored(one: _Stored, nodes: list[Node]) -> Rule:
     held = {source: nodes[place] for source, place in one.places.items()}
-    return Rule(one.id, one.title, one.level, one.status, one.tags, one.path, one.version, held)
+    return Rule(one.id, one.title, one.level, one.status, one.tags, one.path, one.version, held, one.name, one.renames)
 
 
 def _write(path: Path, rules: RuleSet) -> None:
@@ -114,8 +118,9 @@ def _write(path: Path, rules: RuleSet) -> None:
                 nodes.append(msgspec.Raw(msgspec.msgpack.encode(encode(node))))
         held = {source: numbers[id(node)] for source, node in rule.nodes.items()}
         facts = (rule.id, rule.title, rule.level, rule.status, rule.tags, rule.path, rule.version)
-        stored.append(_Stored(*facts, held))
-    payload = msgspec.msgpack.encode(_Set(nodes, stored, list(rules.skipped)))
+        renames = {source: dict(names) for source, names in rule.renames.items()}
+        stored.append(_Stored(*facts, held, rule.name, renames))
+    payload = msgspec.msgpack.encode(_Set(nodes, stored, list(rules.skipped), list(rules.correlations)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".new", delete=False) as file:

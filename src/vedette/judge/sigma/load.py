@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vedette.core.errors import DefinitionError
 from vedette.expr.nodes import Node
+from vedette.judge.correlation.definition import Correlation
+from vedette.judge.sigma.correlations import Draft, bind, draft
 from vedette.judge.sigma.files import RuleFile, rule_files
 from vedette.judge.sigma.logsources import LogSources
-from vedette.judge.sigma.rules import Rule, Skipped, parse
+from vedette.judge.sigma.rules import Rule, Skipped, Written, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,8 @@ class RuleSet:
 
     rules: tuple[Rule, ...]
     skipped: tuple[Skipped, ...] = ()
+    correlations: tuple[Correlation, ...] = ()
+    """Those that others refer to come first."""
 
     def of(self, source: str) -> list[tuple[Rule, Node]]:
         """The rules that read a source, each with its expression over that source's events."""
@@ -42,10 +47,23 @@ def build(files: Iterable[RuleFile], places: LogSources) -> RuleSet:
     """Parses and lowers rule files that are already in hand."""
     rules: list[Rule] = []
     skipped: list[Skipped] = []
+    drafts: list[Draft] = []
     for file in files:
         for one in parse(file, places):
             if isinstance(one, Rule):
                 rules.append(one)
+            elif isinstance(one, Written):
+                drafts += _drafted(one, skipped)
             else:
                 skipped.append(one)
-    return RuleSet(tuple(rules), tuple(skipped))
+    correlations, refused = bind(drafts, rules, skipped, places)
+    return RuleSet(tuple(rules), (*skipped, *refused), tuple(correlations))
+
+
+def _drafted(one: Written, skipped: list[Skipped]) -> list[Draft]:
+    try:
+        return [draft(one.document, one.path, one.version, one.number)]
+    except DefinitionError as error:
+        name = str(one.document.get("id") or f"{one.path}#{one.document.get('name') or one.number}")
+        skipped.append(Skipped(name, f"{error.message} [{error.code}]", one.path))
+        return []

@@ -91,6 +91,18 @@ class LogSources:
             placed.setdefault(entry.source, []).append(_narrowed(rule, entry))
         return {source: joined(Or, parts) for source, parts in placed.items()}
 
+    def renames(self, rule: SigmaRule) -> dict[str, dict[str, str]]:
+        """Source name -> the rule's field name -> the event's, where a listed source spells it otherwise."""
+        found: dict[str, dict[str, str]] = {}
+        for entry in self._listed(rule):
+            if entry.fields:
+                found.setdefault(entry.source, {}).update(entry.fields)
+        return found
+
+    def spelled(self, source: str, name: str) -> str:
+        """A field's name as the events of a source spell it."""
+        return _squeeze(name) if source in self._windows else name
+
     def _place_windows(self, rule: SigmaRule) -> dict[str, Node]:
         text = describe(rule)
         before = set(rule.detection.detections)

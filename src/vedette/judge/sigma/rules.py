@@ -44,6 +44,10 @@ class Rule:
     """SHA-256 of the document the rule was written in."""
     nodes: Mapping[str, Node] = field(hash=False)
     """Source name -> expression over that source's events."""
+    name: str = ""
+    """Sigma's `name`, by which correlations may refer to it."""
+    renames: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    """Source name -> the rule's field name -> the event's, where they differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,18 @@ class Skipped:
 _DOCUMENT = re.compile(rb"^---(?=\s|$)", re.MULTILINE)
 
 
-def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped]:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A correlation document, which can be bound only when all rules are known."""
+
+    document: dict[str, Any] = field(hash=False)
+    path: str
+    version: str
+    number: int
+    """Its place in the file."""
+
+
+def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped | Written]:
     """Every rule of one file, in order; whatever is wrong with one does not stop the others."""
     if file.problem:
         yield Skipped(file.path, f"{file.problem} [sigma.file.unreadable]", file.path)
@@ -76,13 +91,16 @@ def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped]:
         else:
             documents += [document] if document else []
         above += part.count(b"\n")
+    version = hashlib.sha256(file.content).hexdigest()
+    correlations = [one for one in documents if "correlation" in one and "action" not in one]
+    yield from (Written(one, file.path, version, number) for number, one in enumerate(correlations, 1))
+    documents = [one for one in documents if one not in correlations]
     collection = _collection(documents)
     if isinstance(collection, str):
         yield Skipped(_id_of(documents, file), f"{collection} [sigma.rule.invalid]", file.path)
         return
-    version = hashlib.sha256(file.content).hexdigest()
     found = [*collection.rules, *collection.filters]
-    if not found and not broken:
+    if not found and not broken and not correlations:
         yield Skipped(file.path, "holds no rule [sigma.file.empty]", file.path)
     for one in found:
         yield _rule(one, file, places, version)
@@ -106,12 +124,13 @@ def _collection(documents: list[dict[str, Any]]) -> SigmaCollection | str:
 
 
 def _rule(one: object, file: RuleFile, places: LogSources, version: str) -> Rule | Skipped:
-    name = str(getattr(one, "id", None) or file.path)
+    called = str(getattr(one, "name", None) or "")
+    name = str(getattr(one, "id", None) or (f"{file.path}#{called}" if called else file.path))
     if not isinstance(one, SigmaRule):
-        kind = "correlation" if isinstance(one, SigmaCorrelationRule) else "filter"
-        return Skipped(name, f"a {kind}, not a rule on single events [sigma.{kind}.unsupported]", file.path)
+        return Skipped(name, "a filter, not a rule on single events [sigma.filter.unsupported]", file.path)
     try:
         _check(one)
+        renames = places.renames(one)
         nodes = places.place(one)
     except VedetteError as error:
         return Skipped(name, _reason(error), file.path)
@@ -120,12 +139,14 @@ def _rule(one: object, file: RuleFile, places: LogSources, version: str) -> Rule
     return Rule(
         id=name,
         title=str(one.title or ""),
-        level=_level(one),
+        level=level_of(one),
         status=str(getattr(one.status, "name", "") or "").lower(),
         tags=tuple(str(tag) for tag in one.tags),
         path=file.path,
         version=version,
         nodes=nodes,
+        name=called,
+        renames=renames,
     )
 
 
@@ -159,7 +180,8 @@ def _check_offsets(part: SigmaDetection) -> None:
                     raise DefinitionError("sigma.value.unsupported", "`base64offset` of other than ASCII text")
 
 
-def _level(rule: SigmaRule) -> Level:
+def level_of(rule: SigmaRule | SigmaCorrelationRule) -> Level:
+    """The level a rule states, or `DEFAULT_LEVEL`."""
     name = str(getattr(rule.level, "name", "")).lower()
     return Level(name) if name in set(Level) else DEFAULT_LEVEL
 

@@ -1,0 +1,319 @@
+"""The correlator: fired rules in, signals of correlations out, for any number of correlations and tenants.
+
+It reads no clock and no file: time is what the events say. The same contributions give the same signals, whether they
+come from a stream, from history, or again after a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, product
+
+import msgspec
+
+from vedette.core.clock import MICROS, to_iso
+from vedette.core.event import Entity, Event
+from vedette.core.signal import Signal
+from vedette.expr.values import MISSING, elements, lookup, number_of, text_of
+from vedette.judge.correlation.definition import Correlation, Kind, Number
+from vedette.judge.correlation.moments import Moment, Value
+from vedette.judge.correlation.window import DEFAULT, Crossing, Key, Limits, Window
+from vedette.prove.dlp import scrub
+from vedette.sense.sources import Source
+
+OCSF = "ocsf."
+"""Prefix of fields that are read through the source file's OCSF map, and so have one name in all sources."""
+MAX_COMBINATIONS = 64
+"""Most groups, or values, that the lists in one event may stand for."""
+MAX_TEXT = 256
+"""Longest value of a group as text; of a longer one its start and its hash."""
+GROUP = "group"
+"""Entity type of a group whose fields name no entity, so that alerts keep such groups apart."""
+
+
+class Contribution(msgspec.Struct, frozen=True, array_like=True):
+    """A moment on its way to the window of a correlation: what must survive a restart."""
+
+    correlation: str
+    """Id and version, so that a changed correlation starts afresh."""
+    group: Key
+    moment: Moment
+
+
+class Correlator:
+    """Correlations over fired rules. Not for several threads at once.
+
+    Args:
+        correlations: What to look for; one that another refers to must be among them.
+        sources: The known sources: their OCSF maps and entities.
+        limits: What each correlation may hold for each tenant, and how late an event may be.
+    """
+
+    def __init__(
+        self, correlations: Sequence[Correlation], sources: Mapping[str, Source], limits: Limits = DEFAULT
+    ) -> None:
+        self._correlations = {_name(one): one for one in correlations}
+        self._sources = sources
+        self._limits = limits
+        self._uses: dict[str, list[tuple[str, int]]] = {}
+        for name, one in self._correlations.items():
+            for number, part in enumerate(one.parts):
+                self._uses.setdefault(part.id, []).append((name, number))
+        self._windows: dict[tuple[str, str], Window] = {}
+        self._types = {source: _entity_types(held) for source, held in sources.items()}
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """(correlation id, `ungrouped` or `unreadable`) -> rules that fired and could not be used."""
+
+    @property
+    def keep(self) -> int:
+        """How long any contribution can matter after its time, microseconds; 0 without correlations."""
+        return max((self._window("", name).keep for name in self._correlations), default=0)
+
+    def uses(self, rule_id: str) -> bool:
+        """True when a correlation refers to a rule."""
+        return rule_id in self._uses
+
+    def contributions(self, event: Event, rule_ids: Iterable[str]) -> list[Contribution]:
+        """What an event brings to correlations, given the rules that fired on it. Changes no window."""
+        found: list[Contribution] = []
+        for rule_id in rule_ids:
+            for name, number in self._uses.get(rule_id, ()):
+                found += self._contributions(name, number, event)
+        return found
+
+    def _contributions(self, name: str, number: int, event: Event) -> Iterator[Contribution]:
+        correlation = self._correlations[name]
+        part = correlation.parts[number]
+        keys = list(self._combined(event, part.fields_of(event.source)))
+        if not keys:
+            self.counts[correlation.id, "ungrouped"] += 1
+            return
+        values = list(self._values(correlation, number, event))
+        if not values:
+            self.counts[correlation.id, "unreadable"] += 1
+        for key in keys:
+            for value in values:
+                yield Contribution(
+                    name, key, Moment(event.event_time, event.id, number, value, event.source, event.seq)
+                )
+
+    def _values(self, correlation: Correlation, number: int, event: Event) -> Iterator[Value]:
+        kind = correlation.measure.kind
+        fields = correlation.parts[number].values_of(event.source)
+        if kind is Kind.EVENT_COUNT:
+            yield event.id
+        elif kind in {Kind.TEMPORAL, Kind.TEMPORAL_ORDERED}:
+            yield number
+        elif kind is Kind.VALUE_COUNT:
+            yield from ("\x1f".join(values) for values in self._combined(event, fields))
+        else:
+            value = number_of(self._read(event, fields[0]))
+            if value is not None and math.isfinite(value):
+                yield value
+
+    def _combined(self, event: Event, fields: Sequence[str]) -> Iterator[Key]:
+        """Every combination of the fields' values; none when a field has no value."""
+        columns = (
+            [_short(text) for value in elements(self._read(event, name)) if (text := text_of(value))] for name in fields
+        )
+        return islice(dict.fromkeys(product(*columns)), MAX_COMBINATIONS)
+
+    def _read(self, event: Event, name: str) -> object:
+        found = lookup(event.data, name)
+        if found is MISSING and name.startswith(OCSF) and event.source in self._sources:
+            read = self._sources[event.source].ocsf.get(name.removeprefix(OCSF))
+            return read(event.data) if read else MISSING
+        return found
+
+    # Windows
+
+    def take(self, tenant: str, contributions: Iterable[Contribution]) -> list[Signal]:
+        """Adds contributions, those of unknown correlations aside; gives the signals they complete."""
+        found: list[Signal] = []
+        for one in contributions:
+            if one.correlation in self._correlations:
+                crossings = self._window(tenant, one.correlation).add(one.group, one.moment)
+                found += self._signals(tenant, one.correlation, crossings)
+        return found
+
+    def advance(self, tenant: str, tide: int) -> list[Signal]:
+        """Tells how far the tenant's event time has come; gives what that settles."""
+        found: list[Signal] = []
+        for name in self._correlations:
+            if (tenant, name) in self._windows:
+                found += self._signals(tenant, name, self._windows[tenant, name].advance(tide))
+        return found
+
+    def finish(self, tenant: str) -> list[Signal]:
+        """Settles everything: no further event is coming."""
+        found: list[Signal] = []
+        # Those that others refer to come first in a set of correlations.
+        for name in self._correlations:
+            if (tenant, name) in self._windows:
+                found += self._signals(tenant, name, self._windows[tenant, name].finish())
+        return found
+
+    def held(self) -> dict[str, tuple[int, int]]:
+        """Correlation id -> groups and moments held for all tenants."""
+        found: dict[str, tuple[int, int]] = {one.id: (0, 0) for one in self._correlations.values()}
+        for (_, name), window in self._windows.items():
+            groups, moments = found[self._correlations[name].id]
+            found[self._correlations[name].id] = groups + window.groups, moments + window.held
+        return found
+
+    def dropped(self) -> Counter[tuple[str, str]]:
+        """(correlation id, reason) -> how much was late, doubled, evicted, thinned, ungrouped or unreadable so far."""
+        found = Counter(self.counts)
+        for (_, name), window in self._windows.items():
+            for reason, count in window.counts.items():
+                found[self._correlations[name].id, reason] += count
+        return found
+
+    def _window(self, tenant: str, name: str) -> Window:
+        found = self._windows.get((tenant, name))
+        if found is None:
+            correlation = self._correlations[name]
+            found = Window(correlation.measure, self._limits, every=correlation.id in self._uses)
+            if tenant:
+                self._windows[tenant, name] = found
+        return found
+
+    def _signals(self, tenant: str, name: str, crossings: Iterable[Crossing]) -> Iterator[Signal]:
+        correlation = self._correlations[name]
+        for crossing in crossings:
+            signal_id = _signal_id(tenant, correlation, crossing)
+            if crossing.fresh:
+                yield self._signal(tenant, correlation, crossing, signal_id)
+            for outer, number in self._uses.get(correlation.id, ()):
+                yield from self._chain(tenant, (outer, number), correlation, crossing, signal_id)
+
+    def _chain(
+        self, tenant: str, use: tuple[str, int], inner: Correlation, crossing: Crossing, signal_id: str
+    ) -> Iterator[Signal]:
+        name, number = use
+        outer = self._correlations[name]
+        part = outer.parts[number]
+        values = dict(zip(inner.group_by, crossing.group, strict=True))
+        key = tuple(values[field] for field in part.fields_of(""))
+        value: Value | None
+        match outer.measure.kind:
+            case Kind.EVENT_COUNT:
+                value = signal_id
+            case Kind.TEMPORAL | Kind.TEMPORAL_ORDERED:
+                value = number
+            case Kind.VALUE_COUNT:
+                value = "\x1f".join(values[field] for field in part.values_of(""))
+            case _:
+                value = number_of(values[part.values_of("")[0]])
+        if value is None:
+            self.counts[outer.id, "unreadable"] += 1
+            return
+        last = crossing.last
+        moment = Moment(crossing.end, signal_id, number, value, last.source, last.seq, last.event or last.id)
+        yield from self._signals(tenant, name, self._window(tenant, name).add(key, moment))
+
+    # Signals
+
+    def _signal(self, tenant: str, correlation: Correlation, crossing: Crossing, signal_id: str) -> Signal:
+        last = crossing.last
+        return Signal(
+            id=signal_id,
+            tenant=tenant,
+            rule_id=correlation.id,
+            rule_version=correlation.version,
+            title=correlation.title,
+            level=correlation.level,
+            event_id=last.event or last.id,
+            event_time=crossing.end,
+            source=last.source,
+            entities=self._entities(correlation, crossing),
+            tags=correlation.tags,
+            why=self._why(correlation, crossing),
+        )
+
+    def _entities(self, correlation: Correlation, crossing: Crossing) -> tuple[Entity, ...]:
+        found: dict[Entity, None] = {}
+        for place, value in enumerate(crossing.group):
+            kind = self._type_of(correlation, place, crossing.last)
+            if kind:
+                found[Entity(kind, value)] = None
+        if not found and crossing.group:
+            pairs = zip(correlation.group_by, crossing.group, strict=True)
+            found[Entity(GROUP, ", ".join(f"{name}={value}" for name, value in pairs))] = None
+        return tuple(found)
+
+    def _type_of(self, correlation: Correlation, place: int, last: Moment | None) -> str:
+        """Entity type of a group-by field: by the source of the last moment, else by any source of the rules."""
+        parts = correlation.parts if last is None else (correlation.parts[last.part], *correlation.parts)
+        for part in parts:
+            inner = next((one for one in self._correlations.values() if one.id == part.id), None)
+            if inner is not None:
+                found = self._type_of(inner, inner.group_by.index(part.fields_of("")[place]), None)
+            else:
+                sources = [last.source, *part.fields] if last else list(part.fields)
+                names = ((source, part.fields_of(source)[place]) for source in sources)
+                found = next((kind for source, name in names if (kind := self._types.get(source, {}).get(name))), "")
+            if found:
+                return found
+        return ""
+
+    def _why(self, correlation: Correlation, crossing: Crossing) -> dict[str, object]:
+        measure = correlation.measure
+        amount: Number = crossing.amount
+        shown: dict[str, object] = {
+            name: scrub(value) for name, value in zip(correlation.group_by, crossing.group, strict=True)
+        }
+        shown[str(measure.kind)] = amount
+        shown["condition"] = _spelled(correlation)
+        shown["timespan_s"] = measure.span // MICROS
+        if measure.kind is Kind.VALUE_COUNT:
+            shown["values"] = [scrub(str(one.value).replace("\x1f", ", ")) for one in crossing.moments]
+        shown["events"] = [
+            {
+                "id": one.event or one.id,
+                "rule": correlation.parts[one.part].name,
+                "source": one.source,
+                "time": to_iso(one.time),
+                "place": one.seq,
+            }
+            for one in crossing.moments
+        ]
+        return shown
+
+
+def _name(correlation: Correlation) -> str:
+    return f"{correlation.id}@{correlation.version[:16]}"
+
+
+def _signal_id(tenant: str, correlation: Correlation, crossing: Crossing) -> str:
+    parts = [tenant, correlation.id, correlation.version, crossing.group, crossing.spell]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
+
+
+def _short(text: str) -> str:
+    if len(text) <= MAX_TEXT:
+        return text
+    return text[: MAX_TEXT - 17] + "#" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _spelled(correlation: Correlation) -> str:
+    measure = correlation.measure
+    if measure.patterns:
+        sets = (" and ".join(correlation.parts[number].name for number in sorted(one)) for one in measure.patterns)
+        return " or ".join(sets)
+    return " and ".join(f"{name} {bound}" for name, bound in measure.condition.bounds.items())
+
+
+def _entity_types(source: Source) -> dict[str, str]:
+    """Field, and OCSF attribute that reads one, -> entity type."""
+    definition = source.definition
+    found = {path: kind for kind, paths in definition.entities.items() for path in paths}
+    for attribute, rule in definition.ocsf.items():
+        paths = (rule,) if isinstance(rule, str) else rule if isinstance(rule, tuple) else ()
+        kinds = {found[path] for path in paths if path in found}
+        if len(kinds) == 1:
+            found.setdefault(OCSF + attribute, kinds.pop())
+    return found

@@ -1,0 +1,124 @@
+"""A correlation as it is run: what it counts, over which time, by which groups, and when that is enough."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from enum import StrEnum
+
+import msgspec
+
+from vedette.core.signal import Level
+
+Number = int | float
+
+
+class Kind(StrEnum):
+    """Sigma's correlation types."""
+
+    EVENT_COUNT = "event_count"
+    VALUE_COUNT = "value_count"
+    TEMPORAL = "temporal"
+    TEMPORAL_ORDERED = "temporal_ordered"
+    VALUE_SUM = "value_sum"
+    VALUE_AVG = "value_avg"
+    VALUE_MEDIAN = "value_median"
+    VALUE_PERCENTILE = "value_percentile"
+
+    @property
+    def numeric(self) -> bool:
+        """True when it calculates with the numbers in a field."""
+        return self in _NUMERIC
+
+
+_NUMERIC = frozenset({Kind.VALUE_SUM, Kind.VALUE_AVG, Kind.VALUE_MEDIAN, Kind.VALUE_PERCENTILE})
+_TESTS: dict[str, Callable[[Number, Number], bool]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "eq": operator.eq,
+    "neq": operator.ne,
+}
+
+
+class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When an amount is enough. Several bounds must all hold: `gt: 100` with `lte: 200` is a range."""
+
+    gt: Number | None = None
+    gte: Number | None = None
+    lt: Number | None = None
+    lte: Number | None = None
+    eq: Number | None = None
+    neq: Number | None = None
+
+    def holds(self, amount: Number) -> bool:
+        """True when the amount meets every bound."""
+        return all(test(amount, bound) for name, test in _TESTS.items() if (bound := getattr(self, name)) is not None)
+
+    @property
+    def rising(self) -> bool:
+        """True when only more can be asked for: what holds goes on to hold as the amount grows."""
+        return self.lt is self.lte is self.eq is self.neq is None
+
+    @property
+    def bounds(self) -> dict[str, Number]:
+        """The bounds that are given."""
+        return {name: bound for name in _TESTS if (bound := getattr(self, name)) is not None}
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """What a window needs to know."""
+
+    kind: Kind
+    span: int
+    """Microseconds, above 0."""
+    condition: Condition
+    parts: int
+    """How many rules it refers to."""
+    percentile: Number = 0
+    """0..100, for `value_percentile`."""
+    patterns: tuple[frozenset[int], ...] = ()
+    """Of an extended `temporal`: sets of parts of which one must be there whole; empty: `condition` counts parts."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One rule that a correlation refers to."""
+
+    id: str
+    """Of a rule on single events, or of a correlation."""
+    name: str
+    """As the correlation spells it."""
+    fields: dict[str, tuple[str, ...]]
+    """Source -> the event's fields for `group-by`, in its order. Key ``: for every source that is not named."""
+    values: dict[str, tuple[str, ...]]
+    """Source -> the event's fields of the condition's `field`; empty without one."""
+
+    def fields_of(self, source: str) -> tuple[str, ...]:
+        """The event's fields for `group-by`."""
+        return self.fields.get(source, self.fields[""])
+
+    def values_of(self, source: str) -> tuple[str, ...]:
+        """The event's fields of the condition's `field`."""
+        return self.values.get(source, self.values[""])
+
+
+class Correlation(msgspec.Struct, frozen=True, kw_only=True):
+    """One correlation that can match."""
+
+    id: str
+    title: str
+    level: Level
+    status: str
+    tags: tuple[str, ...]
+    path: str
+    version: str
+    """SHA-256 over its own document's and those of all rules it rests on."""
+    measure: Measure
+    parts: tuple[Part, ...]
+    group_by: tuple[str, ...]
+    """As written: fields or aliases."""
+    field: tuple[str, ...] = ()
+    """The condition's `field`, as written."""
+    generate: bool = False
+    """True: the rules it refers to also alert by themselves."""

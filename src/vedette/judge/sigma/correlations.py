@@ -1,0 +1,335 @@
+"""Sigma correlation documents: parsed by pySigma, then bound to the rules they refer to, in any file of the set."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sigma.correlations import (
+    CorrelationConditionAND,
+    CorrelationConditionNOT,
+    SigmaCorrelationRule,
+    SigmaCorrelationTimespan,
+    SigmaExtendedCorrelationCondition,
+    SigmaRuleReference,
+)
+from sigma.exceptions import (
+    SigmaCorrelationConditionError,
+    SigmaCorrelationRuleError,
+    SigmaCorrelationTypeError,
+    SigmaError,
+    SigmaTimespanError,
+)
+
+from vedette.core.clock import MICROS
+from vedette.core.errors import DefinitionError
+from vedette.expr.values import number_of
+from vedette.judge.correlation.definition import Condition, Correlation, Kind, Measure, Number, Part
+from vedette.judge.correlation.window import GROUP_MOMENTS
+from vedette.judge.sigma.logsources import LogSources
+from vedette.judge.sigma.rules import Rule, Skipped, level_of
+
+MAX_PARTS = 100
+"""Most rules that one correlation refers to."""
+MAX_PATTERNS = 64
+"""Most alternatives of an extended condition once it is written out."""
+MAX_COUNT = GROUP_MOMENTS * 9 // 10
+"""Highest lower bound of a count: a group never holds fewer of its newest moments."""
+
+_FATAL = (SigmaCorrelationConditionError, SigmaCorrelationRuleError, SigmaCorrelationTypeError, SigmaTimespanError)
+_BROKEN = (SigmaError, AttributeError, TypeError, ValueError, KeyError, UnboundLocalError, RecursionError)
+"""What pySigma raises for shapes that YAML can spell."""
+_BOUNDS = frozenset(Condition.__struct_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A correlation as it is written, not yet bound to its rules."""
+
+    id: str
+    name: str
+    path: str
+    version: str
+    """SHA-256 of the file."""
+    parsed: SigmaCorrelationRule = field(compare=False)
+    raw: Mapping[str, Any] = field(compare=False)
+    """The `correlation` section."""
+
+
+def draft(document: dict[str, Any], path: str, version: str, number: int) -> Draft:
+    """Parses one correlation document.
+
+    Args:
+        document: As YAML gave it.
+        path: Of its file.
+        version: Of its file.
+        number: Its place in the file, which names it where it has neither id nor name.
+
+    Raises:
+        DefinitionError: `sigma.correlation.invalid` with everything that pySigma finds wrong.
+    """
+    raw = document.get("correlation")
+    if not isinstance(raw, dict):
+        raise DefinitionError("sigma.correlation.invalid", "`correlation` is a mapping")
+    condition = raw.get("condition")
+    if isinstance(condition, dict):
+        # pySigma knows one bound; the specification also knows ranges. The bounds are read below, all of them.
+        first = next((name for name in condition if name in _BOUNDS), None)
+        known = {name: value for name, value in condition.items() if name == first or name not in _BOUNDS}
+        document = {**document, "correlation": {**raw, "condition": known}}
+    try:
+        parsed = SigmaCorrelationRule.from_dict(document, collect_errors=True)
+    except _BROKEN as error:
+        raise DefinitionError("sigma.correlation.invalid", f"{error}") from error
+    problems = [str(error) for error in parsed.errors if isinstance(error, _FATAL)]
+    if problems or not isinstance(parsed.timespan, SigmaCorrelationTimespan):
+        raise DefinitionError("sigma.correlation.invalid", "; ".join(problems) or "`timespan` is needed")
+    name = str(parsed.name or "")
+    return Draft(str(parsed.id or f"{path}#{name or number}"), name, path, version, parsed, raw)
+
+
+def bind(
+    drafts: Sequence[Draft], rules: Sequence[Rule], skipped: Sequence[Skipped], places: LogSources
+) -> tuple[list[Correlation], list[Skipped]]:
+    """Correlations that can run, those that others refer to first, and the rest with the reason of each.
+
+    Args:
+        drafts: Of the whole set.
+        rules: That can match.
+        skipped: That cannot; a correlation over one of them says so.
+        places: Names of fields in the sources.
+    """
+    binding = _Binding(drafts, rules, skipped, places)
+    refused: list[Skipped] = []
+    for one in drafts:
+        try:
+            binding.correlation(one)
+        except DefinitionError as error:
+            refused.append(Skipped(one.id, f"{error.message} [{error.code}]", one.path))
+    return list(binding.bound.values()), refused
+
+
+class _Binding:
+    def __init__(
+        self, drafts: Sequence[Draft], rules: Sequence[Rule], skipped: Sequence[Skipped], places: LogSources
+    ) -> None:
+        self.bound: dict[str, Correlation] = {}
+        self._places = places
+        self._skipped = {one.id: one.reason for one in skipped}
+        self._rules: dict[str, list[Rule]] = {}
+        self._drafts: dict[str, Draft] = {}
+        self._names: dict[str, dict[str, str]] = {}
+        """Name or id -> id -> path of the file it stands in."""
+        for rule in rules:
+            self._rules.setdefault(rule.id, []).append(rule)
+            self._know(rule.id, rule.name, rule.path)
+        for one in drafts:
+            self._drafts.setdefault(one.id, one)
+            self._know(one.id, one.name, one.path)
+        self._open: list[str] = []
+
+    def _know(self, own: str, name: str, path: str) -> None:
+        for word in {own.lower(), name} - {""}:
+            self._names.setdefault(word, {})[own] = path
+
+    def correlation(self, one: Draft) -> Correlation:
+        """Binds one, after those it refers to.
+
+        Raises:
+            DefinitionError: Why it cannot run.
+        """
+        if one.id in self.bound and self._drafts[one.id] is one:
+            return self.bound[one.id]
+        if self._drafts[one.id] is not one or one.id in self._rules:
+            raise DefinitionError("sigma.correlation.repeated", "another rule has this id")
+        if one.id in self._open:
+            raise DefinitionError("sigma.correlation.cycle", "refers to itself, over " + " > ".join(self._open))
+        self._open.append(one.id)
+        try:
+            self.bound[one.id] = found = self._bind(one)
+        finally:
+            self._open.pop()
+        return found
+
+    def _bind(self, one: Draft) -> Correlation:
+        parsed = one.parsed
+        kind = Kind(parsed.type.name.lower())
+        references = _references(parsed)
+        names = [_text(reference.reference) for reference in references]
+        condition, wanted = _condition(one.raw.get("condition"), kind, len(names))
+        patterns = _patterns(parsed, kind, names)
+        if patterns:
+            condition = Condition(gte=min(map(len, patterns)))
+        _check(kind, condition, wanted, len(names))
+        group_by = tuple(parsed.group_by or ())
+        aliases = {
+            alias.alias: {ref.reference: name for ref, name in alias.mapping.items()} for alias in parsed.aliases
+        }
+        parts, versions = [], []
+        for name in names:
+            part, version = self._part(one, name, group_by, wanted, aliases)
+            parts.append(part)
+            versions.append(version)
+        measure = Measure(
+            kind, parsed.timespan.seconds * MICROS, condition, len(parts), _percentile(one.raw, kind), patterns
+        )
+        return Correlation(
+            id=one.id,
+            title=str(parsed.title or ""),
+            level=level_of(parsed),
+            status=str(getattr(parsed.status, "name", "") or "").lower(),
+            tags=tuple(str(tag) for tag in parsed.tags),
+            path=one.path,
+            version=hashlib.sha256(msgspec.json.encode([one.version, *versions])).hexdigest(),
+            measure=measure,
+            parts=tuple(parts),
+            group_by=group_by,
+            field=wanted,
+            generate=bool(parsed.generate),
+        )
+
+    def _part(
+        self,
+        one: Draft,
+        name: str,
+        group_by: Sequence[str],
+        wanted: Sequence[str],
+        aliases: Mapping[str, Mapping[str, str]],
+    ) -> tuple[Part, str]:
+        """The part, and the version of the rule it is."""
+        own = self._find(one, name)
+        fields = [aliases[each].get(name, each) if each in aliases else each for each in group_by]
+        values = [aliases[each].get(name, each) if each in aliases else each for each in wanted]
+        if own in self._drafts and own not in self._rules:
+            inner = self.correlation(self._drafts[own])
+            for each in (*fields, *values):
+                if each not in inner.group_by:
+                    raise DefinitionError(
+                        "sigma.correlation.field", f"`{each}` is no `group-by` field of the correlation `{name}`"
+                    )
+            return Part(own, name, {"": tuple(fields)}, {"": tuple(values)}), inner.version
+        sources = {source: rule for rule in self._rules[own] for source in rule.nodes}
+        spelled = {
+            source: (self._spelled(rule, source, fields), self._spelled(rule, source, values))
+            for source, rule in sources.items()
+        }
+        return (
+            Part(
+                own,
+                name,
+                {"": tuple(fields), **{source: pair[0] for source, pair in spelled.items()}},
+                {"": tuple(values), **{source: pair[1] for source, pair in spelled.items()}},
+            ),
+            "".join(rule.version for rule in self._rules[own]),
+        )
+
+    def _spelled(self, rule: Rule, source: str, fields: Iterable[str]) -> tuple[str, ...]:
+        renames = rule.renames.get(source, {})
+        return tuple(self._places.spelled(source, renames.get(name, name)) for name in fields)
+
+    def _find(self, one: Draft, name: str) -> str:
+        found = self._names.get(name) or self._names.get(name.lower(), {})
+        near = {own for own, path in found.items() if path == one.path}
+        if len(found) == 1 or len(near) == 1:
+            return next(iter(near or found))
+        if found:
+            raise DefinitionError("sigma.correlation.ambiguous", f"several rules are named `{name}`")
+        if name in self._skipped:
+            message = f"rests on `{name}`, which cannot match: {self._skipped[name]}"
+            raise DefinitionError("sigma.correlation.rule_skipped", message)
+        like = difflib.get_close_matches(name, self._names, 1)
+        hint = f"; `{like[0]}` is there" if like else ""
+        raise DefinitionError("sigma.correlation.unknown_rule", f"no rule that can match is `{name}`{hint}")
+
+
+def _references(parsed: SigmaCorrelationRule) -> list[SigmaRuleReference]:
+    references = parsed.rules or []
+    if not references and isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
+        references = [SigmaRuleReference(name) for name in parsed.condition.get_referenced_rules()]
+    if not references:
+        raise DefinitionError("sigma.correlation.invalid", "`rules` names no rule")
+    if len(references) > MAX_PARTS:
+        raise DefinitionError("sigma.correlation.too_large", f"more than {MAX_PARTS} rules")
+    return references
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise DefinitionError("sigma.correlation.invalid", f"`{value}` under `rules` is no name or id")
+
+
+def _condition(raw: object, kind: Kind, parts: int) -> tuple[Condition, tuple[str, ...]]:
+    """The bounds and the field of a condition; all rules of a temporal one that states none."""
+    if not isinstance(raw, dict):
+        return Condition(gte=parts), ()
+    bounds: dict[str, Number] = {}
+    for name in _BOUNDS & raw.keys():
+        bound = number_of(raw[name])
+        if bound is None:
+            raise DefinitionError("sigma.correlation.invalid", f"`{name}` is no number")
+        bounds[name] = bound
+    fields = raw.get("field")
+    names = fields if isinstance(fields, list) else [] if fields is None else [fields]
+    if not all(isinstance(name, str) for name in names) or (kind.numeric and len(names) != 1):
+        raise DefinitionError("sigma.correlation.invalid", "`field` names one field")
+    return Condition(**bounds), tuple(names)
+
+
+def _check(kind: Kind, condition: Condition, wanted: Sequence[str], parts: int) -> None:
+    lowest = max(condition.gt or 0, condition.gte or 0, condition.eq or 0)
+    if not condition.bounds:
+        raise DefinitionError("sigma.correlation.invalid", "`condition` states no bound")
+    if kind in {Kind.TEMPORAL, Kind.TEMPORAL_ORDERED}:
+        if lowest > parts or condition.gt == parts:
+            raise DefinitionError("sigma.correlation.unreachable", f"asks for more than the {parts} rules it names")
+    elif not kind.numeric and lowest > MAX_COUNT:
+        raise DefinitionError("sigma.correlation.too_large", f"counts to more than {MAX_COUNT:,}")
+    if kind is Kind.VALUE_COUNT and not wanted:
+        raise DefinitionError("sigma.correlation.invalid", "`field` is needed")
+
+
+def _percentile(raw: Mapping[str, Any], kind: Kind) -> Number:
+    if kind is not Kind.VALUE_PERCENTILE:
+        return 0
+    condition = raw.get("condition")
+    found = number_of(condition.get("percentile")) if isinstance(condition, dict) else None
+    if found is None or not 0 <= found <= 100:  # noqa: PLR2004 - per cent
+        raise DefinitionError("sigma.correlation.invalid", "`percentile` is a number from 0 to 100")
+    return found
+
+
+def _patterns(parsed: SigmaCorrelationRule, kind: Kind, names: Sequence[str]) -> tuple[frozenset[int], ...]:
+    """An extended condition as alternatives, each a set of rules that must all be there."""
+    if not isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
+        return ()
+    places = {name: number for number, name in enumerate(names)}
+    found = _alternatives(parsed.condition.parsed, places)
+    shortest = tuple(one for one in sorted(found, key=len) if not any(other < one for other in found))
+    if kind is Kind.TEMPORAL_ORDERED:
+        if shortest != (frozenset(places.values()),):
+            raise DefinitionError("sigma.correlation.unsupported", "`or` between rules that stand in an order")
+        return ()
+    return shortest
+
+
+def _alternatives(item: object, places: Mapping[str, int]) -> set[frozenset[int]]:
+    if isinstance(item, SigmaRuleReference):
+        return {frozenset({places[item.reference]})}
+    if isinstance(item, CorrelationConditionNOT):
+        raise DefinitionError("sigma.correlation.unsupported", "`not`: that a rule does not fire cannot be told yet")
+    parts = [_alternatives(one, places) for one in getattr(item, "args", ())]
+    found: set[frozenset[int]] = parts[0]
+    for part in parts[1:]:
+        found = (
+            {one | other for one in found for other in part}
+            if isinstance(item, CorrelationConditionAND)
+            else found | part
+        )
+        if len(found) > MAX_PATTERNS:
+            raise DefinitionError("sigma.correlation.too_large", f"more than {MAX_PATTERNS} alternatives")
+    return found
