@@ -113,7 +113,7 @@ BOMB = b"a0: &a0 [x, x]\n" + b"".join(
         (b"title: \xff\xfe", "documents.yaml.encoding"),
         (b"title: x\n" * 200_000, "sigma.file.unreadable"),
         (b"title: c\ncorrelation: {type: event_count, rules: [x], group-by: [a], timespan: 1h, condition: {gte: 2}}",
-         "sigma.correlation.unsupported"),
+         "sigma.correlation.unknown_rule"),
     ],
 )  # fmt: skip
 def test_one_bad_file_never_stops_the_others(tmp_path, text, code):

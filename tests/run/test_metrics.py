@@ -130,14 +130,14 @@ def test_an_event_that_rules_choke_on_hides_no_other(world, monkeypatch):
     platform, call = world
     from vedette.run import detecting
 
-    whole = detecting.Detection.signals
+    whole = detecting.Detection.judge
 
     def choke(self, event):
         if event.id == "e7":
             raise RuntimeError("unforeseen")
         return whole(self, event)
 
-    monkeypatch.setattr(detecting.Detection, "signals", choke)
+    monkeypatch.setattr(detecting.Detection, "judge", choke)
     before = platform.meters.value("vedette_consumer_records_total", consumer="signal")
     stop = record(8, "StopLogging", "cloudtrail")
     assert call("POST", "/v1/events?source=cloudtrail&batch=2", record(7) + b"\n" + stop).status_code == 202

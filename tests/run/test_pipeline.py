@@ -82,7 +82,13 @@ def test_following_takes_what_is_added_and_ends_when_told(tmp_path, capsys):
     told = json.loads(out)
     assert told["sources"] == {"cloudtrail": {"read": 5, "appended": 4, "quarantined": 1, "duplicate": 0}}
     assert (told["stages"]["store"]["stored"], told["alerts"]["made"]) == (4, 1)
-    assert places(capsys, home) == {"store": (4, 0), "detect": (4, 0), "alerts": (1, 0), **indexed(4)}
+    assert places(capsys, home) == {
+        "store": (4, 0),
+        "detect": (4, 0),
+        "detect_decisions": (0, 0),
+        "alerts": (1, 0),
+        **indexed(4),
+    }
 
 
 def test_status_without_a_log_says_so(tmp_path, capsys):
@@ -95,7 +101,19 @@ def test_status_shows_who_is_behind(tmp_path, capsys):
     home = tmp_path / "home"
     (tmp_path / "a.ndjson").write_text(record(1) + record(2, "StopLogging"))
     assert call(capsys, "run", "--home", home, tmp_path / "a.ndjson", "--json")[0] == 0
-    assert places(capsys, home) == {"store": (2, 0), "detect": (0, 2), "alerts": (0, 0), **indexed(2)}
+    assert places(capsys, home) == {
+        "store": (2, 0),
+        "detect": (0, 2),
+        "detect_decisions": (0, 0),
+        "alerts": (0, 0),
+        **indexed(2),
+    }
     code, out, _ = call(capsys, "run", "--home", home, "--sigma", shipped("rules/sigma"), tmp_path / "a.ndjson")
     assert (code, "1 new alerts" in out) == (0, True), "rules that come later see what is in the log"
-    assert places(capsys, home) == {"store": (2, 0), "detect": (2, 0), "alerts": (1, 0), **indexed(2)}
+    assert places(capsys, home) == {
+        "store": (2, 0),
+        "detect": (2, 0),
+        "detect_decisions": (0, 0),
+        "alerts": (1, 0),
+        **indexed(2),
+    }

@@ -17,7 +17,7 @@ from rich.table import Table
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.errors import DataError
 from vedette.core.render import printable
-from vedette.core.signal import Level
+from vedette.core.signal import Level, Signal
 from vedette.judge.sigma.cache import load_cached
 from vedette.judge.sigma.detect import Detector, Match, Tally
 from vedette.judge.sigma.files import rule_files
@@ -73,7 +73,7 @@ def detect(
         )
     places = LogSources({name: each.logsource for name, each in known.items()})
     loaded = load_cached(files, places, None if no_cache else cache.expanduser())
-    detector = Detector(loaded, known, source=known[source] if source else None)
+    detector = Detector(loaded, known, source=known[source] if source else None, now=SystemClock().now())
     with _progress(detector.tally) as tell:
         found = detector.run(paths, tell)
         if counts:
@@ -82,11 +82,14 @@ def detect(
             _print_matches(found)
             return
         else:
-            rules_seen = {match.rule.id: match.rule for match in found}
+            seen = {}
+            for match in found:
+                about = match if isinstance(match, Signal) else match.rule
+                seen[_rule_id(match)] = (about.level, about.title)
     if counts:
         typer.echo(msgspec.json.encode(to_counts(loaded, detector.tally)).decode())
     else:
-        _print_table(loaded, detector.tally, {name: (rule.level, rule.title) for name, rule in rules_seen.items()})
+        _print_table(loaded, detector.tally, seen)
 
 
 def to_counts(rules: RuleSet, tally: Tally) -> dict[str, object]:
@@ -95,34 +98,58 @@ def to_counts(rules: RuleSet, tally: Tally) -> dict[str, object]:
         "events": tally.events,
         "quarantined": tally.quarantined,
         "rules": {
-            "loaded": len(rules.rules),
+            "loaded": len(rules.rules) + len(rules.correlations),
             "skipped": [{"id": one.id, "reason": one.reason} for one in rules.skipped],
         },
         "matches": dict(sorted(tally.matches.items())),
     }
 
 
-def _drain(found: Iterator[Match]) -> None:
+def _rule_id(found: Match | Signal) -> str:
+    return found.rule_id if isinstance(found, Signal) else found.rule.id
+
+
+def _drain(found: Iterator[Match | Signal]) -> None:
     for _ in found:
         pass
 
 
-def _print_matches(found: Iterator[Match]) -> None:
-    clock = SystemClock()
-    for match in found:
-        event = match.event(clock)
-        shape = {
-            "rule_id": match.rule.id,
-            "title": match.rule.title,
-            "level": match.rule.level,
-            "event_id": event.id,
-            "source": match.source.name,
-            "line": match.line,
-            "time": to_iso(event.event_time) if event.event_time else None,
-            "entities": [{"type": entity.type, "id": entity.id} for entity in event.entities],
-            "why": match.why(),
-        }
+def _print_matches(found: Iterator[Match | Signal]) -> None:
+    now = SystemClock().now()
+    for one in found:
+        shape = _signal_shape(one) if isinstance(one, Signal) else _match_shape(one, now)
         typer.echo(msgspec.json.encode(shape).decode("utf-8", "replace"))
+
+
+def _match_shape(match: Match, now: int) -> dict[str, object]:
+    event = match.event(now)
+    return {
+        "rule_id": match.rule.id,
+        "title": match.rule.title,
+        "level": match.rule.level,
+        "event_id": event.id,
+        "source": match.source.name,
+        "line": match.line,
+        "time": to_iso(event.event_time) if event.event_time else None,
+        "entities": event.entities,
+        "why": match.why(),
+    }
+
+
+def _signal_shape(signal: Signal) -> dict[str, object]:
+    """A correlation's signal in the same shape; its event is the last of the window, its line that event's."""
+    events = signal.why.get("events", [])
+    return {
+        "rule_id": signal.rule_id,
+        "title": signal.title,
+        "level": signal.level,
+        "event_id": signal.event_id,
+        "source": signal.source,
+        "line": events[-1]["place"] if events else None,
+        "time": to_iso(signal.event_time),
+        "entities": signal.entities,
+        "why": signal.why,
+    }
 
 
 def _print_table(rules: RuleSet, tally: Tally, seen: dict[str, tuple[Level, str]]) -> None:
@@ -136,8 +163,9 @@ def _print_table(rules: RuleSet, tally: Tally, seen: dict[str, tuple[Level, str]
     console = Console(markup=False, highlight=False, emoji=False)
     if seen:
         console.print(table)
+    loaded = len(rules.rules) + len(rules.correlations)
     typer.echo(
-        f"{tally.events:,} events ({tally.quarantined:,} quarantined), {len(rules.rules):,} rules"
+        f"{tally.events:,} events ({tally.quarantined:,} quarantined), {loaded:,} rules"
         f" ({len(rules.skipped):,} skipped), {len(seen):,} rules matched {tally.matches.total():,} times"
     )
     for line in _skipped_summary(rules):

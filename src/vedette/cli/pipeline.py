@@ -116,6 +116,7 @@ def _stages(settings: Settings) -> dict[str, dict[str, Any]]:
         places: dict[tuple[str, str], Callable[[int], int]] = {
             ("store", "event"): partial(log.committed, "store", "event"),
             ("detect", "event"): partial(log.committed, "detect", "event"),
+            ("detect_decisions", "decision"): partial(log.committed, "detect", "decision"),
             ("alerts", "signal"): parts.alerts.place,
             ("register", "decision"): parts.register.place,
             ("sightings", "event"): parts.sightings.place,

@@ -10,8 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vedette.core.clock import MICROS
 from vedette.core.render import printable
 from vedette.expr.printer import to_text
+from vedette.judge.correlation.correlator import condition_text
+from vedette.judge.correlation.definition import Correlation
 from vedette.judge.sigma.load import RuleSet, load
 from vedette.judge.sigma.logsources import LogSources
 from vedette.sense.sources import load_sources
@@ -64,6 +67,10 @@ def _shape(rules: RuleSet) -> dict[str, object]:
                 "sources": {source: to_text(node) for source, node in rule.nodes.items()},
             }
             for rule in rules.rules
+        ]
+        + [
+            {"id": one.id, "title": one.title, "path": one.path, "correlation": _correlation(one)}
+            for one in rules.correlations
         ],
         "skipped": [{"id": one.id, "path": one.path, "reason": one.reason} for one in rules.skipped],
     }
@@ -75,9 +82,23 @@ def _print(rules: RuleSet, *, show: bool) -> None:
             typer.echo(printable(f"{rule.path}: {rule.title}"))
             for source, node in rule.nodes.items():
                 typer.echo(printable(f"  {source}: {to_text(node)}"))
+        for correlation in rules.correlations:
+            typer.echo(printable(f"{correlation.path}: {correlation.title}"))
+            for name, value in _correlation(correlation).items():
+                typer.echo(printable(f"  {name}: {value}"))
     if rules.skipped:
         table = Table("skipped", "reason")
         for one in rules.skipped:
             table.add_row(printable(one.path), printable(one.reason))
         Console(markup=False, highlight=False, emoji=False).print(table)
-    typer.echo(f"{len(rules.rules):,} rules can match, {len(rules.skipped):,} cannot")
+    count = len(rules.rules) + len(rules.correlations)
+    typer.echo(f"{count:,} rules can match, {len(rules.skipped):,} cannot")
+
+
+def _correlation(one: Correlation) -> dict[str, str]:
+    """What a correlation asks, in one line each."""
+    return {
+        "correlation": f"{one.measure.kind} {condition_text(one)} in {one.measure.span // MICROS} s",
+        "rules": ", ".join(part.name for part in one.parts),
+        "group-by": ", ".join(one.group_by) or "nothing",
+    }

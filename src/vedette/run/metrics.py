@@ -10,7 +10,7 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 class Meters:
     """Counters, gauges and histograms, named as Prometheus names them.
 
-    Labels have bounded cardinality: consumer, source, action, route, status and error code come from closed sets.
+    Labels have bounded cardinality: consumer, source, action, rule, route, status and error code come from closed sets.
     """
 
     def __init__(self) -> None:
@@ -38,6 +38,15 @@ class Meters:
         )
         self._decision_seconds = Histogram(
             "vedette_decision_seconds", "From request in hand to answer.", buckets=_SECONDS, registry=self.registry
+        )
+        self._held = Gauge(
+            "vedette_correlation_held", "What a correlation holds.", ["rule", "what"], registry=self.registry
+        )
+        self._lost = Counter(
+            "vedette_correlation_lost",
+            "What a correlation could not use, met late or twice, or let go.",
+            ["rule", "reason"],
+            registry=self.registry,
         )
         self._requests = Counter(
             "vedette_http_requests", "Answers by route and status.", ["route", "status"], registry=self.registry
@@ -68,6 +77,15 @@ class Meters:
         """Counts a decision; `fallback` is empty when every part answered in time."""
         self._decisions.labels(action, fallback).inc()
         self._decision_seconds.observe(seconds)
+
+    def correlation_held(self, rule: str, groups: int, moments: int) -> None:
+        """States what a correlation holds for all tenants."""
+        self._held.labels(rule, "groups").set(groups)
+        self._held.labels(rule, "moments").set(moments)
+
+    def correlation_lost(self, rule: str, reason: str, count: int) -> None:
+        """Counts `late`, `duplicate`, `evicted` (groups), `thinned`, `ungrouped` or `unreadable` of a correlation."""
+        self._lost.labels(rule, reason).inc(count)
 
     def request(self, route: str, status: int) -> None:
         """Counts an HTTP answer by the route's template, never by the path that was asked."""

@@ -117,7 +117,7 @@ class Platform(Parts):
         self.responder = self.responder_on(self.runs)
         self._storing = (storing(self.log, self.store, self.sources, self.meters),)
         self._watching = (
-            *([detecting(self.log, detection, self.meters)] if detection else []),
+            *(detecting(self.log, detection, self.meters, self.state) if detection else ()),
             Stage("alerts", SIGNALS, lambda: self.alerts.consume(self.log).read, self.alerts.place),
         )
         self._indexing = indexing(self.log, self.register, self.sightings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, product
 
@@ -28,6 +28,8 @@ OCSF = "ocsf."
 """Prefix of fields that are read through the source file's OCSF map, and so have one name in all sources."""
 MAX_COMBINATIONS = 64
 """Most groups, or values, that the lists in one event may stand for."""
+LOW = 64
+"""Of how many batches the lowest tide says what can be forgotten: an older file may be read beside a live stream."""
 MAX_TEXT = 256
 """Longest value of a group as text; of a longer one its start and its hash."""
 GROUP = "group"
@@ -63,6 +65,9 @@ class Correlator:
             for number, part in enumerate(one.parts):
                 self._uses.setdefault(part.id, []).append((name, number))
         self._windows: dict[tuple[str, str], Window] = {}
+        self._tides: dict[str, deque[int]] = {}
+        self.quiet = frozenset(self._uses) - {part.id for one in correlations if one.generate for part in one.parts}
+        """Ids of rules that give no signal of their own: correlations refer to them, none of which says `generate`."""
         self._types = {source: _entity_types(held) for source, held in sources.items()}
         self.counts: Counter[tuple[str, str]] = Counter()
         """(correlation id, `ungrouped` or `unreadable`) -> rules that fired and could not be used."""
@@ -140,12 +145,31 @@ class Correlator:
         return found
 
     def advance(self, tenant: str, tide: int) -> list[Signal]:
-        """Tells how far the tenant's event time has come; gives what that settles."""
+        """Tells how far the tenant's event time has come; gives what that settles.
+
+        Args:
+            tenant: Whose.
+            tide: Newest event time of a batch, microseconds UTC.
+        """
+        self._tides.setdefault(tenant, deque(maxlen=LOW)).append(tide)
+        low = self.low(tenant)
         found: list[Signal] = []
         for name in self._correlations:
             if (tenant, name) in self._windows:
-                found += self._signals(tenant, name, self._windows[tenant, name].advance(tide))
+                found += self._signals(tenant, name, self._windows[tenant, name].advance(tide, low))
         return found
+
+    def low(self, tenant: str) -> int:
+        """The lowest tide of the tenant's last `LOW` batches; 0 before the first."""
+        return min(self._tides.get(tenant, ()), default=0)
+
+    def clear(self) -> None:
+        """Forgets every window; counts stay."""
+        for (_, name), window in self._windows.items():
+            for reason, count in window.counts.items():
+                self.counts[self._correlations[name].id, reason] += count
+        self._windows.clear()
+        self._tides.clear()
 
     def finish(self, tenant: str) -> list[Signal]:
         """Settles everything: no further event is coming."""
@@ -185,7 +209,7 @@ class Correlator:
         correlation = self._correlations[name]
         for crossing in crossings:
             signal_id = _signal_id(tenant, correlation, crossing)
-            if crossing.fresh:
+            if crossing.fresh and correlation.id not in self.quiet:
                 yield self._signal(tenant, correlation, crossing, signal_id)
             for outer, number in self._uses.get(correlation.id, ()):
                 yield from self._chain(tenant, (outer, number), correlation, crossing, signal_id)
@@ -267,7 +291,7 @@ class Correlator:
             name: scrub(value) for name, value in zip(correlation.group_by, crossing.group, strict=True)
         }
         shown[str(measure.kind)] = amount
-        shown["condition"] = _spelled(correlation)
+        shown["condition"] = condition_text(correlation)
         shown["timespan_s"] = measure.span // MICROS
         if measure.kind is Kind.VALUE_COUNT:
             shown["values"] = [scrub(str(one.value).replace("\x1f", ", ")) for one in crossing.moments]
@@ -299,7 +323,8 @@ def _short(text: str) -> str:
     return text[: MAX_TEXT - 17] + "#" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def _spelled(correlation: Correlation) -> str:
+def condition_text(correlation: Correlation) -> str:
+    """When it is enough, as a person would write it."""
     measure = correlation.measure
     if measure.patterns:
         sets = (" and ".join(correlation.parts[number].name for number in sorted(one)) for one in measure.patterns)

@@ -121,16 +121,18 @@ class Window:
         self._bound(key, group)
         return found
 
-    def advance(self, tide: int) -> list[Crossing]:
+    def advance(self, tide: int, low: int) -> list[Crossing]:
         """Tells how far event time has come; gives what is settled by that, and forgets what no window can need.
 
         Args:
             tide: Newest event time of what is being taken in. It may go back, as when an older file follows.
+            low: The lowest it was lately; groups that ended long before it are forgotten.
         """
         self._tide = tide
         found = self._settle(tide - self._limits.lateness)
-        if self._swept is None or abs(tide - self._swept) > self._keep:
-            self._sweep(tide)
+        if self._swept is None or abs(low - self._swept) > self._keep // 2:
+            self._swept = low
+            self._sweep(low)
         return found
 
     def finish(self) -> list[Crossing]:
@@ -262,7 +264,6 @@ class Window:
 
     def _sweep(self, tide: int) -> None:
         """Forgets the groups that no window can need any more."""
-        self._swept = tide
         old = [key for key, group in self._groups.items() if group.moments[-1].time <= tide - self._keep]
         for key in old:
             self.held -= len(self._groups.pop(key).moments)

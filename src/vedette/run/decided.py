@@ -1,0 +1,82 @@
+"""Decisions as a log source: the flat view that Sigma rules and correlations read, source `decision`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from vedette.core.clock import to_iso
+from vedette.core.decision import Decision
+from vedette.core.errors import DataError
+from vedette.core.event import Event
+from vedette.core.log import Record
+from vedette.sense.sources import Source
+
+SOURCE = "decision"
+TOPIC = "decision"
+MAX_REASONS = 10
+"""Most reasons in the view: the weightiest."""
+
+_TAKEN: Mapping[str, tuple[str, ...]] = {
+    "amount_minor": ("amount_minor",),
+    "currency": ("currency",),
+    "merchant": ("merchant",),
+    "key": ("key",),
+    "card": ("source",),
+    "customer": ("customer", "CUSTOMER_ID"),
+    "device": ("device",),
+    "ip": ("ip",),
+    "country": ("country",),
+    "terminal": ("TERMINAL_ID",),
+    "type": ("type",),
+    "charge": ("charge",),
+}
+"""Field of the view -> fields of the decided event, the first that it has."""
+
+_decode = msgspec.json.Decoder(Decision).decode
+
+
+def to_decided(record: Record, source: Source) -> Event | DataError:
+    """The view of the decision in a record of topic `decision`, as an event of its own.
+
+    Its id is that of the decided event, so that a decision that was recorded twice counts once; its time is that
+    event's time.
+
+    Args:
+        record: From the log.
+        source: The source file `decision`.
+    """
+    try:
+        decision = _decode(record.value)
+    except msgspec.DecodeError as error:
+        return DataError("log.decision.malformed", f"no decision: {error}", at=f"{TOPIC}@{record.offset}")
+    try:
+        event = source.to_event(
+            view(decision), tenant=decision.tenant, stream=TOPIC, offset=record.offset, ingest_time=record.time
+        )
+    except DataError as error:
+        return error
+    return msgspec.structs.replace(event, seq=record.offset + 1)
+
+
+def view(decision: Decision) -> dict[str, Any]:
+    """A decision as flat fields; what the decided event does not say is absent."""
+    data: dict[str, Any] = {
+        "event_id": decision.event_id,
+        "time": to_iso(decision.time),
+        "action": decision.action.value,
+        "score": decision.score,
+        "risk_score": decision.risk_score,
+        "challenge": decision.challenge,
+        "reasons": [reason.code for reason in decision.reasons[:MAX_REASONS]],
+        "rules": [rule.id for rule in decision.rules if rule.result == "fired"],
+        "fallback": decision.fallback,
+        "decided_source": decision.source,
+    }
+    for name, paths in _TAKEN.items():
+        value = next((decision.event[path] for path in paths if decision.event.get(path) is not None), None)
+        if value is not None:
+            data[name] = value
+    return data

@@ -1,0 +1,105 @@
+"""The journal of correlations: what must be known again after a restart, in state.db.
+
+One row holds the contributions of one batch of one topic partition for one tenant. Rows are written after the batch's
+signals and before its place in the log moves. So a killed process either reads the batch again and finds its moments
+there, or finds them missing and makes the same signals again, with the same ids: nothing is lost or counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from vedette.core.db import LONG, Database, Migration, create, sa
+from vedette.judge.correlation.correlator import Contribution
+
+_METADATA = sa.MetaData()
+_ROW = sa.Table(
+    "correlation_journal",
+    _METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True),
+    sa.Column("start", LONG, primary_key=True),
+    sa.Column("written", LONG, nullable=False),
+    sa.Column("expires", LONG, nullable=False),
+    sa.Column("tide", LONG, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("correlation_expiry", "tenant", "expires"),
+    sqlite_strict=True,
+)
+MIGRATIONS = (Migration(1, "correlations", create(_METADATA)),)
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Contribution]).decode
+
+
+class Entry(NamedTuple):
+    """What one batch brought for one tenant."""
+
+    tenant: str
+    topic: str
+    partition: int
+    start: int
+    """Offset of the batch's first record."""
+    tide: int
+    """Newest event time of the batch, microseconds UTC."""
+    contributions: Sequence[Contribution]
+
+
+class Journal:
+    """Contributions in a database.
+
+    Args:
+        database: state.db, or its PostgreSQL schema.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._written = 0
+        database.migrate("correlations", MIGRATIONS)
+
+    def keep(self, entries: Sequence[Entry], keep: int) -> None:
+        """Adds the entries of a batch; one that is there, of a batch that is read again, is replaced.
+
+        Args:
+            entries: Of one batch.
+            keep: How long a contribution can matter after its time, microseconds.
+        """
+        if not entries:
+            return
+        with self._database.begin() as connection:
+            for one in entries:
+                self._written += 1
+                place = {
+                    "tenant": one.tenant,
+                    "topic": one.topic,
+                    "partition": one.partition,
+                    "start": one.start,
+                }
+                connection.execute(sa.delete(_ROW).where(*(_ROW.c[name] == value for name, value in place.items())))
+                connection.execute(
+                    sa.insert(_ROW).values(
+                        **place,
+                        written=self._written,
+                        expires=max(each.moment.time for each in one.contributions) + keep,
+                        tide=one.tide,
+                        body=_encode(one.contributions),
+                    )
+                )
+
+    def forget(self, tenant: str, until: int) -> None:
+        """Drops what can matter no more at an event time."""
+        with self._database.begin() as connection:
+            connection.execute(sa.delete(_ROW).where((_ROW.c.tenant == tenant) & (_ROW.c.expires <= until)))
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything that is kept, in the order of writing."""
+        columns = _ROW.c
+        query = sa.select(columns.tenant, columns.topic, columns.partition, columns.start, columns.tide, columns.body)
+        with self._database.read() as connection:
+            self._written = connection.execute(sa.select(sa.func.max(columns.written))).scalar() or 0
+            for row in connection.execute(query.order_by(columns.written)):
+                yield Entry(*row[:5], _decode(row[5]))
