@@ -12,6 +12,8 @@ from money_world import MERCHANT, TENANT, World, charge
 
 from vedette.core.clock import SystemClock
 from vedette.core.db import open_database
+from vedette.core.errors import VedetteError
+from vedette.move.charges import ChargeItem
 
 
 class Skewed(SystemClock):
@@ -38,10 +40,21 @@ def many(world, argument):
             print(f"r{n} {given.body.hex()}", flush=True)
 
 
+def batch(world, argument):
+    """Charges in batches of so many until somebody kills us; a line for each answer that was given."""
+    first, count, size = map(int, argument.split(","))
+    for start in range(first, first + count, size):
+        items = [ChargeItem(f"k{n}", charge(100 + n, merchant=f"m-{n % 3}")) for n in range(start, start + size)]
+        for item, answer in zip(items, world.charges.create_many(TENANT, items), strict=True):
+            if not isinstance(answer, VedetteError):
+                print(f"{item.key} {answer.body.hex()}", flush=True)
+
+
 def run(world, verb, argument):
     wanted = {"amount_minor": 700, "currency": "EUR", "merchant": MERCHANT}
     verbs = {
         "charge": lambda: world.charges.create(TENANT, "k1", charge(source=argument or "tok_visa")),
+        "batch": lambda: batch(world, argument),
         "refund": lambda: world.charges.refund(TENANT, "r1", argument, {"amount_minor": 500}),
         "schedule": lambda: world.payouts.schedule(TENANT, "p1", wanted),
         "pay": lambda: world.payouts.pay(TENANT, "p2", argument),

@@ -15,7 +15,7 @@ from money_world import MERCHANT, TENANT, World, charge
 
 from vedette.core.errors import ConflictError
 from vedette.move import chart
-from vedette.move.charges import REFUND_STEPS
+from vedette.move.charges import REFUND_STEPS, ChargeItem
 from vedette.move.charges import STEPS as CHARGE_STEPS
 from vedette.move.payouts import STEPS as PAYOUT_STEPS
 
@@ -91,6 +91,53 @@ def test_a_blocked_charge_killed_moves_nothing(world, db, target, step):
     assert later(db).charges.create(TENANT, "k1", charge(source="tok_block")).body == answer.body
     assert world.transfers() == 0
     assert [kind for kind, _ in world.events()] == ["charge.blocked"]
+
+
+def batch_of(count, first=0):
+    return [ChargeItem(f"k{n}", charge(100 + n, merchant=f"m-{n % 3}")) for n in range(first, first + count)]
+
+
+@pytest.mark.parametrize("step", CHARGE_STEPS)
+def test_a_batch_killed_at_every_step(world, db, target, step):
+    """What is left is what single charges would leave, each killed at that step; then every way of retrying ends it."""
+    killed(child(target, "batch", die_at=step, argument="0,7,7"))
+    early = world.charges.create_many(TENANT, batch_of(7))
+    if step == "charge.finished":
+        assert all(answer.replayed for answer in early)
+    elif step != "charge.claimed_unsaved":
+        assert [error.code for error in early] == ["idempotency.key_in_use"] * 7
+    retry = later(db).charges
+    singles = [retry.create(TENANT, item.key, item.charge) for item in batch_of(3)]
+    many = retry.create_many(TENANT, batch_of(7))
+    assert [answer.body for answer in many[:3]] == [answer.body for answer in singles]
+    assert {answer.json()["status"] for answer in many} == {"captured"}
+    assert len({answer.json()["id"] for answer in many}) == 7
+    assert world.transfers() == 14
+    assert world.ledger.trial_balance(TENANT) == {EUR: (0, 0)}
+    assert [kind for kind, _ in world.events()] == ["charge.captured"] * 7
+
+
+def test_batches_killed_at_random_moments(world, db, target):
+    rng = random.Random(12)
+    told = {}
+    for turn in range(5):
+        process = child(target, "batch", skew=LATER * turn, argument="0,120,20")
+        lines = [process.stdout.readline() for _ in range(min(len(told) + rng.randrange(1, 25), 119))]
+        time.sleep(rng.random() * 0.03)
+        process.kill()
+        rest, _ = process.communicate(timeout=60)
+        for line in [*lines, *rest.splitlines(keepends=True)]:
+            key, _, body = line.strip().partition(" ")
+            if line.endswith("\n"):
+                assert told.setdefault(key, body) == body, "an answer once given never changes"
+    assert told
+    retry = World(db, Skewed(5 * LATER))
+    answers = retry.charges.create_many(TENANT, batch_of(120))
+    for n, answer in enumerate(answers):
+        assert told.get(f"k{n}", answer.body.hex()) == answer.body.hex()
+    assert retry.transfers() == 240
+    assert retry.ledger.trial_balance(TENANT) == {EUR: (0, 0)}
+    assert [kind for kind, _ in retry.events()] == ["charge.captured"] * 120
 
 
 @pytest.mark.parametrize("step", REFUND_STEPS)

@@ -14,7 +14,7 @@ from serve_world import ALL_SCOPES, MERCHANT, TENANT, card, charge, code_of, fre
 
 from vedette.core.errors import DataError, PermanentError, TransientError
 from vedette.core.signal import Level
-from vedette.serve.body import MAX_BODY, MAX_PUSH
+from vedette.serve.body import MAX_BODY, MAX_PUSH, PUSHES
 from vedette.serve.policy import policies
 from vedette.serve.routes import ROUTERS
 
@@ -115,7 +115,7 @@ async def chunks(size):
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_body_that_is_too_large(world, announced):
     for method, path, media, secret in bodies(world):
-        limit = MAX_PUSH if path == "/v1/events" else MAX_BODY
+        limit = MAX_PUSH if path in PUSHES else MAX_BODY
         content = b" " * (limit + 1) if announced else chunks(limit)
         headers = {"content-type": media, "idempotency-key": fresh()}
         check(
