@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from serve_world import MERCHANT, TENANT, World, charge, fresh, wait_for
 from server_process import Server
 
+from vedette.core.content import shipped
 from vedette.core.event import Entity
 from vedette.core.signal import Level, Signal
 from vedette.judge.payment.files import load_rules
@@ -167,7 +168,15 @@ class Installation:
         self.home = home
         kept = json.loads((home / "known.json").read_text())
         self.known, self.people, self.sessions = kept["known"], kept["people"], kept["sessions"]
-        self.server = Server(home, 0, "--rules", home / "seed.rules", environ={"VEDETTE_TENANT": TENANT}).start()
+        self.server = Server(
+            home,
+            0,
+            "--rules",
+            home / "seed.rules",
+            "--sigma",
+            shipped("rules/sigma"),
+            environ={"VEDETTE_TENANT": TENANT},
+        ).start()
         self.url = self.server.url
         self.host = urlsplit(self.url).hostname
 

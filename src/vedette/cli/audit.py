@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -84,7 +84,7 @@ def verify_evidence(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     database.close()
-    typer.echo(msgspec.json.encode(to_dict(report)).decode() if as_json else to_text(report))
+    typer.echo(msgspec.json.encode(report.to_json()).decode() if as_json else to_text(report))
     if report.findings:
         raise typer.Exit(1)
 
@@ -135,26 +135,6 @@ def bundle(
     if verifier is not None:
         verifier.write_bytes(files("vedette.prove").joinpath("verifier.py").read_bytes())
     typer.echo(f"{lines} records in {printable(str(out))}")
-
-
-def to_dict(report: Report) -> dict[str, Any]:
-    """The report as `--json` prints it."""
-    return {
-        "state": report.state,
-        "records": report.size,
-        "root": report.root,
-        "anchor": report.anchor,
-        "checkpoints": report.checkpoints,
-        "anchored": report.anchored,
-        "unanchored": {"count": report.unanchored, "first": report.anchored if report.unanchored else None},
-        "contents": report.contents,
-        "erased": report.erased,
-        "findings": [
-            {"damage": f.damage, "first": f.first, "last": f.end, "id": f.id, "detail": f.detail}
-            for f in report.findings
-        ],
-        "more_findings": report.more_findings,
-    }
 
 
 def to_text(report: Report) -> str:

@@ -31,6 +31,7 @@ from vedette.core.log import SqliteLog
 from vedette.core.projection import Projection
 from vedette.core.settings import Settings
 from vedette.judge.decisions.register import Register
+from vedette.judge.versions import Versions
 from vedette.move.idempotency import Idempotency
 from vedette.move.ledger.ledger import Ledger
 from vedette.move.outbox import Outbox
@@ -103,6 +104,11 @@ class Parts:
         """Where each entity was seen."""
         return Sightings(self.index)
 
+    @cached_property
+    def versions(self) -> Versions:
+        """When each rule and model first ran here."""
+        return Versions(self.state, self.clock)
+
     @property
     def runs_target(self) -> Path | str:
         """Where durable runs are kept."""
@@ -113,6 +119,11 @@ class Parts:
         """Tenants, people, keys; what they do is told to topic `audit`."""
         sealing = partial(self._own_secret, _SEALING)
         return Access(self.state, self.clock, self.ids, observe=to_log(self.log), sealing=sealing)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """Writes audit records to topic `audit`."""
+        return Audit(to_log(self.log), self.clock, self.ids)
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -156,7 +167,7 @@ class Parts:
     def triage(self) -> Triage:
         """What people do with alerts; told to topic `audit`."""
         self.alerts  # noqa: B018 - makes the tables that this writes to
-        return Triage(self.state, self.clock, self.ids, Audit(to_log(self.log), self.clock, self.ids))
+        return Triage(self.state, self.clock, self.ids, self.audit)
 
     @cached_property
     def cases(self) -> Cases:

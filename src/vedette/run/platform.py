@@ -28,6 +28,7 @@ from vedette.core.settings import Settings
 from vedette.core.signal import Signal
 from vedette.judge.sigma.rules import Rule
 from vedette.judge.sigma.text import RuleText
+from vedette.judge.versions import Kind
 from vedette.move.charges import ChargeLimits, Charges
 from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Dispatcher, through
@@ -43,6 +44,7 @@ from vedette.run.parts import Parts
 from vedette.run.scoring import Desk, Scoring
 from vedette.run.storing import storing
 from vedette.run.stream import BATCH, Stage, advance
+from vedette.run.verifying import Verifier
 from vedette.sense.quarantine import Quarantine, Refused
 from vedette.sense.store import Store
 
@@ -122,6 +124,9 @@ class Platform(Parts):
         )
         self._indexing = indexing(self.log, self.register, self.sightings)
         self.stages: tuple[Stage, ...] = (*self._storing, *self._watching, *self._indexing)
+        self.verifier = Verifier(settings, clock)
+        self._closing.callback(self.verifier.close)
+        self._note_versions()
 
     # What several rooms do together
 
@@ -208,6 +213,15 @@ class Platform(Parts):
             inputs=bind(playbook, alert, inputs),
             actions=self.actions,
         )
+
+    def _note_versions(self) -> None:
+        """Keeps since when each rule and model of this installation runs."""
+        scoring = self.desk.scoring
+        rules = self.detection.rules.rules if self.detection else ()
+        self.versions.note(Kind.SIGMA, ((rule.id, rule.version) for rule in rules))
+        self.versions.note(Kind.PAYMENT, ((rule.id, rule.version) for rule in scoring.rules.rules))
+        if scoring.model:
+            self.versions.note(Kind.MODEL, [(scoring.model.source, scoring.model.sha256)])
 
     # Work in the background
 

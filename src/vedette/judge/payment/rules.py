@@ -81,6 +81,11 @@ class PaymentRule:
     notes: tuple[Note, ...] = ()
 
     @property
+    def version(self) -> str:
+        """Content hash: the same for the same action and condition, however they are spaced."""
+        return hashlib.sha256(f"{self.action} {to_text(self.node)}".encode()).hexdigest()
+
+    @property
     def phase(self) -> Phase:
         """After authorisation when it uses a value known only then."""
         return Phase.AFTER if any(used.phase is Phase.AFTER for used in self.attributes) else Phase.BEFORE

@@ -83,6 +83,11 @@ class Evidence:
         self._signer = signer
         self._clock = clock
 
+    @property
+    def key(self) -> str:
+        """The verifier key of its checkpoints, as `key` lines name it."""
+        return str(self._signer.verifier)
+
     def append(self, entries: Sequence[Entry], *, keep: bool = True) -> int:
         """Appends in one transaction; the records are in the tree, and synced, when it returns.
 

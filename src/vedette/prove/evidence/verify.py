@@ -72,6 +72,25 @@ class Report:
         """The verdict: one finding is enough."""
         return State.TAMPERED if self.findings else State.OK
 
+    def to_json(self) -> dict[str, Any]:
+        """The report as `vedette audit verify --json` prints it."""
+        return {
+            "state": str(self.state),
+            "records": self.size,
+            "root": self.root,
+            "anchor": self.anchor,
+            "checkpoints": self.checkpoints,
+            "anchored": self.anchored,
+            "unanchored": {"count": self.unanchored, "first": self.anchored if self.unanchored else None},
+            "contents": self.contents,
+            "erased": self.erased,
+            "findings": [
+                {"damage": str(f.damage), "first": f.first, "last": f.end, "id": f.id, "detail": f.detail}
+                for f in self.findings
+            ],
+            "more_findings": self.more_findings,
+        }
+
     def add(self, finding: Finding) -> None:
         """Notes a finding once, in bounded memory."""
         if len(self.findings) >= MAX_FINDINGS:

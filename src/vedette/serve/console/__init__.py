@@ -9,19 +9,27 @@ from fastapi import APIRouter
 from vedette.serve.console import (
     account,
     assets,
+    audit,
     keys,
     login,
+    models,
     overview,
     people,
+    pipelines,
+    rules,
 )
 
 _MODULES = (
     account,
     assets,
+    audit,
     keys,
     login,
+    models,
     overview,
     people,
+    pipelines,
+    rules,
     # one a line: a page is added by its module's name
 )
 ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)
