@@ -57,7 +57,7 @@ def test_from_a_one_time_password_to_a_key(visit, newcomer, axe):
     page.get_by_label("Name", exact=True).fill(login)
     page.get_by_label("Password", exact=True).fill(password)
     page.keyboard.press("Enter")
-    page.wait_for_url("**/password?next=*")
+    page.wait_for_url("**/password?next=**")
     axe(page)
     page.get_by_label("New password", exact=True).fill(GOOD)
     page.get_by_label("New password again").fill(GOOD)
@@ -65,7 +65,7 @@ def test_from_a_one_time_password_to_a_key(visit, newcomer, axe):
     page.wait_for_url("**/keys")
     page.get_by_label("Charges").select_option("charges:write")
     page.get_by_role("button", name="Make key").click()
-    page.wait_for_url("**/account/factor?next=*")
+    page.wait_for_url("**/account/factor?next=**")
     page.get_by_label("Password", exact=True).fill(GOOD)
     page.keyboard.press("Enter")
     picture = page.locator("img.enrol-picture")
@@ -99,7 +99,7 @@ def test_from_a_one_time_password_to_a_key(visit, newcomer, axe):
     axe(page)
     page.get_by_label("Password", exact=True).fill(GOOD)
     page.keyboard.press("Enter")
-    page.wait_for_url("**/confirm?next=*")
+    page.wait_for_url("**/confirm?next=**")
     axe(page)
 
 
