@@ -20,7 +20,7 @@ import msgspec
 
 from vedette.core.decision import Action, Decision, Reason
 from vedette.core.event import Event
-from vedette.expr import reference
+from vedette.expr import nodes, reference
 from vedette.expr.nodes import Node
 from vedette.expr.printer import field_text, to_text
 from vedette.expr.truth import Truth
@@ -57,6 +57,8 @@ class Clause(msgspec.Struct, frozen=True):
     children: tuple[Clause, ...] = ()
     place: str = ""
     """Where it is written: `file:line:col`; empty for what no person wrote."""
+    kind: str = ""
+    """How the children make the answer: `all`, `any`, `not` or `known`; empty for a clause without children."""
 
 
 class RuleExplanation(msgspec.Struct, frozen=True):
@@ -157,6 +159,9 @@ def _because(record: Decision, rules: PaymentRules) -> str:
     return "no rule fired, so the payment is allowed"
 
 
+_KINDS: dict[type[Node], str] = {nodes.And: "all", nodes.Or: "any", nodes.Not: "not", nodes.Known: "known"}
+
+
 def _clause(traced: reference.Clause) -> Clause:
     span = traced.node.span
     return Clause(
@@ -168,6 +173,7 @@ def _clause(traced: reference.Clause) -> Clause:
         ),
         children=tuple(_clause(child) for child in traced.children),
         place=str(span) if span.path else "",
+        kind=_KINDS.get(type(traced.node), "") if traced.children else "",
     )
 
 

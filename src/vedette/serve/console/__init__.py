@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from vedette.serve.console import (
     account,
+    alerts,
     assets,
     audit,
     keys,
@@ -21,6 +22,7 @@ from vedette.serve.console import (
 
 _MODULES = (
     account,
+    alerts,
     assets,
     audit,
     keys,

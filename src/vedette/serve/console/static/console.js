@@ -196,7 +196,8 @@
   const shown = (element) => element.offsetParent !== null || getComputedStyle(element).position === "fixed";
 
   function press(key) {
-    const target = all("[data-key]").find((each) => each.dataset.key === key && (shown(each) || each.matches("[data-key-hidden]")));
+    // What the page itself offers goes before the frame: `/` on a list searches that list.
+    const target = [...all("main [data-key]"), ...all("[data-key]")].find((each) => each.dataset.key === key && (shown(each) || each.matches("[data-key-hidden]")));
     if (!target || target.disabled) return false;
     if (target.matches("input:not([type=checkbox], [type=radio], [type=submit]), textarea, select")) {
       target.focus();
@@ -260,7 +261,7 @@
       if (one("[data-rows] [data-select]")) list.append(entry(["x"], "Select the row"));
     }
     for (const each of all("[data-key]")) {
-      if (shown(each)) list.append(entry([each.dataset.key], each.dataset.keyLabel || each.getAttribute("aria-label") || each.textContent.trim()));
+      if (shown(each) || each.matches("[data-key-hidden]")) list.append(entry([each.dataset.key], each.dataset.keyLabel || each.getAttribute("aria-label") || each.textContent.trim()));
     }
     for (const link of all(".side [data-go]")) list.append(entry(["g", link.dataset.go], `Go to ${one("span", link).textContent}`));
     list.append(entry(["Esc"], "Close, or leave a field"));
@@ -310,7 +311,7 @@
     if (event.target.matches?.("[data-submit]")) event.target.form?.requestSubmit();
   });
 
-  window.vedette = { all, ask, make, offline, one, tellTimes, theme, toast };
+  window.vedette = { all, ask, make, moveTo, offline, one, tellTimes, theme, toast };
 
   tellTimes();
   setInterval(() => tellTimes(), 10_000);
