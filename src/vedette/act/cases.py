@@ -66,6 +66,11 @@ _NEXT = {
 }
 
 
+def next_states(state: CaseState) -> list[CaseState]:
+    """Where a case can go from a state."""
+    return [each for each in CaseState if each in _NEXT[state]]
+
+
 class Phase(StrEnum):
     """NIST SP 800-61r2, section 3, from the first look on."""
 

@@ -15,7 +15,7 @@ from vedette.prove.evidence.anchor import Anchor
 from vedette.prove.evidence.tables import MIGRATIONS, head, nodes, records
 from vedette.prove.evidence.tree import TILE, Tree
 from vedette.prove.keys import Signer
-from vedette.prove.verifier import HASH_BYTES, Checkpoint, Range, hash_leaf, verify_note
+from vedette.prove.verifier import HASH_BYTES, Checkpoint, Range, hash_leaf, verify_inclusion, verify_note
 
 VERSION = 1
 """`v` of the canonical record."""
@@ -44,6 +44,19 @@ class Entry(NamedTuple):
     """When it was recorded, microseconds UTC."""
     content: bytes
     """The stored bytes. The tree holds only their SHA-256."""
+
+
+class Checked(NamedTuple):
+    """What a second look at a record found."""
+
+    place: int
+    """Its index in the tree."""
+    intact: bool
+    """Its bytes have the digest, and its leaf stands where the checkpoint says."""
+    anchored: bool
+    """A signed checkpoint covers it; the next one will where it does not."""
+    kept: bool
+    """Its bytes are here; else only their digest was looked at."""
 
 
 class _Leaf(msgspec.Struct):
@@ -180,6 +193,32 @@ class Evidence:
             if index is None or index >= size:
                 raise NotFoundError("evidence.record.unknown", "no record of that id in the tree", at=record_id)
             return index, Tree(connection).inclusion(index, size)
+
+    def check(self, record_id: str, digest: str) -> Checked:
+        """Looks at one record again: its bytes, its leaf, and its place under the last signed checkpoint.
+
+        Args:
+            record_id: Which.
+            digest: SHA-256 that whoever refers to it remembers, hex.
+
+        Raises:
+            NotFoundError: `evidence.record.unknown`.
+        """
+        with self.db.read() as connection:
+            row = connection.execute(records.select().where(records.c.id == record_id)).one_or_none()
+        if row is None:
+            raise NotFoundError("evidence.record.unknown", "no record of that id in the tree", at=record_id)
+        content = None if row.content is None else bytes(row.content)
+        same = row.digest.hex() == digest and (content is None or hashlib.sha256(content).hexdigest() == digest)
+        last = self._last()
+        anchored = row.seq < last.size
+        leaf = to_leaf(row.id, row.tenant, row.kind, row.time, bytes(row.digest))
+        proven = not anchored or verify_inclusion(
+            row.seq, last.size, leaf, self.inclusion(record_id, last.size)[1], last.root
+        )
+        return Checked(
+            row.seq, intact=same and proven and leaf == row.leaf, anchored=anchored, kept=content is not None
+        )
 
     def consistency(self, old: int, size: int) -> list[bytes]:
         """Proof that the tree of `old` records is the beginning of the tree of `size`; 0 < old <= size <= `size()`."""

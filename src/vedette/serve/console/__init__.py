@@ -11,6 +11,7 @@ from vedette.serve.console import (
     alerts,
     assets,
     audit,
+    cases,
     keys,
     login,
     models,
@@ -18,6 +19,7 @@ from vedette.serve.console import (
     people,
     pipelines,
     rules,
+    runs,
 )
 
 _MODULES = (
@@ -25,6 +27,7 @@ _MODULES = (
     alerts,
     assets,
     audit,
+    cases,
     keys,
     login,
     models,
@@ -32,6 +35,7 @@ _MODULES = (
     people,
     pipelines,
     rules,
+    runs,
     # one a line: a page is added by its module's name
 )
 ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)

@@ -315,8 +315,7 @@ def sentence(alert: Alert) -> str:
     """What happened, in one sentence without what strangers wrote."""
     count = alert.signal_count
     seen = "once" if count == 1 else f"{count:,} times within {span(max(MICROS, alert.last_time - alert.first_time))}"
-    about = f"about {alert.entity.type} " if alert.entity else ""
-    return f"The rule fired {seen} on {alert.source or 'unnamed'} events {about}".strip()
+    return f"The rule fired {seen} on events of {(alert.source or 'no source').replace('_', ' ')}"
 
 
 def _line(turn: Turn) -> dict[str, Any]:
