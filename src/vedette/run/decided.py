@@ -30,6 +30,7 @@ _TAKEN: Mapping[str, tuple[str, ...]] = {
     "ip": ("ip",),
     "country": ("country",),
     "terminal": ("TERMINAL_ID",),
+    "cvc_check": ("cvc_check",),
     "type": ("type",),
     "charge": ("charge",),
 }

@@ -259,26 +259,26 @@ class Correlator:
         )
 
     def _entities(self, correlation: Correlation, crossing: Crossing) -> tuple[Entity, ...]:
-        found: dict[Entity, None] = {}
-        for place, value in enumerate(crossing.group):
-            kind = self._type_of(correlation, place, crossing.last)
-            if kind:
-                found[Entity(kind, value)] = None
+        """What the group is; of a group that is no entity, such as a program's name, the entities it counted."""
+        named = enumerate(crossing.group)
+        found = {Entity(kind, value): None for place, value in named if (kind := self._type_of(correlation, place))}
+        if not found and correlation.measure.kind is Kind.VALUE_COUNT and len(correlation.field) == 1:
+            kind = self._type_of(correlation, 0, counted=True)
+            found = {Entity(kind, str(one.value)): None for one in crossing.moments if kind}
         if not found and crossing.group:
             pairs = zip(correlation.group_by, crossing.group, strict=True)
-            found[Entity(GROUP, ", ".join(f"{name}={value}" for name, value in pairs))] = None
+            found = {Entity(GROUP, ", ".join(f"{name}={value}" for name, value in pairs)): None}
         return tuple(found)
 
-    def _type_of(self, correlation: Correlation, place: int, last: Moment | None) -> str:
-        """Entity type of a group-by field: by the source of the last moment, else by any source of the rules."""
-        parts = correlation.parts if last is None else (correlation.parts[last.part], *correlation.parts)
-        for part in parts:
+    def _type_of(self, correlation: Correlation, place: int, *, counted: bool = False) -> str:
+        """Entity type of a `group-by` field, or of the field that is counted, by the sources of the rules."""
+        for part in correlation.parts:
+            fields = part.values if counted else part.fields
             inner = next((one for one in self._correlations.values() if one.id == part.id), None)
             if inner is not None:
-                found = self._type_of(inner, inner.group_by.index(part.fields_of("")[place]), None)
+                found = self._type_of(inner, inner.group_by.index(fields[""][place]))
             else:
-                sources = [last.source, *part.fields] if last else list(part.fields)
-                names = ((source, part.fields_of(source)[place]) for source in sources)
+                names = ((source, names[place]) for source, names in fields.items())
                 found = next((kind for source, name in names if (kind := self._types.get(source, {}).get(name))), "")
             if found:
                 return found
