@@ -300,7 +300,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path):
         arrays = dict(file)
     arrays["ent"][1, kernel.E_LEN] += 1
     np.savez(path, **arrays)
-    for content in (path.read_bytes(), whole[: len(whole) // 2], b"", whole.replace(b"checksum", b"checksun")):
+    for content in (path.read_bytes(), whole[: len(whole) // 2], b"", whole.replace(b"version", b"versiom")):
         path.write_bytes(content)
         with pytest.raises(DataError) as refused:
             Engine.load(path, FEATURES)

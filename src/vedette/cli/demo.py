@@ -1,139 +1,214 @@
-"""Make small data from a seed, find the attacks in its logs, train on its payments and decide the newest ones.
-
-Runs the same verbs that you would, prints each command before its output, and leaves the data for you to try more.
-"""
+"""Play a day at a payments company: attacks, decisions, a case; then the score board and the console."""
 
 from __future__ import annotations
 
-import csv
-import json
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
 
+from vedette.cli._board import show_board
+from vedette.cli._day_view import View, watching
+from vedette.cli._stage import Visitor, give_badges, hire, learn, welcome, write_history
+from vedette.core.clock import DAY, SystemClock, from_datetime, to_datetime
 from vedette.core.content import shipped
-from vedette.core.errors import PermanentError
-from vedette.demo.logs import write_cloudtrail, write_windows
-from vedette.demo.transactions import write_transactions
+from vedette.core.errors import DataError
+from vedette.demo.clock import DayClock
+from vedette.demo.day import Day, Record
+from vedette.demo.folder import Folder, check_folder, make_folder
+from vedette.demo.opening import make_keys
+from vedette.demo.score import ScoreBoard, read_answers, score
+from vedette.demo.served import Plan
+from vedette.demo.server import serving
+from vedette.demo.staff import Badges, Staff
+from vedette.demo.wire import Wire, free
+from vedette.demo.world import World
+from vedette.sense.features.definition import load_features
 
-START = datetime(2026, 3, 2, tzinfo=UTC)
-HISTORY_DAYS = 38
-"""Days of transactions: two weeks for features to fill, a week to train, a week of label delay, a week to evaluate."""
-TEST_DAY = 30
-TRAIN_DAY = TEST_DAY - 14
-EVENTS = 2_000
-Say = Callable[[str], None]
-NEWEST = 10_000
-"""Transactions that are decided, from the end of the history."""
+HOST = "127.0.0.1"
+FEATURES = shipped("features") / "charges.yaml"
+RULES = shipped("rules/payment") / "starter.yaml"
+CODES = 4
+"""Approval codes that are shown."""
+BEFORE = 3_600_000_000
+"""People and keys are made an hour before midnight, microseconds."""
+INVITATION = """The password lets you in once, to choose your own; each code confirms one approval.
+A merchant's payouts wait for your decision. Ctrl-C ends the demo."""
+EXAMPLES = """Examples:
 
-RULES = """\
-# One payment rule a line. Missing attributes never fire a rule.
-block if :amount_in_usd: > 400 and :risk_score: >= 50
-challenge if :amount_in_usd: > 250
-review if :risk_score: >= 65
-"""
+  vedette demo                            # a few minutes, then the console on http://127.0.0.1:8700
+
+  vedette demo --seed 7 --no-serve        # another day; the score board only
+
+  vedette demo --no-serve --json          # the score board as one JSON object
+
+Everything is made from the seed and goes through the product's own routes. Ctrl-C ends it."""
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    app.command(
-        name="demo",
-        help="Make small data from a seed, find the attacks in its logs and decide its payments.",
-        epilog="Examples: vedette demo · vedette demo --seed 7 --out /tmp/day --json",
-    )(demo)
+    app.command(name="demo", epilog=EXAMPLES)(demo)
 
 
 def demo(
-    seed: Annotated[int, typer.Option(help="Same seed, same data.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the data and the model.")] = Path(".vedette/demo"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    *,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same day.")] = 1,
+    no_serve: Annotated[bool, typer.Option("--no-serve", help="End after the score board.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the score board as one JSON object.")] = False,
+    scale: Annotated[float, typer.Option(min=0.005, max=2.0, help="Size of the company; 1 is 100,000 cards.")] = 1.0,
+    day: Annotated[str, typer.Option("--date", metavar="DATE", help="Day to play, UTC; yesterday by default.")] = "",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder; an earlier demo's is replaced.")] = Path(
+        ".vedette/demo"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the console; 0 takes a free one.")] = 8700,
 ) -> None:
-    """Runs the whole of it."""
-    out.mkdir(parents=True, exist_ok=True)
-    say: Say = _silent if as_json else typer.echo
-    windows, cloudtrail, cards, newest = (
-        out / name for name in ("windows.ndjson", "cloudtrail.ndjson", "cards.csv", "newest.csv")
-    )
-    write_windows(windows, seed=seed, events=EVENTS, start=START)
-    write_cloudtrail(cloudtrail, seed=seed, events=EVENTS, start=START)
-    payments = write_transactions(cards, seed=seed, days=HISTORY_DAYS, start=START)
-    (out / "rules.txt").write_text(RULES, encoding="utf-8")
-    say(f"A day of {2 * EVENTS:,} log lines and {payments:,} card payments is in {out}\n")
+    """Play a day at a payments company: attacks, decisions, a case; then the score board and the console."""
+    midnight = to_midnight(day)
+    check_folder(out)
+    if port and not free(HOST, port):
+        raise DataError(
+            "demo.port.used", "something listens there already", hint="name another with --port", at=f"{HOST}:{port}"
+        )
+    told = Console(stderr=True)
+    with stopping():
+        try:
+            _run(told, World(seed, midnight, scale), midnight, out, port, serve=not no_serve, as_json=as_json)
+        except KeyboardInterrupt:
+            told.print("stopped; what was made is in", str(out), style="dim")
+            raise typer.Exit(130) from None
 
-    found = _detect(out, windows, cloudtrail, say)
-    quality = _train(out, cards, say)
-    _last(cards, newest, NEWEST)
-    decided = _decide(out, newest, say)
+
+def to_midnight(text: str) -> datetime:
+    """Midnight UTC of an ISO date; of yesterday when there is none.
+
+    Raises:
+        DataError: `demo.date.invalid`.
+    """
+    if not text:
+        return to_datetime((SystemClock().now() // DAY - 1) * DAY)
+    try:
+        chosen = date.fromisoformat(text)
+    except ValueError as error:
+        raise DataError("demo.date.invalid", f"`{text:.40}` is no date", hint="write 2026-11-20") from error
+    midnight = datetime(chosen.year, chosen.month, chosen.day, tzinfo=UTC)
+    if from_datetime(midnight) + DAY > SystemClock().now():
+        raise DataError("demo.date.future", "the day is not over yet", hint="choose one before today", at=text)
+    return midnight
+
+
+def _run(told: Console, world: World, midnight: datetime, out: Path, port: int, *, serve: bool, as_json: bool) -> None:
+    folder = make_folder(out)
+    clock = DayClock(folder.clock)
+    clock.set(from_datetime(midnight) - BEFORE)
+    with ExitStack() as stack:
+        with watching(told, live=told.is_terminal and not as_json) as view:
+            plan = _prepare(view, world, folder, midnight, port)
+            crew = hire(folder, clock)
+            view.stage("start", "the service loads the model and its features")
+            listening = stack.enter_context(serving(plan, out))
+            wire = Wire(HOST, listening)
+            stack.callback(wire.close)
+            view.stage("the day", f"{midnight:%A %d %B %Y}")
+            badges = give_badges(folder, clock, crew)
+            staff = Staff(wire, badges, view.said)
+            record = _play(view, world, wire=wire, clock=clock, badges=badges, staff=staff)
+            board = _score(world, wire, badges, record, folder)
+            view.stage("close", "the clock goes on with real time")
+            clock.release()
+            Staff(wire, give_badges(folder, SystemClock(), crew), view.said).hand_over(SystemClock().now())
+            visitor = welcome(folder, SystemClock(), crew)
+        _show(board, as_json=as_json)
+        if serve:
+            _invite(told, listening, visitor)
+            _wait()
+
+
+def _prepare(view: View, world: World, folder: Folder, midnight: datetime, port: int) -> Plan:
+    view.stage("history", "sixty days of payments")
+    count = write_history(world, folder)
+    view.note(f"{count:,} payments of sixty days")
+    view.stage("model", "training")
+    learned = learn(folder, load_features(FEATURES), midnight, view.report)
+    quality = learned.quality
+    view.note(
+        f"average precision {quality['ap']:.2f}; {quality['recall_at_fpr']['0.01']:.0%} of the fraud"
+        f" at 1 % false alarms; {learned.filled.entities:,} entities known"
+    )
+    return Plan(
+        home=folder.home,
+        clock=folder.clock,
+        model=folder.model,
+        rules=RULES,
+        sigma=(shipped("rules/sigma"),),
+        host=HOST,
+        port=port,
+    )
+
+
+def _play(view: View, world: World, *, wire: Wire, clock: DayClock, badges: Badges, staff: Staff) -> Record:
+    passes, ids = make_keys(wire, badges.admin, world.keys())
+    world.bind(ids)
+    day = Day(
+        world,
+        wire=wire,
+        clock=clock,
+        passes=passes,
+        staff=staff,
+        tell=lambda record: view.day(record, staff.desk),
+    )
+    return day.play()
+
+
+def _score(world: World, wire: Wire, badges: Badges, record: Record, folder: Folder) -> ScoreBoard:
+    def get(path: str) -> Any:
+        return wire.get(path, bearer=badges.responder)
+
+    answers = read_answers(get, events=record.events, paid=record.paid, latencies=record.latencies)
+    world.write_truth(folder.truth)
+    board = score(folder.truth, answers, seed=world.seed)
+    folder.score.write_bytes(msgspec.json.encode(board))
+    return board
+
+
+def _show(board: ScoreBoard, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"seed": seed, "detect": found, "model": quality, "decisions": decided}))
+        typer.echo(msgspec.json.encode(board).decode())
+    else:
+        show_board(Console(), board)
 
 
-def _detect(out: Path, windows: Path, cloudtrail: Path, say: Say) -> dict[str, Any]:
-    rules = shipped("rules/sigma")
-    lines = _run(["detect", "--rules", str(rules), str(windows), str(cloudtrail), "--json"], say).splitlines()
-    matches = [json.loads(line) for line in lines]
-    say("")
-    for match in matches:
-        say(f"  {match['level']:>8}  {match['title']}  ({match['source']}:{match['line']})")
-    say(f"\n{len(matches)} matches in {2 * EVENTS:,} log lines.\n")
-    return {"events": 2 * EVENTS, "matches": dict(Counter(match["title"] for match in matches)), "data": str(out)}
-
-
-def _train(out: Path, cards: Path, say: Say) -> dict[str, Any]:
-    common = ["--events", str(cards)]
-    train = (START + timedelta(days=TRAIN_DAY)).date().isoformat()
-    test = (START + timedelta(days=TEST_DAY)).date().isoformat()
-    model = str(out / "model")
-    span = ["--train-start", train, "--train-days", "7", "--delay-days", "7"]
-    _run(["model", "train", "--source", "card_transactions", *common, *span, "--out", model], say)
-    week = ["--test-start", test, "--test-days", "7", "--json"]
-    quality: dict[str, Any] = json.loads(_run(["model", "evaluate", "--model", model, *common, *week], say))
-    naive, found = quality["naive_baseline"], quality["recall_at_fpr"]["0.01"]
-    say(
-        f"\n  Average precision {quality['ap']:.3f}; {found:.0%} of the fraud is found when 1 % of the good payments"
-        f" may be disturbed.\n  Saying `never fraud` is {naive['accuracy']:.1%} accurate, finds"
-        f" {naive['recall']:.0%} and has an average precision of {naive['ap']:.3f}.\n"
+def _invite(told: Console, port: int, visitor: Visitor) -> None:
+    text = Text("The console is open: ").append(f"http://{HOST}:{port}\n", "bold underline")
+    shown = (
+        ("name", visitor.login),
+        ("one-time password", visitor.password),
+        ("approval codes", "  ".join(visitor.codes[:CODES])),
     )
-    return quality
+    for name, value in shown:
+        text.append(f"\n{name:<19}", "dim").append(value, "bold")
+    text.append(f"\n\n{INVITATION}", "dim")
+    told.print(Panel(text, border_style="blue", padding=1, width=100))
 
 
-def _decide(out: Path, newest: Path, say: Say) -> dict[str, Any]:
-    arguments = ["decide", "--model", str(out / "model"), "--rules", str(out / "rules.txt"), "--events", str(newest)]
-    decisions = [json.loads(line) for line in _run([*arguments, "--json"], say).splitlines()]
-    actions = Counter(decision["action"] for decision in decisions)
-    say("")
-    for action, count in actions.most_common():
-        say(f"  {action:>9}  {count:,}")
-    worst = max(decisions, key=lambda decision: decision["score"] or 0)
-    say(f"\nThe riskiest payment, {worst['event_id']}: {worst['action']} at risk score {worst['risk_score']}, because")
-    for reason in worst["reasons"][:3]:
-        say(f"  {reason['weight']:+.2f}  {reason['text']}")
-    return {"actions": dict(actions), "riskiest": worst["event_id"]}
+def _wait() -> None:
+    """Until somebody interrupts."""
+    while True:
+        signal.pause()
 
 
-def _silent(_text: str) -> None:
-    """Says nothing: the answer is one JSON object."""
-
-
-def _run(arguments: list[str], say: Say) -> str:
-    """Runs a verb as its own process and gives what it printed."""
-    say(f"$ vedette {' '.join(arguments)}")
-    done = subprocess.run(  # noqa: S603 - our own program with arguments made here
-        [sys.executable, "-m", "vedette", *arguments], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise PermanentError("demo.verb.failed", f"`vedette {arguments[0]}` failed: {done.stderr.strip()}")
-    return done.stdout
-
-
-def _last(source: Path, target: Path, rows: int) -> None:
-    with source.open(newline="", encoding="utf-8") as file:
-        header, *body = csv.reader(file)
-    with target.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *body[-rows:]])
+@contextmanager
+def stopping() -> Iterator[None]:
+    """A request to end ends the demo as Ctrl-C does, so that nothing it started is left behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

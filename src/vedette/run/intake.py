@@ -1,9 +1,10 @@
 """From files and pushes into the log: each record of a stream once, whatever dies in between.
 
-Records of a stream are appended in the order of their offsets. After each append a cursor row says how far the stream
-is and where the log ended; after a kill between the two, the events that stand behind that place in the log tell the
-rest. An append is on disk before its cursor moves. A lock keeps two readers of one stream apart: files wait for files,
-and a push for pushes whose batch id falls on the same of a few locks.
+Records of a stream are appended in the order of their offsets. A cursor row says how far the stream is and where the
+log ended: it is there before the first append, and moves after each. After a kill between an append and its cursor, the
+events that stand behind that place in the log tell the rest. An append is on disk before its cursor moves. A lock keeps
+two readers of one stream apart: files wait for files, and a push for pushes whose batch id falls on the same of a few
+locks.
 """
 
 from __future__ import annotations
@@ -172,8 +173,13 @@ class Intake:
         here = (_CURSOR.c.tenant == self._tenant) & (_CURSOR.c.stream == stream)
         with self._state.read() as connection:
             row = connection.execute(sa.select(_CURSOR.c.next_byte, _CURSOR.c.log_end).where(here)).one_or_none()
-        following, place = (row.next_byte, row.log_end) if row else (0, 0)
         part = self._log.partition_of(TOPIC, self._key)
+        if row is None:
+            # Noted before the first append, so that the log has nothing of this stream before this place.
+            self._move(stream, 0, self._log.end(TOPIC, part))
+            return 0
+        following: int = row.next_byte
+        place: int = row.log_end
         while records := self._log.read(TOPIC, part, place, SCAN):
             for record in records:
                 event = to_event(record) if record.key == self._key else None

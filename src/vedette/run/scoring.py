@@ -49,7 +49,9 @@ class Scoring:
     policy: Policy = Policy.OPEN
 
 
-def load_scoring(model: Path | None, rules: Path | None, lists: Path | None, policy: Policy) -> Scoring:
+def load_scoring(
+    model: Path | None, rules: Path | None, lists: Path | None = None, policy: Policy = Policy.OPEN
+) -> Scoring:
     """Reads a model directory and a rules file; either may be absent.
 
     Raises:

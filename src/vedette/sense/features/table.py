@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,9 +19,9 @@ import pyarrow.parquet
 from vedette.core.clock import MICROS, from_datetime
 from vedette.core.errors import DataError
 from vedette.sense.features import kernel
-from vedette.sense.features.definition import FeatureSet, Field
+from vedette.sense.features.definition import FeatureSet, Field, Measure
 from vedette.sense.features.state import Ints, compile_plan
-from vedette.sense.features.values import MAX_SCALED, paths, to_fraud, to_key, to_measure, to_scaled
+from vedette.sense.features.values import MAX_SCALED, meets, paths, to_fraud, to_key, to_scaled
 from vedette.sense.labels import places
 
 BLOCK_BYTES = 16 << 20
@@ -169,16 +170,28 @@ def to_columns(table: pa.Table, features: FeatureSet) -> Columns:
             if measure.field >= 0 and not measure.where:
                 rows[:, at + 1 + offset] = fields[measure.field]
             else:
-                rows[:, at + 1 + offset] = [to_measure(values, measure) for values in zip(*fields, strict=True)]
+                rows[:, at + 1 + offset] = _measured(fields, measure, len(table))
     return Columns(rows, entities, tuple(ids))
 
 
+def _measured(fields: Sequence[Any], measure: Measure, count: int) -> Ints:
+    """`to_measure` of every row; a condition is looked at once for each different value."""
+    met = np.ones(count, np.bool_)
+    for where in measure.where:
+        values = fields[where.field]
+        held = values.tolist() if isinstance(values, np.ndarray) else values
+        known = {value: meets(value, where) for value in set(held)}
+        met &= np.fromiter((known[value] for value in held), np.bool_, count)
+    added = 1 if measure.field < 0 else fields[measure.field]
+    return np.where(met, added, kernel.MISSING)
+
+
 def _field(table: pa.Table, field: Field) -> Any:
-    column = table[field.path]
+    column: Column = table[field.path]
     if not field.scale:
         return [to_key(value) for value in column.to_pylist()]
-    if pa.types.is_floating(column.type) and not column.null_count:
-        product = column.cast(pa.float64()).to_numpy() * field.scale
+    if pa.types.is_floating(column.type):
+        product = column.cast(pa.float64()).fill_null(math.nan).to_numpy() * field.scale
         usable = np.isfinite(product) & (np.abs(product) <= MAX_SCALED)
         scaled: Ints = np.where(usable, np.rint(np.where(usable, product, 0)), 0).astype(np.int64)
         scaled[~usable] = kernel.MISSING

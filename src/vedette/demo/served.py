@@ -1,0 +1,73 @@
+"""The served process of a day: the platform as `vedette serve` runs it, on the clock of the day.
+
+Run as `python -m vedette.demo.served PLAN`. It ends when it is asked to, or when the process that started it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+
+from vedette.core.settings import Settings
+from vedette.demo.clock import DayClock
+from vedette.run.detecting import load_detection
+from vedette.run.platform import Platform
+from vedette.run.scoring import load_scoring
+from vedette.serve.server import run_server
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served, and where."""
+
+    home: Path
+    clock: Path
+    model: Path
+    rules: Path
+    sigma: tuple[Path, ...]
+    host: str
+    port: int
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Writes the file that `main` reads."""
+    path.write_bytes(msgspec.json.encode(plan, enc_hook=str))
+
+
+def read_plan(path: Path) -> Plan:
+    """Reads it."""
+    return msgspec.json.decode(path.read_bytes(), type=Plan, dec_hook=lambda kind, text: kind(text))
+
+
+def main(plan: Plan) -> None:
+    """Serves until asked to stop."""
+    settings = Settings(home=plan.home)
+    platform = Platform(
+        settings,
+        clock=DayClock(plan.clock),
+        scoring=load_scoring(plan.model, plan.rules),
+        detection=load_detection(plan.sigma, cache=settings.home / "cache") if plan.sigma else None,
+    )
+    with platform:
+        run_server(platform, host=plan.host, port=plan.port, tell=_tell)
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _end_with_parent() -> None:
+    """Our input ends when the process that holds its other end does."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    main(read_plan(Path(sys.argv[1])))
