@@ -20,6 +20,7 @@ from vedette.serve.console import (
     pipelines,
     rules,
     runs,
+    search,
 )
 
 _MODULES = (
@@ -36,6 +37,7 @@ _MODULES = (
     pipelines,
     rules,
     runs,
+    search,
     # one a line: a page is added by its module's name
 )
 ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)
