@@ -2,15 +2,19 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup demo test check bench soak clean
+.PHONY: setup assets demo test check bench soak clean
 .DELETE_ON_ERROR:
 
-setup: .venv/.base
+setup: assets
 
-demo: .venv/.base
+# The console's libraries: fetched again when one is missing or not the pinned one.
+assets: .venv/.base
+	scripts/assets
+
+demo: assets
 	$(BIN)/vedette demo
 
-test: .venv/.test
+test: .venv/.test assets
 	scripts/test-packages
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
@@ -22,7 +26,7 @@ check: .venv/.test
 bench: .venv/.test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-soak: .venv/.test
+soak: .venv/.test assets
 	scripts/test-packages
 	$(BIN)/python -m pytest -q -m soak --timeout 0 $(ARGS)
 

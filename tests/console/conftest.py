@@ -29,6 +29,13 @@ AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practi
 GRAVE = {"serious", "critical"}
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """Marks what drives the browser, so that `-m "not chromium"` leaves it out."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker("chromium")
+
+
 @pytest.fixture(scope="session")
 def seeded(tmp_path_factory) -> Path:
     """A home folder with a small installation in it; copied, never served itself."""

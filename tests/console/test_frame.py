@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-import pytest
 from console_world import HOSTILE
-
-pytestmark = pytest.mark.chromium
 
 
 def test_overview(looks_right):
