@@ -52,10 +52,10 @@ def test_a_part_that_hangs(world, monkeypatch, part):
     recorder = world.platform.desk._open["acme"][0].recorder
     decide, go_on = recorder.decider.decide, threading.Event()
 
-    def hang(event):
+    def hang(event, risks):
         recorder.decider.stage = part
         go_on.wait(STALL_S)
-        return decide(event)
+        return decide(event, risks)
 
     monkeypatch.setattr(recorder.decider, "decide", hang)
     answer, seconds = timed(lambda: world.post("/v1/decisions", world.full, {"event": card(510_000 + len(part))}))

@@ -55,5 +55,14 @@ def _fresh(alert: Alert) -> float:
 
 def risk(alerts: Iterable[Alert], at: int) -> float:
     """Risk of an entity, 0 (nothing known) up to but not reaching 100, one decimal; 50 for one fresh high alert."""
-    total = math.fsum(points(alert, at) for alert in alerts)
-    return min(99.9, round(100.0 * (1.0 - math.exp2(-total / SCALE)), 1))
+    return to_risk(points(alert, at) for alert in alerts)
+
+
+def to_risk(parts: Iterable[float]) -> float:
+    """Risk from the points of alerts."""
+    return min(99.9, round(100.0 * (1.0 - math.exp2(-math.fsum(parts) / SCALE)), 1))
+
+
+def faded(fades_at: int, at: int) -> float:
+    """Points at a time, not before the alert's last, from the time at which it has faded to one point."""
+    return math.exp2((fades_at - at) / HALF_LIFE)

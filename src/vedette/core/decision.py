@@ -63,6 +63,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelRef | None = None
     features: dict[str, float | None] = {}
     """Feature name -> value read at this decision's place in the log; None where the feature is missing."""
+    risks: dict[str, int] = {}
+    """Attribute such as `key_risk` -> risk of the entity when this was decided, 0..99, of those that a rule reads."""
     fallback: str | None = None
     """Code of the part that missed its share of the deadline, when the answer came from the merchant's policy."""
     policy: str = ""

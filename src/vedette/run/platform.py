@@ -26,6 +26,7 @@ from vedette.core.errors import DataError, NotFoundError
 from vedette.core.execute import Executor
 from vedette.core.settings import Settings
 from vedette.core.signal import Signal
+from vedette.judge.decisions.bounded import BoundedRisks
 from vedette.judge.sigma.rules import Rule
 from vedette.judge.sigma.text import RuleText
 from vedette.judge.versions import Kind
@@ -53,6 +54,8 @@ INDEX_S = 1.0
 STORE_S = 5.0
 """How long events that trickle in are gathered for one commit of the event store: a commit costs 0.1 CPU seconds."""
 
+RISKS_S = 0.005
+"""How long a decision waits for what alerts say of its entities."""
 PER_KEY = Rate(100, 1, 200)
 PER_ACCOUNT = Rate(500, 1, 1_000)
 """Charges: sustained rate a second and burst, for each API key and for each tenant."""
@@ -86,6 +89,12 @@ class Platform(Parts):
         self.store = Store(settings.store_folder)
         self.quarantine = Quarantine(self.store.folder, self._count_refused)
         self.access.create_tenant(settings.tenant)
+        self.risks = BoundedRisks(
+            lambda tenant, entities: self.alerts.risks(tenant, entities, clock.now()),
+            RISKS_S,
+            lambda code: self.meters.failure("risks", code),
+        )
+        self._closing.callback(self.risks.close)
         self.desk = Desk(
             settings.home / "decisions",
             self.log,
@@ -94,6 +103,7 @@ class Platform(Parts):
             clock=clock,
             meters=self.meters,
             durability=settings.decision_durability,
+            risks=self.risks,
         )
         self._closing.callback(self.desk.close)
         self.collector = Collector(self.evidence, self.log, clock)

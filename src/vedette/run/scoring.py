@@ -21,7 +21,7 @@ from vedette.core.money import Money
 from vedette.judge.decisions.bindings import binding_of
 from vedette.judge.decisions.intake import to_event
 from vedette.judge.decisions.opening import Books, open_books
-from vedette.judge.decisions.parts import Policy
+from vedette.judge.decisions.parts import Policy, Risks
 from vedette.judge.decisions.service import DecisionService
 from vedette.judge.models.model import Model, load_model
 from vedette.judge.payment.attributes import with_features
@@ -76,6 +76,7 @@ class Desk:
         clock: For ingest times and latencies.
         meters: Counts decisions.
         durability: When a decision counts as recorded.
+        risks: What alerts say of entities.
     """
 
     def __init__(
@@ -88,7 +89,9 @@ class Desk:
         clock: Clock,
         meters: Meters,
         durability: Durability = Durability.WRITTEN,
+        risks: Risks | None = None,
     ) -> None:
+        self._risks = risks
         self._folder = folder
         self._log = log
         self.scoring = scoring
@@ -120,6 +123,7 @@ class Desk:
             policy=self.scoring.policy,
             durability=self._durability,
             log=self._log,
+            risks=self._risks,
         )
         return books, DecisionService(books.recorder, deadline_s=DEADLINE_S)
 

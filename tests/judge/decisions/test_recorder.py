@@ -177,7 +177,9 @@ def test_the_comparison_sees_planted_bugs(rig, monkeypatch, bug) -> None:
     elif bug == "not applied":
         monkeypatch.setattr(rig.features, "apply", lambda event: None)
     else:
-        monkeypatch.setattr(rig.recorder.decider, "decide", lambda event: (apply(event), decide(event))[1])
+        monkeypatch.setattr(
+            rig.recorder.decider, "decide", lambda event, risks: (apply(event), decide(event, risks))[1]
+        )
     events = transactions(50)
     assert [rig.recorder.decide(event) for event in events] != expected(events)
 

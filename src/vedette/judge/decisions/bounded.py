@@ -8,14 +8,15 @@ construction and are not wrapped.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Overdue
 from typing import TypeVar
 
-from vedette.core.event import Event
+from vedette.core.errors import VedetteError
+from vedette.core.event import Entity, Event
 from vedette.core.label import Label
-from vedette.judge.decisions.parts import Features, PartStalled, Scorer, Vector
+from vedette.judge.decisions.parts import Features, PartStalled, Risks, Scorer, Vector
 
 MAX_BACKLOG = 10_000
 """Updates that may wait behind a hung part; the writer waits when it is full, so that none is lost."""
@@ -122,6 +123,38 @@ class BoundedScorer(Scorer):
     def contributions(self, vector: Vector) -> Vector:
         """Log odds of each feature; `PartStalled` when they come too late."""
         return self._share.ask(lambda: self._model.contributions(vector))
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._share.close()
+
+
+class BoundedRisks(Risks):
+    """What alerts say, held to its share: a decision does without rather than wait.
+
+    Args:
+        ask: (tenant, entities) -> risks; may block and may fail.
+        seconds: How long one question may take.
+        failed: Told the code each time it could not be answered.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[str, Sequence[Entity]], Mapping[Entity, int]],
+        seconds: float,
+        failed: Callable[[str], None] = lambda _code: None,
+    ) -> None:
+        self._ask = ask
+        self._share = Share("risks", seconds)
+        self._failed = failed
+
+    def look(self, tenant: str, entities: Sequence[Entity]) -> Mapping[Entity, int] | None:
+        """Risks of entities; None when they come too late or not at all."""
+        try:
+            return self._share.ask(lambda: self._ask(tenant, entities))
+        except VedetteError as error:
+            self._failed(error.code)
+            return None
 
     def close(self) -> None:
         """Ends the thread."""

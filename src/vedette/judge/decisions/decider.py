@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -16,7 +17,8 @@ from vedette.core.errors import DefinitionError
 from vedette.core.event import Event
 from vedette.expr.nodes import Space
 from vedette.judge.decisions.bindings import Read, readers
-from vedette.judge.decisions.parts import Features, PartStalled, Policy, Scorer, Vector
+from vedette.judge.decisions.parts import Features, PartStalled, Policy, Risks, Scorer, Vector
+from vedette.judge.payment.attributes import RISKS
 from vedette.judge.payment.rules import PaymentRule, PaymentRules, answer
 
 MODEL_REASONS = 5
@@ -48,7 +50,9 @@ class Decider:
         clock: For the latency that is recorded.
         policy: What to do when a part stalls and no rule decides.
         features_version: SHA-256 of the feature definitions, for the record.
-        scores: Source whose events have features and a score; rules alone decide on others. Empty: every source.
+        covers: Whether an event has features and a score; rules alone decide on others.
+        risks: What alerts say of entities; None leaves that missing.
+        known: What `risks` said when a record was made that is decided again.
 
     Raises:
         DefinitionError: `decision.model.features` when the model needs a feature that the engine has not.
@@ -63,7 +67,9 @@ class Decider:
         clock: Clock,
         policy: Policy = Policy.OPEN,
         features_version: str = "",
-        scores: str = "",
+        covers: Callable[[Event], bool] = lambda _event: True,
+        risks: Risks | None = None,
+        known: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.features = features
         self.model = model
@@ -73,20 +79,41 @@ class Decider:
         self.stage = "queue"
         """The part that is being waited for; read by others to name the one that stalls."""
         self._features_version = features_version
-        self._scores = scores
+        self._covers = covers
+        self._risks = risks
+        self._known = known
         self._names: tuple[str, ...] = features.names if features else ()
         self._pick = _picker(self._names, model.features) if model else None
         self._readers: dict[str, tuple[tuple[str, Read], ...]] = {}
         by_name = {name: place for place, name in enumerate(self._names)}
         attributes = [field for field in rules.fields if field.space is Space.ATTRIBUTE]
+        self._risky = tuple((name, RISKS[name]) for name in sorted({field.name for field in attributes} & RISKS.keys()))
         self._used = tuple((f":{field.name}:", by_name[field.name]) for field in attributes if field.name in by_name)
 
     def scores(self, event: Event) -> bool:
-        """Whether the features and the model are about events of this source."""
-        return not self._scores or event.source == self._scores
+        """Whether the features and the model are about this event."""
+        return self._covers(event)
 
-    def decide(self, event: Event) -> Decision:
-        """The answer for an event, from what the features hold before it. Changes nothing: `apply` the event after."""
+    def look(self, events: Sequence[Event]) -> list[dict[str, int]]:
+        """Risks that rules read, of the entities of events of one tenant: one question for all of them."""
+        if not self._risky or self._risks is None or not events:
+            return [{} for _ in events]
+        named = [{entity.type: entity for entity in reversed(event.entities)} for event in events]
+        wanted = [{name: held[kind] for name, kind in self._risky if kind in held} for held in named]
+        self.stage = "risks"
+        found = self._risks.look(events[0].tenant, list({entity for held in wanted for entity in held.values()}))
+        self.stage = "queue"
+        if found is None:
+            return [{} for _ in events]
+        return [{name: found.get(entity, 0) for name, entity in held.items()} for held in wanted]
+
+    def decide(self, event: Event, risks: Mapping[str, int] | None = None) -> Decision:
+        """The answer for an event, from what the features hold before it. Changes nothing: `apply` the event after.
+
+        Args:
+            event: The event.
+            risks: What `look` said of it; asked for here when left out.
+        """
         started = self.clock.monotonic()
         vector: Vector | None = None
         assessment: Assessment | None = None
@@ -99,7 +126,8 @@ class Decider:
         except PartStalled as late:
             fallback = f"fallback.{late.part}"
         self.stage = "queue"
-        decision = self.answer(event, vector, assessment, fallback=fallback)
+        known = self.look([event])[0] if risks is None else risks
+        decision = self.answer(event, vector, assessment, fallback=fallback, risks=known)
         return msgspec.structs.replace(decision, latency_us=round((self.clock.monotonic() - started) * 1e6))
 
     def fall_back(self, event: Event, part: str) -> Decision:
@@ -114,7 +142,13 @@ class Decider:
         return Assessment(float(self.model.score(inputs)), inputs, self.model.contributions(inputs))
 
     def answer(
-        self, event: Event, vector: Vector | None, assessment: Assessment | None, *, fallback: str | None = None
+        self,
+        event: Event,
+        vector: Vector | None,
+        assessment: Assessment | None,
+        *,
+        fallback: str | None = None,
+        risks: Mapping[str, int] | None = None,
     ) -> Decision:
         """Rules, action and reasons from what the parts gave. A pure function of its arguments.
 
@@ -123,11 +157,13 @@ class Decider:
             vector: Features in the engine's order; None when there are none.
             assessment: From the model; None when there is none.
             fallback: Code of the part that stalled.
+            risks: From `look`; those of the record when left out.
         """
+        said = dict(self._known if risks is None else risks)
         held = None if vector is None else vector.tolist()
         score = assessment.score if assessment else None
         risk_score = None if score is None else to_risk_score(score)
-        results, fired = self.rules.results(self._values(event, held, risk_score))
+        results, fired = self.rules.results(self._values(event, held, risk_score, said))
         return Decision(
             event_id=event.id,
             tenant=event.tenant,
@@ -138,6 +174,7 @@ class Decider:
             rules=results,
             model=ModelRef(self.model.id, self.model.sha256) if self.model else None,
             features={} if held is None else _by_name(self._names, held),
+            risks=said,
             fallback=fallback,
             policy=self.policy.value if fallback else "",
             challenge=any(rule.action is Action.CHALLENGE for rule in fired),
@@ -152,10 +189,12 @@ class Decider:
     def values(self, event: Event, decision: Decision) -> dict[str, object]:
         """What the rules read when a recorded decision was made, for `explain`."""
         held = [math.nan if (value := decision.features.get(name)) is None else value for name in self._names]
-        return self._values(event, held if decision.features else None, decision.risk_score)
+        return self._values(event, held if decision.features else None, decision.risk_score, decision.risks)
 
-    def _values(self, event: Event, held: list[float] | None, risk_score: int | None) -> dict[str, object]:
-        """What rules read. Features win over fields of the same name: nobody sends us our own features."""
+    def _values(
+        self, event: Event, held: list[float] | None, risk_score: int | None, risks: Mapping[str, int]
+    ) -> dict[str, object]:
+        """What rules read. Features and risks win over fields of the same name: nobody sends us our own."""
         bound = self._readers.get(event.source)
         if bound is None:
             bound = self._readers[event.source] = readers(event.source, self.rules.fields)
@@ -169,6 +208,8 @@ class Decider:
             for key, place in self._used:
                 value = held[place]
                 values[key] = value if value == value else None  # noqa: PLR0124 - false for not-a-number only
+        for name, _ in self._risky:
+            values[f":{name}:"] = risks.get(name)
         values[":risk_level:"] = self.rules.levels.level(risk_score)
         values[":risk_score:"] = risk_score
         return values

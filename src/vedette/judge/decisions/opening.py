@@ -13,7 +13,7 @@ from vedette.core.decision import Decision
 from vedette.core.errors import DataError, DefinitionError
 from vedette.core.log import Durability, Log, SqliteLog
 from vedette.judge.decisions.decider import Decider
-from vedette.judge.decisions.parts import Policy
+from vedette.judge.decisions.parts import Policy, Risks
 from vedette.judge.decisions.recorder import DECIDED, DECISIONS, EVENTS, REPLAY_RECORDS, Recorder
 from vedette.judge.decisions.seen import Seen
 from vedette.judge.models.model import Model
@@ -60,6 +60,7 @@ def open_books(
     policy: Policy = Policy.OPEN,
     durability: Durability = Durability.WRITTEN,
     log: Log | None = None,
+    risks: Risks | None = None,
 ) -> Books:
     """Opens or makes the folder; replays what the last process left undone.
 
@@ -73,6 +74,7 @@ def open_books(
         policy: What to answer when a part stalls.
         durability: When a decision counts as recorded.
         log: To record in, when others share it; by default one in the folder.
+        risks: What alerts say of entities; None leaves such attributes missing.
 
     Raises:
         DefinitionError: `decision.model.features`, `decision.log.partitions`.
@@ -91,7 +93,8 @@ def open_books(
         clock=clock,
         policy=policy,
         features_version=features.version if features else "",
-        scores=features.source if features else "",
+        covers=features.covers if features else lambda _event: True,
+        risks=risks,
     )
     book = log or SqliteLog(folder / "log", clock)
     recorder = Recorder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.core.errors import TransientError
-from vedette.core.event import Event
+from vedette.core.event import Entity, Event
 from vedette.core.label import Label
 
 Vector = npt.NDArray[np.float64]
@@ -61,6 +62,13 @@ class Scorer(Protocol):
 
     def contributions(self, vector: Vector) -> Vector:
         """Log odds that each feature adds."""
+
+
+class Risks(Protocol):
+    """What the decider needs of the alerts."""
+
+    def look(self, tenant: str, entities: Sequence[Entity]) -> Mapping[Entity, int] | None:
+        """Risk of entities now, 0..99; one that is left out has no alerts. None when that cannot be told in time."""
 
 
 class PartStalled(TransientError):

@@ -99,6 +99,7 @@ def decider_of(record: Decision, *, model: Scorer | None, rules: PaymentRules) -
         clock=_NoClock(),
         policy=policy,
         features_version=record.features_version,
+        known=record.risks,
     )
 
 

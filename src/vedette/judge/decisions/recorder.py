@@ -12,7 +12,7 @@ last one is what the caller got.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -188,9 +188,10 @@ class Recorder:
         if first > self._next:
             self._replay(first)
         decisions = []
-        for offset, one in enumerate(wanted, first):
+        risks = self.decider.look([one.event for one in wanted])
+        for offset, (one, known) in enumerate(zip(wanted, risks, strict=True), first):
             event = msgspec.structs.replace(one.event, seq=offset + 1)
-            decisions.append(self._decide_one(event, one.given))
+            decisions.append(self._decide_one(event, one.given, known))
             self._next = offset + 1
         for label in labels:
             self._feed(label)
@@ -201,8 +202,8 @@ class Recorder:
         for place, decision in zip(places, decisions, strict=True):
             answers[place] = decision
 
-    def _decide_one(self, event: Event, given: Decision | None) -> Decision:
-        decision = self.decider.decide(event) if given is None else msgspec.structs.replace(given, seq=event.seq)
+    def _decide_one(self, event: Event, given: Decision | None, risks: Mapping[str, int] | None = None) -> Decision:
+        decision = self.decider.decide(event, risks) if given is None else msgspec.structs.replace(given, seq=event.seq)
         if self.decider.features and self.decider.scores(event):
             self.decider.features.apply(event)
         return decision

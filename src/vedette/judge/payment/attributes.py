@@ -92,6 +92,9 @@ _CLOSED_SETS = {
     "ip_address_connection_type": "cable/dsl cellular corporate dialup",
 }
 _AFTER_CHECKS = "address_line1_check address_zip_check cvc_check"
+RISKS: Mapping[str, str] = {f"{kind}_risk": kind for kind in ("key", "customer", "ip", "card", "device", "merchant")}
+"""Attribute -> type of the entity whose risk it is, 0..99 from the alerts about it; missing where the payment names no
+such entity."""
 _SCORES = "fraudulent_dispute_score early_fraud_warning_score fraudulent_payment_score"
 
 
@@ -156,7 +159,7 @@ def _table() -> Iterable[Attribute]:
     yield from (Attribute(name, Kind.NUMBER, cap=BOUNDED_CAP) for name in _bounded_counts())
     yield Attribute("risk_level", Kind.TEXT, frozenset(RISK_LEVELS), scored=True)
     yield Attribute("risk_score", Kind.NUMBER, cap=99, scored=True)
-    yield from (Attribute(name, Kind.NUMBER, cap=99) for name in _SCORES.split())
+    yield from (Attribute(name, Kind.NUMBER, cap=99) for name in (*_SCORES.split(), *RISKS))
 
 
 ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType({attribute.name: attribute for attribute in _table()})

@@ -15,6 +15,7 @@ from vedette.core import content
 from vedette.core.clock import DAY, MICROS
 from vedette.core.documents import load_yaml
 from vedette.core.errors import DefinitionError, Problems, Span
+from vedette.core.event import Event
 from vedette.expr.nodes import Comparison
 
 MAX_VIEWS = 16
@@ -182,6 +183,12 @@ class FeatureSet:
     """The YAML it came from."""
     version: str
     """SHA-256 of the definitions; layout and comments of the YAML do not count."""
+    when: tuple[tuple[str, str], ...] = ()
+    """Field of the data and the text it must have: which of the source's events the features are about."""
+
+    def covers(self, event: Event) -> bool:
+        """Whether the features are about this event; others are neither counted nor scored."""
+        return event.source == self.source and all(event.data.get(name) == text for name, text in self.when)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -287,7 +294,7 @@ class _Reader:
         return micros
 
     def feature_set(self, data: object, text: str) -> FeatureSet | None:
-        known = "source event_id event_time lateness ahead fields label views"
+        known = "source when event_id event_time lateness ahead fields label views"
         top = self._keys(data, "$", known, "source event_time views")
         if self.problems:
             return None
@@ -295,6 +302,10 @@ class _Reader:
         label = self._label(top.get("label"), "$.label")
         views = tuple(self._view(item, at, fields) for item, at in self._items(top, "views", "$"))
         self._unique(views)
+        when = top.get("when", {})
+        if not isinstance(when, dict) or not all(isinstance(text, str) for text in when.values()):
+            self._wrong("definition.shape", "`when` must map fields to texts", "$.when")
+            when = {}
         return FeatureSet(
             source=self._text(top, "source", "$"),
             event_id=self._text(top, "event_id", "$"),
@@ -308,6 +319,7 @@ class _Reader:
             version=hashlib.sha256(
                 json.dumps(top, sort_keys=True, separators=(",", ":"), default=str).encode()
             ).hexdigest(),
+            when=tuple(when.items()),
         )
 
     def _unique(self, views: tuple[View, ...]) -> None:

@@ -65,7 +65,8 @@ def read_table(
     """The columns that the features read, of all files in the order given; other columns are left out.
 
     Parquet, CSV with a header line, or NDJSON by the file's ending; `.gz` is unpacked. Rows without a usable event time
-    are left out.
+    are left out, and rows that the definitions' `when` leaves out; a file that lacks one of its columns has only rows
+    that they are about.
 
     Args:
         files: What to read; row order is log order.
@@ -86,6 +87,7 @@ def read_table(
         for column in needed:
             if column not in table.column_names:
                 raise DataError("features.table.column", f"`{file}` has no column `{column}`", at=str(file))
+        table = _covered(table, features)
         tables.append(_typed(table, features))
         if left_out and len(table) > len(tables[-1]):
             left_out(file, len(table) - len(tables[-1]))
@@ -93,7 +95,7 @@ def read_table(
 
 
 def _read(file: Path, features: FeatureSet) -> pa.Table:
-    wanted = list(paths(features))
+    wanted = [*paths(features), *(name for name, _ in features.when)]
     name = file.name.removesuffix(".gz")
     if name.endswith(".parquet"):
         schema = pa.parquet.read_schema(file)
@@ -105,6 +107,15 @@ def _read(file: Path, features: FeatureSet) -> pa.Table:
         else:
             table = pa.json.read_json(stream, read_options=pa.json.ReadOptions(block_size=BLOCK_BYTES))
     return table.select([column for column in wanted if column in table.column_names])
+
+
+def _covered(table: pa.Table, features: FeatureSet) -> pa.Table:
+    """The rows that the features are about, without the columns that only say so."""
+    for name, text in features.when:
+        if name in table.column_names:
+            table = table.filter(pc.equal(table[name].cast(pa.string()), pa.scalar(text)))
+            table = table if name in paths(features) else table.drop_columns([name])
+    return table
 
 
 def _typed(table: pa.Table, features: FeatureSet) -> pa.Table:
