@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated
 
 import msgspec
@@ -106,9 +107,11 @@ def download_bundle(visitor: Reader, platform: Served) -> Response:
     tree = _tree(platform)
     choice = Choice(tenant=visitor.tenant, first=max(0, tree.anchored - MAX_BUNDLE))
     parts: Iterator[bytes] = to_bundle(platform.state, anchor, choice, content=from_log(platform.log))
+    # The first part now: what is wrong is told as a page, before an answer has begun.
+    begin = next(parts, b"")
     platform.audit.record(visitor.tenant, "audit.bundle", actor=visitor.principal.id, origin=visitor.origin)
     return StreamingResponse(
-        parts,
+        chain([begin], parts),
         media_type="application/octet-stream",
         headers={"content-disposition": 'attachment; filename="evidence.bundle"', "cache-control": "no-store"},
     )
