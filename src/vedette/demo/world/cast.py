@@ -40,24 +40,25 @@ OF_HISTORY: Final[tuple[tuple[type[Player], float], ...]] = (
 """How many began in each million payments of the history."""
 THIEVES: Final = 1_150
 """Stolen cards in each million payments of the day."""
-Parts = Iterable[tuple[type[Player], int, int, float]]
+Parts = Iterable[tuple[type[Player], int, int, float, float]]
 ATTACKERS: Final[Parts] = (
-    (CardTester, 4, 6, 0.95),
-    (AccountTakeover, 3, 4, 0.95),
-    (StolenKey, 1, 2, 0.6),
-    (BustOut, 1, 2, 0.4),
-    (RefundAbuse, 1, 2, 0.6),
-    (Insider, 1, 2, 1.0),
-    (PasswordSpray, 1, 2, 0.8),
+    (CardTester, 4, 6, -0.03, 0.97),
+    (AccountTakeover, 3, 4, -0.01, 0.97),
+    (StolenKey, 1, 2, 0.0, 0.9),
+    (BustOut, 1, 2, 0.0, 0.02),
+    (RefundAbuse, 1, 2, 0.0, 0.02),
+    (Insider, 1, 2, 0.0, 1.0),
+    (PasswordSpray, 1, 2, 0.0, 0.8),
 )
-"""Attacks of the day: fewest and most, and the latest tide at which one begins."""
+"""Attacks of the day: fewest and most, and the tides between which they begin. What lasts long begins early, what is
+short at any time, even before midnight: so all hours have their share of frauds."""
 HONEST: Final[Parts] = (
-    (FlashSale, 1, 1, 0.9),
-    (GiftCards, 1, 1, 0.02),
-    (Traveller, 8, 14, 0.8),
-    (OnCall, 1, 1, 1.0),
-    (NewHire, 1, 2, 1.0),
-    (OfficeMove, 1, 1, 1.0),
+    (FlashSale, 1, 1, 0.0, 0.9),
+    (GiftCards, 1, 1, 0.0, 0.02),
+    (Traveller, 8, 14, 0.0, 0.8),
+    (OnCall, 1, 1, 0.0, 1.0),
+    (NewHire, 1, 2, 0.0, 1.0),
+    (OfficeMove, 1, 1, 0.0, 1.0),
 )
 """Unusual honest people of the day, told in the same way."""
 
@@ -87,15 +88,15 @@ def honest_of_day(stage: Stage) -> list[Player]:
 def thieves_of_day(stage: Stage, payments: int) -> list[Player]:
     """Who spends stolen cards, as on every day."""
     count = int(generator(stage.seed, "thieves").poisson(payments * THIEVES / 1_000_000))
-    return list(_cast(stage, [(StolenCard, count, count, 1.0)]))
+    return list(_cast(stage, [(StolenCard, count, count, -0.01, 1.0)]))
 
 
 def _cast(stage: Stage, parts: Parts) -> Iterator[Player]:
-    for make, least, most, latest in parts:
+    for make, least, most, earliest, latest in parts:
         rng = generator(stage.seed, "cast", make.kind)
         for number in range(int(rng.integers(least, most + 1))):
             chance, name = _chance(stage, make, "now", number)
-            yield make(stage, chance, float(rng.uniform(0.0, latest)), name)
+            yield make(stage, chance, float(rng.uniform(earliest, latest)), name)
 
 
 def _chance(stage: Stage, make: type[Player], *names: object) -> tuple[np.random.Generator, str]:

@@ -21,6 +21,8 @@ AT_HOME, ROAMING = 0.62, 0.32
 """Share of payments from the address at home, and from a shared mobile one; the rest come from anywhere."""
 NEW_DEVICE, SECOND_DEVICE = 0.025, 0.2
 NEW_CARD = 0.015
+GUEST = 0.06
+"""Share of payments without an account: the shop makes a new one each time."""
 ABROAD = 0.012
 MISTYPED = 0.012
 AGAIN = 0.09
@@ -60,7 +62,7 @@ def make_payments(
     again = _again(rng, merchants, customers, bought)
     retried = _retry(rng, bought)
     renewed = _renew(rng, customers, merchants, first, days)
-    return join([_mistyped(bought, retried), again, retried[1], renewed]).sorted()
+    return _as_guests(rng, join([_mistyped(bought, retried), again, retried[1], renewed]).sorted(), texts)
 
 
 def _hours(rng: np.random.Generator, place: Ints) -> Ints:
@@ -126,6 +128,14 @@ def _replace_cards(rng: np.random.Generator, card: Ints, texts: Texts) -> None:
     texts.add_bins(rng.choice(texts.bins, len(new)))
     card[new] = len(texts.cards) + np.arange(len(new))
     texts.cards += make_ids(rng, "tok", len(new))
+
+
+def _as_guests(rng: np.random.Generator, charges: Charges, texts: Texts) -> Charges:
+    guest = np.flatnonzero((rng.random(len(charges)) < GUEST) & (charges.device != NOBODY))
+    charges.customer[guest] = len(texts.customers) + np.arange(len(guest))
+    charges.age[guest] = rng.exponential(0.02, len(guest))
+    texts.customers += make_ids(rng, "cus", len(guest))
+    return charges
 
 
 def _again(rng: np.random.Generator, merchants: Merchants, customers: Customers, bought: Charges) -> Charges:

@@ -111,15 +111,15 @@ class Play:
         return [*(part.record(self._day) for part in self._parts if part.times), good]
 
     def _deeds(self, end: int) -> Iterator[tuple[Part, Any]]:
-        """What is done before `end`; a move may say what is done some time after it."""
+        """What is done before `end`, less what was done yesterday. A move may say what is done some time after it."""
         tide = self._stage.tide.tide(end)
         waiting, self._later = self._later, []
         deeds = [(part, deed) for part in self._parts for deed in part.player.play(tide)]
         for part, deed in waiting + deeds:
-            if deed.time < end:
-                yield part, deed
-            else:
+            if deed.time >= end:
                 self._later.append((part, deed))
+            elif deed.time >= 0:
+                yield part, deed
 
     def _honest(self, begin: int, end: int) -> Iterator[Draft]:
         first, last = np.searchsorted(self._good.time, [begin, end])

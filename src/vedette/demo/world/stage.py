@@ -144,7 +144,7 @@ class Props:
     def distance(self, machine: Machine, card: Card) -> float:
         """From the machine to where the card's bills go: thieves like addresses near their victims."""
         near = machine.place == card.place
-        return float(np.exp((4.4 if near else 7.4) + (1.3 if near else 0.6) * self.rng.standard_normal()))
+        return float(np.exp((3.8 if near else 7.2) + (1.3 if near else 0.7) * self.rng.standard_normal()))
 
     def charge(
         self,

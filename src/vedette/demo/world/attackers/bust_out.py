@@ -12,7 +12,6 @@ from vedette.demo.world.deeds import Cash, Deed
 from vedette.demo.world.nouns import Answer, Outcome
 from vedette.demo.world.player import Player
 from vedette.demo.world.stage import Stage
-from vedette.demo.world.tide import SECOND
 
 
 class BustOut(Player):
@@ -25,7 +24,7 @@ class BustOut(Player):
         ranked = stage.merchants.ranked()
         self.merchant = int(rng.choice(ranked[len(ranked) * 55 // 100 : len(ranked) * 95 // 100]))
         self.left = int(rng.integers(45, 150))
-        self.gap = float(rng.uniform(0.15, 0.4)) / self.left
+        self.gap = 0.93 / self.left
         self.greed = float(rng.normal(0.7, 0.3))
         self.machines = [self.props.machine() for _ in range(int(rng.integers(3, 12)))]
         self.taken = 0
@@ -47,7 +46,7 @@ class BustOut(Player):
         machine = self.machines[int(self.rng.integers(len(self.machines)))]
         customer = self.props.mint.id("cus")
         self.own(f"card:{card.token}", f"customer:{customer}")
-        self.next = now + float(self.rng.exponential(self.gap)) + 4 * SECOND
+        self.next = now + float(self.rng.uniform(0.5, 1.5) * self.gap)
         yield self.props.charge(
             now,
             merchant=self.merchant,

@@ -36,6 +36,9 @@ class RefundAbuse(Player):
             for _ in range(members)
         ]
         self.left = int(rng.integers(14, 34))
+        self.gap = 0.9 / self.left
+        self.buys = begin
+        """Tide of the next purchase."""
         self.bought: deque[tuple[float, Draft, str]] = deque()
         """When to claim, what, and the payment's id."""
         self.own(f"ip:{self.base.address}", *(f"customer:{member[0]}" for member in self.members))
@@ -43,18 +46,16 @@ class RefundAbuse(Player):
         self.own(*(f"device:{member[2].device}" for member in self.members))
 
     def move(self, now: float) -> Iterable[Deed]:
-        """Claims what is due, or buys."""
-        if self.bought and (self.bought[0][0] <= now or self.left <= 0):
+        """Claims what is due, and buys when it is time to."""
+        while self.bought and self.bought[0][0] <= now:
             _, draft, payment = self.bought.popleft()
             yield from self._claim(now, draft, payment)
-        elif self.left > 0:
+        if self.left > 0 and self.buys <= now:
             self.left -= 1
+            self.buys = now + float(self.rng.uniform(0.3, 1.7)) * self.gap
             yield self._buy(now)
-        self.done = self.left <= 0 and not self.bought
-        self.next = now + (60 + float(self.rng.exponential(700))) * SECOND
-        if self.left == 0 and not self.bought:
-            # The answer to the last purchase is still to come.
-            self.done, self.left, self.next = False, -1, now + 600 * SECOND
+        self.next = now + 300 * SECOND
+        self.done = self.next >= 1
 
     def _buy(self, now: float) -> Draft:
         customer, card, machine, age = self.members[int(self.rng.integers(len(self.members)))]

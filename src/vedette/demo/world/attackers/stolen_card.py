@@ -26,14 +26,14 @@ class StolenCard(Player):
         self.card = self.props.card()
         self.machine = self._machine()
         self.account = self.props.mint.id("cus")
-        self.age = float(rng.exponential(12))
+        self.age = float(rng.exponential(25))
         self.merchant = self.props.merchant(liked=True)
-        self.greed = float(rng.normal(0.35, 0.45))
+        self.greed = float(rng.normal(0.25, 0.5))
         self.own(f"card:{self.card.token}", f"device:{self.machine.device}", f"ip:{self.machine.address}")
         self.own(f"customer:{self.account}")
 
     def _machine(self) -> Machine:
-        return self.props.machine(self.card.place if self.props.chance(0.65) else None)
+        return self.props.machine(self.card.place if self.props.chance(0.75) else None)
 
     def move(self, now: float) -> Iterable[Deed]:
         """Buys once."""

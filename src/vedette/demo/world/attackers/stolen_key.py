@@ -35,7 +35,7 @@ class StolenKey(CardTester):
         super().__init__(stage, rng, begin, name)
         self.care = min(self.care, 0.5)
         self.left = int(rng.integers(90, 190))
-        self.gap = float(rng.uniform(25, 70)) * SECOND
+        self.gap = float(rng.uniform(14, 40)) * SECOND
         self.patience = 40
         self.merchant = int(rng.choice(stage.senders))
         self.key = stage.key_of(self.merchant).name
