@@ -156,3 +156,22 @@ def test_damage_is_exit_code_1_and_placed(run, tmp_path: Path, monkeypatch: pyte
     code, out, _ = run("audit", "verify", "--json")
     assert code == 1
     assert [(f["damage"], f["first"], f["last"]) for f in json.loads(out)["findings"]] == [("truncation", 0, 5)]
+
+
+def test_a_person_gets_a_one_time_password_and_codes(run):
+    ada = json.loads(run("people", "create", "Ada Byron", "--json")[1])
+    code, out, err = run("people", "password", ada["id"])
+    assert code == 0
+    assert "login     ada.byron" in out
+    assert "shown this once" in err
+    made = json.loads(run("people", "password", ada["id"], "--json")[1])
+    assert made["login"] == "ada.byron"
+    assert len(made["password"]) == 24
+    assert made["password"] not in out
+    code, out, err = run("people", "codes", ada["id"])
+    assert (code, len(out.split()), "stored nowhere" in err) == (0, 10, True)
+    assert len(json.loads(run("people", "codes", ada["id"], "--json")[1])["codes"]) == 10
+    assert "access.person.unknown" in run("people", "password", "per_none")[2]
+    assert "access.person.unknown" in run("people", "codes", "per_none")[2]
+    run("people", "disable", ada["id"])
+    assert "access.person.invalid" in run("people", "password", ada["id"])[2]

@@ -1,4 +1,4 @@
-"""Create people, give and take roles, and issue personal tokens. A token's secret is shown once."""
+"""Create people, give and take roles, and issue what they prove themselves with, which is shown once."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ LIST_EXAMPLES = """Example:
 
   vedette people list --tenant acme --json"""
 
+ONE_TIME_EXAMPLES = """Examples:
+
+  vedette people password per_01jd...        # for the first login, or a forgotten password
+
+  vedette people password per_01jd... --json"""
+
+CODES_EXAMPLES = """Example:
+
+  vedette people codes per_01jd...           # earlier codes do not work any more"""
+
 ISSUE_EXAMPLES = """Examples:
 
   vedette people token per_01jd...
@@ -74,6 +84,8 @@ def register(app: typer.Typer) -> None:
     verb.command("withdraw", epilog=WITHDRAW_EXAMPLES)(withdraw)
     verb.command("disable", epilog=DISABLE_EXAMPLES)(disable)
     verb.command("list", epilog=LIST_EXAMPLES)(list_people)
+    verb.command("password", epilog=ONE_TIME_EXAMPLES)(password)
+    verb.command("codes", epilog=CODES_EXAMPLES)(codes)
     verb.command("token", epilog=ISSUE_EXAMPLES)(token)
     verb.command("tokens", epilog=TOKENS_EXAMPLES)(list_tokens)
     verb.command("revoke", epilog=REVOKE_EXAMPLES)(revoke)
@@ -146,6 +158,50 @@ def list_people(
     found = _with_access(home, url, lambda access: access.people.list(tenant))
     columns = ("id", "name", "state", "roles", "accounts")
     _show_all([to_dict(person) for person in found], columns, as_json=as_json)
+
+
+def password(
+    person: PersonId,
+    *,
+    tenant: Tenant = "default",
+    home: Home = Path(".vedette"),
+    url: Url = "",
+    as_json: AsJson = False,
+) -> None:
+    """Issue a one-time password for the console. The password until now and every session end."""
+    issued = _with_access(home, url, lambda access: access.logins.issue(tenant, person, by=BY))
+    shape = {
+        "person": person,
+        "tenant": tenant,
+        "login": issued.login,
+        "password": issued.password.reveal(),
+        "expires": to_iso(issued.expires),
+    }
+    if as_json:
+        typer.echo(msgspec.json.encode(shape).decode())
+        return
+    for name in ("login", "password", "expires"):
+        typer.echo(f"{name:<9} {shape[name]}")
+    typer.echo("It lets its person in once, to set a password of their own. It is shown this once.", err=True)
+
+
+def codes(
+    person: PersonId,
+    *,
+    tenant: Tenant = "default",
+    home: Home = Path(".vedette"),
+    url: Url = "",
+    as_json: AsJson = False,
+) -> None:
+    """Issue ten recovery codes, each a second factor once. They take the place of earlier ones."""
+    issued = _with_access(home, url, lambda access: access.factors.issue_codes(tenant, person, by=BY))
+    texts = [code.reveal() for code in issued]
+    if as_json:
+        typer.echo(msgspec.json.encode({"person": person, "tenant": tenant, "codes": texts}).decode())
+        return
+    for text in texts:
+        typer.echo(text)
+    typer.echo("The codes are shown this once and stored nowhere.", err=True)
 
 
 def token(

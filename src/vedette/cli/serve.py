@@ -24,7 +24,14 @@ EXAMPLES = """Examples:
 
   curl -H "Authorization: Bearer vk_test_..." --json '{"event": {...}}' localhost:8700/v1/decisions
 
+  vedette people password PERSON      # a one-time password for the console on the same address
+
 GET /openapi.json describes every route."""
+
+NOBODY = """Nobody can log in to the console yet. In the same home folder:
+  vedette people create "Your Name"
+  vedette people grant PERSON admin
+  vedette people password PERSON"""
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +65,13 @@ def serve(
         detection=load_detection(sigma, cache=settings.home / "cache") if sigma else None,
         environ=environ,
     )
+
+    def tell(line: str) -> None:
+        typer.echo(line)
+        if platform.access.logins.nobody():
+            typer.echo(NOBODY, err=True)
+
     try:
-        run_server(platform, host=host, port=port, tell=typer.echo)
+        run_server(platform, host=host, port=port, tell=tell)
     finally:
         platform.close()
