@@ -133,7 +133,7 @@ def test_dark_is_the_same_by_choice_and_by_system():
 
 def test_components_name_no_colour_of_their_own():
     logo = {"#0b5f57", "#fff", "#ffc145", "#2a1d00"}
-    for name in ("frame.css", "components.css"):
+    for name in ("frame.css", "words.css", "layout.css", "components.css", "controls.css"):
         used = set(
             re.findall(r"#[0-9a-fA-F]{3,8}\b", re.sub(r"/\*.*?\*/", "", (STATIC / name).read_text(), flags=re.DOTALL))
         )
