@@ -138,9 +138,10 @@ def find_whatif(
     if record.fallback is not None:
         return Search((), complete=True, pairs=0, all_pairs=0)
     search = _Searching(record, decider, model if decider.model else None, rules)
-    deadline = monotonic() + budget_s
     found = [each for each in (search.amount(), *search.singles()) if each]
     best = min((each.cost for each in found), default=math.inf)
+    # The time is for pairs: what comes before is bounded, and the first search of a process compiles the fold.
+    deadline = monotonic() + budget_s
     pair, seen, total = search.pairs(best, lambda: monotonic() > deadline)
     found += [pair] if pair else []
     ordered = tuple(sorted(found, key=lambda each: (each.cost, len(each.changes))))

@@ -106,7 +106,8 @@ def headline(row: Row) -> str:
     """The reason that says most in a line: what a rule or policy said, else the model's largest."""
     said = [reason for reason in row.reasons if not reason.code.startswith("model.")]
     first = next(iter(said or row.reasons), None)
-    return first.text if first else ""
+    # A rule's own text says it all; its id is on the decision's page.
+    return first.text.rpartition(" fired: ")[2] if first else ""
 
 
 def payer(row: Row) -> Any:

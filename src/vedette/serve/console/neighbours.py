@@ -9,6 +9,7 @@ from typing import Any
 
 from vedette.core.event import Entity, Event
 from vedette.core.money import EXPONENTS
+from vedette.judge.decisions.register import to_amount
 from vedette.run.platform import Platform
 from vedette.sense.sightings import LABEL_SOURCE
 from vedette.sense.sources import Source
@@ -36,8 +37,8 @@ def gist(event: Event, sources: Mapping[str, Source]) -> str:
     done = named if isinstance(named, str) else ""
     if not done:
         done = next((text for name in _NAMES if isinstance(text := data.get(name), str) and text), "")
-    amount, currency = data.get("amount_minor"), data.get("currency")
-    if type(amount) is int and isinstance(currency, str) and currency in EXPONENTS:
+    amount, currency = to_amount(event.source, data)
+    if amount is not None and currency in EXPONENTS:
         done = f"{done or 'payment'} of {money(amount, currency)}"
     if not done:
         plain = ((name, value) for name, value in data.items() if isinstance(value, str | int | float))

@@ -95,6 +95,8 @@
     }
     plot.setAttribute("role", "img");
     const cytoscape = await library();
+    // It would add a style sheet of its own, which the policy of the page refuses; one of that id is enough for it.
+    if (!document.getElementById("__________cytoscape_stylesheet")) document.head.append(make("meta", { id: "__________cytoscape_stylesheet" }));
     state.graph = cytoscape({
       container: plot,
       elements: elements(state.data),
