@@ -146,3 +146,23 @@ def test_every_token_that_is_named_exists():
         text = path.read_text()
         local = set(re.findall(r"(--[a-z0-9-]+):", text))
         assert set(re.findall(r"var\((--[a-z0-9-]+)", text)) <= known | local, path.name
+
+
+def test_the_page_on_the_console_names_everything():
+    told = (STATIC.parents[4] / "docs" / "console.md").read_text()
+    macros = re.findall(r"{% macro (\w+)\(", (STATIC.parent / "templates" / "parts.html").read_text())
+    filters = re.findall(r'^    "(\w+)":', (STATIC.parent / "format.py").read_text(), re.MULTILINE)
+    kinds = re.findall(r"^    (\w+): \(data\) =>", (STATIC / "charts.js").read_text(), re.MULTILINE)
+    keys = re.findall(r'Place\(.*?"(\w)", "\w+"\)', (STATIC.parent / "page.py").read_text())
+    assert len(macros) > 25
+    assert len(kinds) == 7
+    assert len(keys) == 11
+    missing = [
+        *(name for name in macros if f"ui.{name}(" not in told),
+        *(name for name in filters if f"|{name}" not in told),
+        *(name for name in kinds if f"| `{name}` |" not in told),
+        *(key for key in keys if f"`{key}`" not in told),
+    ]
+    assert missing == []
+    plain = {name for name in LIGHT if not re.search(r"-(soft|ink)$|series-[2-5]", name)}
+    assert [name for name in plain if f"`--{name}`" not in told] == []
