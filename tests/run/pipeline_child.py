@@ -46,6 +46,10 @@ STEPS = (
 )
 
 
+BATCH = 90
+"""Records that detection takes at once."""
+
+
 class Killer:
     """Counts how often a step is reached and kills this process, for real, at the wanted time."""
 
@@ -120,23 +124,28 @@ def plant(mistake):
         sys.modules["vedette.run.storing"]._after = lambda _store, _name, events, _mark: events
         sys.modules["vedette.sense.store"]._fresh = lambda _table, events: list(events)
     elif mistake == "place_first":
-        detecting = sys.modules["vedette.run.detecting"]
+        stream = sys.modules["vedette.run.detecting"]._Stream
+        whole = stream._partition
 
-        def place_first(log, detection, meters, part):
-            start = log.committed("detect", "event", part)
-            records = log.read("event", part, start, detecting.BATCH)
+        def place_first(self, name, topic, read, part):
+            records = self._log.read(topic, part, self._log.committed("detect", topic, part), BATCH)
             if records:
-                log.commit("detect", "event", part, records[-1].offset + 1)
-                for tenant, values in detecting._by_tenant(detecting._fired(records, detection, meters)).items():
-                    log.append("signal", tenant, values)
-            return len(records)
+                self._log.commit("detect", topic, part, records[-1].offset + 1)
+                back = self._log.committed
+                # The rest of the turn sees the place as it was; only what is durable has moved too early.
+                self._log.committed = lambda *_place: records[0].offset
+                try:
+                    return whole(self, name, topic, read, part)
+                finally:
+                    self._log.committed = back
+            return 0
 
-        detecting._partition = place_first
+        stream._partition = place_first
 
 
 def main(home, step, nth, *paths):
     # Small batches, so that every step is reached several times.
-    for name, size in (("run.storing", 150), ("run.detecting", 90), ("act.alerts", 25)):
+    for name, size in (("run.storing", 150), ("run.detecting", BATCH), ("act.alerts", 25)):
         sys.modules[f"vedette.{name}"].BATCH = size
     sys.modules["vedette.sense.ingest"].BATCH_RECORDS = 120
     Alerts.consume.__kwdefaults__["limit"] = 25

@@ -145,9 +145,14 @@ class _Stream:
         self._whole = False
         self._told: Counter[tuple[str, str]] = Counter()
         self._forgotten: dict[str, int] = {}
+        self._tides: dict[tuple[str, int], dict[str, int]] = {}
+        """Topic and partition with more to read -> tenant -> newest event time of its last batch."""
+        self._topics: list[str] = []
 
     def stage(self, name: str, topic: str, read: Callable[[Record], Event | DataError] | None) -> Stage:
         """A stage over a topic; without `read` it only keeps its place at the end."""
+        if read is not None:
+            self._topics.append(topic)
 
         def step() -> int:
             return sum(self._partition(name, topic, read, part) for part in range(self._log.partitions(topic)))
@@ -181,10 +186,14 @@ class _Stream:
         if self._whole:
             return
         self._correlator.clear()
+        self._tides.clear()
+        for tenant, low in self._journal.lows().items():
+            self._correlator.settled(tenant, low)
         for entry in self._journal.entries():
             # What these complete was appended before they were kept.
             self._correlator.take(entry.tenant, entry.contributions)
-            self._correlator.advance(entry.tenant, entry.tide)
+            if entry.tide:
+                self._correlator.advance(entry.tenant, entry.tide)
         self._whole = True
 
     def _judge(
@@ -207,9 +216,26 @@ class _Stream:
                 brought.setdefault(event.tenant, []).extend(contributions)
             # A clock that is ahead must not make the others late.
             tides[event.tenant] = max(tides.get(event.tenant, 0), min(event.event_time, time))
-        for tenant, tide in tides.items():
-            found += guarded(name, partial(self._correlator.advance, tenant, tide), self._meters, [])
-        return found, [Entry(tenant, topic, part, start, tides[tenant], brought.get(tenant, ())) for tenant in tides]
+        common = {tenant: self._common(topic, part, tenant, tide) for tenant, tide in tides.items()}
+        for tenant, tide in common.items():
+            if tide:
+                found += guarded(name, partial(self._correlator.advance, tenant, tide), self._meters, [])
+        if len(read) < BATCH:
+            self._tides.pop((topic, part), None)
+        else:
+            self._tides[topic, part] = {**self._tides.get((topic, part), {}), **tides}
+        return found, [Entry(tenant, topic, part, start, common[tenant], brought.get(tenant, ())) for tenant in tides]
+
+    def _common(self, topic: str, part: int, tenant: str, tide: int) -> int:
+        """How far event time has come in all that is read: what another topic has not caught up with is not over.
+
+        0 when another has more to read and nobody knows yet of what time.
+        """
+        places = [(name, number) for name in self._topics for number in range(self._log.partitions(name))]
+        for place in places:
+            if place != (topic, part) and self._log.end(*place) > self._log.committed(GROUP, *place):
+                tide = min(tide, self._tides.get(place, {}).get(tenant, 0))
+        return tide
 
     def _tidy(self, entries: Sequence[Entry]) -> None:
         """Drops what the journal need not hold any more, and tells what the correlator holds and has lost."""
@@ -217,7 +243,7 @@ class _Stream:
             return
         for entry in entries:
             low = self._correlator.low(entry.tenant)
-            if abs(low - self._forgotten.get(entry.tenant, 0)) > self._correlator.keep // 8:
+            if low and abs(low - self._forgotten.get(entry.tenant, 0)) > self._correlator.keep // 8:
                 self._forgotten[entry.tenant] = low
                 self._journal.forget(entry.tenant, low)
         dropped = self._correlator.dropped()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from vedette.core.db import LONG, Database, Migration, create, sa
+from vedette.core.db import LONG, Database, Migration, create, insert_new, sa
 from vedette.judge.correlation.correlator import Contribution
 
 _METADATA = sa.MetaData()
@@ -30,7 +30,17 @@ _ROW = sa.Table(
     sa.Index("correlation_expiry", "tenant", "expires"),
     sqlite_strict=True,
 )
-MIGRATIONS = (Migration(1, "correlations", create(_METADATA)),)
+_LOW = sa.Table(
+    "correlation_low",
+    sa.MetaData(),
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("low", LONG, nullable=False),
+    sqlite_strict=True,
+)
+MIGRATIONS = (
+    Migration(1, "correlations", create(_METADATA)),
+    Migration(2, "how far they are settled", create(_LOW.metadata)),
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Contribution]).decode
@@ -45,7 +55,7 @@ class Entry(NamedTuple):
     start: int
     """Offset of the batch's first record."""
     tide: int
-    """Newest event time of the batch, microseconds UTC."""
+    """How far event time had come, microseconds UTC; 0 when that could not be told."""
     contributions: Sequence[Contribution]
 
 
@@ -91,9 +101,16 @@ class Journal:
                 )
 
     def forget(self, tenant: str, until: int) -> None:
-        """Drops what can matter no more at an event time."""
+        """Drops what can matter no more at an event time, and remembers that time."""
         with self._database.begin() as connection:
             connection.execute(sa.delete(_ROW).where((_ROW.c.tenant == tenant) & (_ROW.c.expires <= until)))
+            if not insert_new(connection, _LOW, tenant=tenant, low=until):
+                connection.execute(sa.update(_LOW).where(_LOW.c.tenant == tenant).values(low=until))
+
+    def lows(self) -> dict[str, int]:
+        """Tenant -> the time of the last `forget`."""
+        with self._database.read() as connection:
+            return {row.tenant: row.low for row in connection.execute(sa.select(_LOW))}
 
     def entries(self) -> Iterator[Entry]:
         """Everything that is kept, in the order of writing."""

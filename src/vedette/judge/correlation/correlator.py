@@ -159,6 +159,11 @@ class Correlator:
                 found += self._signals(tenant, name, self._windows[tenant, name].advance(tide, low))
         return found
 
+    def settled(self, tenant: str, low: int) -> None:
+        """Tells a correlator that starts anew how far the tenant's windows had their answer; see `low`."""
+        for name in self._correlations:
+            self._window(tenant, name).settled(low)
+
     def low(self, tenant: str) -> int:
         """The lowest tide of the tenant's last `LOW` batches; 0 before the first."""
         return min(self._tides.get(tenant, ()), default=0)

@@ -82,6 +82,7 @@ class Window:
         self._due: list[tuple[int, Key]] = []
         self._tide: int | None = None
         self._swept: int | None = None
+        self._floor: int | None = None
         self.held = 0
         """Moments held."""
         self.counts: Counter[str] = Counter()
@@ -102,6 +103,7 @@ class Window:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(self._measure.span, summing=self._summing)
+            group.settled = self._floor
         place = group.insert(moment)
         if place is None:
             self.counts["duplicate"] += 1
@@ -132,8 +134,14 @@ class Window:
         found = self._settle(tide - self._limits.lateness)
         if self._swept is None or abs(low - self._swept) > self._keep // 2:
             self._swept = low
+            self.settled(low)
             self._sweep(low)
         return found
+
+    def settled(self, low: int) -> None:
+        """Tells that windows over before `low` had their answer: of what they rested on, some is forgotten."""
+        floor = low - self._limits.lateness
+        self._floor = floor // self._measure.span * self._measure.span - 1 if self._peak else floor
 
     def finish(self) -> list[Crossing]:
         """Settles everything: no further event is coming."""
