@@ -40,6 +40,17 @@ def test_an_id_leads_to_its_page(visit, installation):
     for name, path in (("alert", "/alerts/"), ("case", "/cases/"), ("decision", "/decisions/")):
         answer = page.request.get(f"/search?q={quote(known[name])}", max_redirects=0)
         assert (answer.status, answer.headers["location"]) == (303, path + quote(known[name], safe=""))
+    for text, start in (
+        (known["charge"], "/decisions/evt_"),
+        (known["key"], "/entities/key/"),
+        (installation.people["risk"], "/people/"),
+    ):
+        answer = page.request.get(f"/search?q={text}", max_redirects=0)
+        assert answer.headers["location"].startswith(start)
+        assert page.request.get(answer.headers["location"]).status == 200
+    # Who may not see the thing is not told that it is there.
+    other = visit("/search", who="model")
+    assert "Nothing holds" in other.request.get(f"/search?q={known['case']}").text()
     answer = page.request.get(f"/search?q={quote(known['hostile_entity'])}", max_redirects=0)
     assert answer.status == 303
     assert answer.headers["location"].startswith("/entities/user/a%2Fb%3Fc%23d%20%3Cimg")

@@ -61,24 +61,32 @@ def search(
 def _exact(platform: Platform, visitor: Visitor, text: str) -> Iterator[Exact]:
     """Things of this very id that the visitor may see."""
     tenant, name = visitor.tenant, quote(text, safe="")
-    if visitor.may("alerts", "read") and _known(lambda: platform.alerts.get(tenant, text)):
+    if visitor.may("alerts", "read") and _try(lambda: platform.alerts.get(tenant, text)):
         yield Exact("Alert", f"/alerts/{name}")
-    if visitor.may("cases", "read") and _known(lambda: platform.cases.get(tenant, text)):
+    if visitor.may("cases", "read") and _try(lambda: platform.cases.get(tenant, text)):
         yield Exact("Case", f"/cases/{name}")
-    if visitor.may("decisions", "read") and platform.desk.find(tenant, text) is not None:
-        yield Exact("Decision", f"/decisions/{name}")
-    kind, colon, rest = text.partition(":")
-    if colon and rest and visitor.may("events", "read") and _seen(platform, tenant, Entity(kind, rest)):
-        yield Exact("Entity", entity_url(text))
+    if visitor.may("decisions", "read"):
+        if platform.desk.find(tenant, text) is not None:
+            yield Exact("Decision", f"/decisions/{name}")
+        charge = _try(lambda: platform.charges.get(tenant, text)) if visitor.may("charges", "read") else None
+        if charge:
+            yield Exact("Charge", f"/decisions/{quote(charge.decision.event_id, safe='')}")
+    if visitor.may("people", "read") and _try(lambda: platform.access.people.get(tenant, text)):
+        yield Exact("Person", f"/people/{name}")
+    if visitor.may("events", "read"):
+        kind, colon, rest = text.partition(":")
+        named = Entity(kind, rest) if colon and kind and rest else Entity("key", text)
+        if _seen(platform, tenant, named):
+            yield Exact("Entity", entity_url(named))
 
 
 def _seen(platform: Platform, tenant: str, entity: Entity) -> bool:
     return bool(platform.sightings.seen(tenant, entity).count or platform.alerts.find(tenant, entity=entity, limit=1))
 
 
-def _known(get: Callable[[], Any]) -> bool:
+def _try(get: Callable[[], Any]) -> Any:
+    """What `get` gives; None when there is no such thing."""
     try:
-        get()
+        return get()
     except NotFoundError:
-        return False
-    return True
+        return None

@@ -20,6 +20,8 @@
   const number = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
   const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
   const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const second = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  const dayOf = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
   const moment = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const words = (text) => String(text).replaceAll("_", " ");
   const withUnit = (value, unit) => (value == null ? "–" : `${number.format(value)}${unit ? `\u00a0${unit}` : ""}`);
@@ -90,13 +92,19 @@
     splitLine: { lineStyle: { color: token("line") } },
     ...more,
   });
+  // Labels of a time axis are as fine as its range asks for, so that no two of them are the same.
+  function axisTime(data) {
+    const range = (data.x.at(-1) - data.x[0]) / 1e6;
+    const format = range < 900 ? second : range < 3 * 86400 ? hour : dayOf;
+    return (value) => format.format(new Date(value));
+  }
   const placeAxis = (data, more = {}) => ({
     type: isTime(data) ? "time" : "category",
     data: isTime(data) ? undefined : data.x,
     boundaryGap: data.kind === "bars" ? undefined : false,
     axisLine: { lineStyle: { color: token("line-strong") } },
     axisTick: { show: false },
-    axisLabel: { ...axisText(), hideOverlap: true, formatter: (value) => (isTime(data) ? hour.format(new Date(value)) : words(value)) },
+    axisLabel: { ...axisText(), hideOverlap: true, formatter: isTime(data) ? axisTime(data) : words },
     splitLine: { show: false },
     ...more,
   });
@@ -106,7 +114,7 @@
   const overTime = (data, toSeries) => {
     const option = frame();
     const single = data.series.length < 2;
-    option.grid.top = single && !data.unit ? 8 : 32;
+    option.grid.top = single ? 26 : 32;
     option.legend.show = !single;
     option.tooltip.axisPointer.type = data.kind === "bars" ? "shadow" : "line";
     option.tooltip.formatter = (params) => {
