@@ -15,6 +15,7 @@ from vedette.act.alerts import Alerts
 from vedette.core.clock import SystemClock
 from vedette.core.content import shipped
 from vedette.core.log import SqliteLog
+from vedette.core.projection import Projection
 from vedette.core.settings import load_settings
 from vedette.prove.evidence.collect import Collector
 from vedette.prove.evidence.store import Evidence
@@ -24,6 +25,7 @@ from vedette.run.files import Files
 from vedette.run.intake import Intake
 from vedette.run.platform import Platform
 from vedette.sense.quarantine import Quarantine
+from vedette.sense.sightings import Sightings
 from vedette.sense.tables import Table
 
 STEPS = (
@@ -43,6 +45,8 @@ STEPS = (
     "evidence.before_commit",
     "evidence.after",
     "checkpoint.after",
+    "index.before_commit",
+    "index.after",
 )
 
 
@@ -93,6 +97,8 @@ def probe(killer):
     around(SqliteLog, "commit", killer, "", lambda _log, group, *_rest: f"{group}.place.after")
     around(Alerts, "_apply", killer, "", "alerts.before_commit")
     around(Alerts, "consume", killer, "", "alerts.after")
+    around(Sightings, "_apply", killer, "", "index.before_commit")
+    around(Sightings, "consume", killer, "", "index.after")
     around(Evidence, "checkpoint", killer, "", "checkpoint.after")
     around(Collector, "_partition", killer, "", "evidence.after")
     moved = sys.modules["vedette.prove.evidence.collect"]
@@ -141,6 +147,18 @@ def plant(mistake):
             return 0
 
         stream._partition = place_first
+    elif mistake == "index_place_first":
+
+        def take(self, component, shard, records, apply):
+            with self.write() as connection:
+                connection.execute(
+                    "insert or replace into place values (?, ?, ?)", (component, shard, records[-1].offset + 1)
+                )
+            with self.write() as connection:
+                apply(connection, shard, records)
+            return len(records)
+
+        Projection._take = take
 
 
 def main(home, step, nth, *paths):
@@ -149,6 +167,7 @@ def main(home, step, nth, *paths):
         sys.modules[f"vedette.{name}"].BATCH = size
     sys.modules["vedette.sense.ingest"].BATCH_RECORDS = 120
     Alerts.consume.__kwdefaults__["limit"] = 25
+    Sightings.consume.__kwdefaults__["limit"] = 110
     plant(os.environ.get("PLANT", ""))
     probe(Killer(step, int(nth)))
     settings = load_settings(None, {"VEDETTE_HOME": home})

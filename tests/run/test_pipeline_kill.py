@@ -20,10 +20,12 @@ from vedette.core.clock import SystemClock
 from vedette.core.content import shipped
 from vedette.core.db import open_database
 from vedette.core.log import SqliteLog
+from vedette.core.projection import Projection
 from vedette.demo.logs import write_cloudtrail, write_windows
 from vedette.prove.evidence import FileAnchor, verify
 from vedette.prove.evidence.collect import from_log
 from vedette.run.storing import to_event
+from vedette.sense.sightings import Sightings
 from vedette.sense.store import Store
 
 pytestmark = pytest.mark.kill
@@ -47,6 +49,7 @@ class Outcome:
     alerts: Counter
     counted: int
     quarantined: Counter
+    seen: Counter
     places: tuple
 
 
@@ -113,6 +116,12 @@ def outcome(home):
         report = verify(state, FileAnchor(home / "anchor"), content=from_log(log))
     assert not report.findings
     state.close()
+    index = Projection(home / "index.db")
+    sightings = Sightings(index)
+    named = Counter(entity for event in events for entity in set(event.entities))
+    seen = Counter({entity: sightings.seen("default", entity).count for entity in named})
+    places = (*places, sightings.place(0) - ends["event"])
+    index.close()
     return Outcome(
         Counter((event.source, json.dumps(event.data, sort_keys=True)) for event in events),
         Counter({(name, json.dumps(json.loads(text), sort_keys=True)): n for (name, text), n in stored.items()}),
@@ -120,6 +129,7 @@ def outcome(home):
         Counter((each.title, each.signal_count) for each in found),
         sum(each.signal_count for each in found) - len(signals),
         quarantined,
+        seen - named | named - seen,
         places,
     )
 
@@ -136,7 +146,7 @@ def wanted(files, tmp_path_factory):
     assert sum(whole.logged.values()) == stored + TWICE
     assert whole.stored == Counter(set(whole.logged))
     assert len(whole.signals) >= 5
-    assert (whole.counted, whole.places) == (0, (0, 0, 0))
+    assert (whole.counted, whole.seen, whole.places) == (0, Counter(), (0, 0, 0, 0))
     return whole
 
 
@@ -180,6 +190,7 @@ def test_the_command_killed_at_random_moments(files, wanted, tmp_path):
         ("no_resume", "intake.append.after"),
         ("no_mark", "store.commit.after"),
         ("place_first", "signal.append.before"),
+        ("index_place_first", "index.before_commit"),
     ],
 )
 def test_a_planted_mistake_is_noticed(mistake, step, files, wanted, tmp_path):
