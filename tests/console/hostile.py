@@ -142,7 +142,9 @@ def fill(home: Path, folder: Path) -> dict[str, Any]:
         alerts = platform.alerts.find(TENANT, limit=500)
         for number, text in enumerate(CORPUS):
             platform.access.people.create(TENANT, text)
-            case = platform.cases.open(TENANT, text, operator="per_x", level=Level.HIGH, alert_id=alerts[number % len(alerts)].id)
+            case = platform.cases.open(
+                TENANT, text, operator="per_x", level=Level.HIGH, alert_id=alerts[number % len(alerts)].id
+            )
             platform.cases.note(TENANT, case.id, text, operator="per_x")
         counts["alerts"] = len(alerts)
     return counts

@@ -98,6 +98,9 @@ def test_a_page_that_did_run_them_would_be_seen(visit):
     page.evaluate("text => { document.querySelector('main').innerHTML += text }", CORPUS[2])
     with pytest.raises(AssertionError):
         look(page, "/")
+    # The policy of the page stopped it, too, and said so.
+    assert any("Content Security Policy" in complaint for complaint in visit.complaints)
+    visit.complaints.clear()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from vedette.core.decision import Action, Decision
-from vedette.core.errors import NotFoundError
+from vedette.core.errors import ConflictError, NotFoundError
 from vedette.judge.decisions.register import MINUTE, Place, to_amount
 from vedette.judge.whatif import find_whatif
 from vedette.run.indexing import decided_entities
@@ -99,12 +99,15 @@ def show_whatif(
     """What would have changed the decision; asked by the decision's page once it is shown."""
     record = _find(platform, visitor.tenant, event)
     scoring = platform.desk.scoring
-    found = find_whatif(
-        record,
-        model=scoring.model if record.model else None,
-        rules=scoring.rules,
-        monotonic=platform.clock.monotonic,
-    )
+    try:
+        found = find_whatif(
+            record,
+            model=scoring.model if record.model else None,
+            rules=scoring.rules,
+            monotonic=platform.clock.monotonic,
+        )
+    except ConflictError:
+        found = None  # decided by versions that do not run any more: what they would say cannot be asked
     return show(
         request, visitor, "whatif.html", record=record, search=found, amount=to_amount(record.source, record.event)
     )
