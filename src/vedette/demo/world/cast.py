@@ -21,6 +21,7 @@ from vedette.demo.world.benign.gift_cards import GiftCards
 from vedette.demo.world.benign.new_hire import NewHire
 from vedette.demo.world.benign.office_move import OfficeMove
 from vedette.demo.world.benign.on_call import OnCall
+from vedette.demo.world.benign.returns import Returns
 from vedette.demo.world.benign.traveller import Traveller
 from vedette.demo.world.charges import Draft
 from vedette.demo.world.customers import HISTORY_DAYS
@@ -83,6 +84,12 @@ def attackers_of_day(stage: Stage) -> list[Player]:
 def honest_of_day(stage: Stage) -> list[Player]:
     """Who looks like an attacker and is none."""
     return list(_cast(stage, HONEST))
+
+
+def returns_of_day(stage: Stage) -> Returns:
+    """Who sends things back, as on every day."""
+    chance, name = _chance(stage, Returns, "now")
+    return Returns(stage, chance, 0.0, name)
 
 
 def thieves_of_day(stage: Stage, payments: int) -> list[Player]:

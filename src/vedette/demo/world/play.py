@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vedette.demo.world.cast import attackers_of_day, honest_of_day, thieves_of_day
+from vedette.demo.world.cast import attackers_of_day, honest_of_day, returns_of_day, thieves_of_day
 from vedette.demo.world.charges import Charges, Draft, to_draft, to_request
 from vedette.demo.world.deeds import Cash, Line, Return
 from vedette.demo.world.history import LABEL_DELAY, History
@@ -27,6 +27,10 @@ BUSY: Final = 1.95
 """How much busier the day is than the one before: the sales begin."""
 HTTP: Final = 2_000
 """Honest payments, at scale 1, that are sent one by one."""
+
+
+RETURNED: Final = 0.005
+"""Share of honest payments that are asked back within hours."""
 
 
 class Part:
@@ -70,7 +74,9 @@ class Play:
         self._logs = daily_logs(stage, self._good, scale=scale)
         attacks = [Part(player, f"attack-{number + 1}") for number, player in enumerate(attackers_of_day(stage))]
         others = [*honest_of_day(stage), *thieves_of_day(stage, len(self._good))]
-        self._parts = attacks + [Part(player) for player in others]
+        self._returns = returns_of_day(stage)
+        self._chance = generator(stage.seed, "returned")
+        self._parts = attacks + [Part(player) for player in (*others, self._returns)]
         self._honest_customers = {stage.texts.customers[one] for one in np.unique(self._good.customer).tolist()}
         self._honest_payments = 0
         self._later: list[tuple[Part, Any]] = []
@@ -108,7 +114,8 @@ class Play:
     def records(self) -> list[Record]:
         """What has happened so far."""
         good = Good(customers=tuple(sorted(self._honest_customers)), payments=self._honest_payments)
-        return [*(part.record(self._day) for part in self._parts if part.times), good]
+        acted = (part for part in self._parts if part.times and part.player is not self._returns)
+        return [*(part.record(self._day) for part in acted), good]
 
     def _deeds(self, end: int) -> Iterator[tuple[Part, Any]]:
         """What is done before `end`, less what was done yesterday. A move may say what is done some time after it."""
@@ -135,6 +142,8 @@ class Play:
             if part is not None:
                 part.payments.append(name)
                 self._sent[name] = (part.player, draft)
+            elif self._chance.random() < RETURNED and draft.device:
+                self._sent[name] = (self._returns, draft)
             key = draft.key or self._stage.key_of(draft.merchant).name
             request = to_request(draft, self._stage.merchants)
             payments.append(Payment(name, self._day + draft.time, draft.http, key, request))

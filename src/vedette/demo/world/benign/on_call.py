@@ -44,6 +44,8 @@ class OnCall(Scripted):
         for kind in (START, FACTOR):
             yield Line(time, "identity", signed(mint.uuid(), person, kind, home))
             time += MINUTE // 3
+        opened = {"id": mint.id("evt"), "type": "emergency_access.opened", "user": person.email, "ticket": incident}
+        yield Line(time, "product", {**opened, "ip": home, "device": person.laptop})
         for service, call in CALLS:
             time += int(self.rng.exponential(3 * MINUTE))
             secret = f"prod/ledger/{self.rng.choice(['database', 'queue'])}"
