@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -19,22 +18,23 @@ TOPIC = "decision"
 MAX_REASONS = 10
 """Most reasons in the view: the weightiest."""
 
-_TAKEN: Mapping[str, tuple[str, ...]] = {
-    "amount_minor": ("amount_minor",),
-    "currency": ("currency",),
-    "merchant": ("merchant",),
-    "key": ("key",),
-    "card": ("source",),
-    "customer": ("customer", "CUSTOMER_ID"),
-    "device": ("device",),
-    "ip": ("ip",),
-    "country": ("country",),
-    "terminal": ("TERMINAL_ID",),
-    "cvc_check": ("cvc_check",),
-    "type": ("type",),
-    "charge": ("charge",),
-}
-"""Field of the view -> fields of the decided event, the first that it has."""
+_TAKEN = (
+    ("amount_minor", "amount_minor"),
+    ("currency", "currency"),
+    ("merchant", "merchant"),
+    ("key", "key"),
+    ("source", "card"),
+    ("customer", "customer"),
+    ("CUSTOMER_ID", "customer"),
+    ("device", "device"),
+    ("ip", "ip"),
+    ("country", "country"),
+    ("TERMINAL_ID", "terminal"),
+    ("cvc_check", "cvc_check"),
+    ("type", "type"),
+    ("charge", "charge"),
+)
+"""Field of the decided event, field of the view; of two for one field the first that is there counts."""
 
 _decode = msgspec.json.Decoder(Decision).decode
 
@@ -76,8 +76,8 @@ def view(decision: Decision) -> dict[str, Any]:
         "fallback": decision.fallback,
         "decided_source": decision.source,
     }
-    for name, paths in _TAKEN.items():
-        value = next((decision.event[path] for path in paths if decision.event.get(path) is not None), None)
-        if value is not None:
+    event = decision.event
+    for path, name in _TAKEN:
+        if name not in data and (value := event.get(path)) is not None:
             data[name] = value
     return data

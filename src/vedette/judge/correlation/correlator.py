@@ -18,7 +18,7 @@ from vedette.core.clock import MICROS, to_iso
 from vedette.core.event import Entity, Event
 from vedette.core.signal import Signal
 from vedette.expr.values import MISSING, elements, lookup, number_of, text_of
-from vedette.judge.correlation.definition import Correlation, Kind, Number
+from vedette.judge.correlation.definition import Correlation, Kind, Number, Part
 from vedette.judge.correlation.moments import Moment, Value
 from vedette.judge.correlation.window import DEFAULT, Crossing, Key, Limits, Window
 from vedette.prove.dlp import scrub
@@ -69,13 +69,10 @@ class Correlator:
         self.quiet = frozenset(self._uses) - {part.id for one in correlations if one.generate for part in one.parts}
         """Ids of rules that give no signal of their own: correlations refer to them, none of which says `generate`."""
         self._types = {source: _entity_types(held) for source, held in sources.items()}
+        self.keep = max((self._window("", name).keep for name in self._correlations), default=0)
+        """How long any contribution can matter after its time, microseconds; 0 without correlations."""
         self.counts: Counter[tuple[str, str]] = Counter()
         """(correlation id, `ungrouped` or `unreadable`) -> rules that fired and could not be used."""
-
-    @property
-    def keep(self) -> int:
-        """How long any contribution can matter after its time, microseconds; 0 without correlations."""
-        return max((self._window("", name).keep for name in self._correlations), default=0)
 
     def uses(self, rule_id: str) -> bool:
         """True when a correlation refers to a rule."""
@@ -86,47 +83,49 @@ class Correlator:
         found: list[Contribution] = []
         for rule_id in rule_ids:
             for name, number in self._uses.get(rule_id, ()):
-                found += self._contributions(name, number, event)
+                correlation = self._correlations[name]
+                part = correlation.parts[number]
+                keys = self._combined(event, part.fields_of(event.source))
+                values = self._values(correlation.measure.kind, part, number, event) if keys else ()
+                if not values:
+                    self.counts[correlation.id, "unreadable" if keys else "ungrouped"] += 1
+                for key in keys:
+                    for value in values:
+                        moment = Moment(event.event_time, event.id, number, value, event.source, event.seq)
+                        found.append(Contribution(name, key, moment))
         return found
 
-    def _contributions(self, name: str, number: int, event: Event) -> Iterator[Contribution]:
-        correlation = self._correlations[name]
-        part = correlation.parts[number]
-        keys = list(self._combined(event, part.fields_of(event.source)))
-        if not keys:
-            self.counts[correlation.id, "ungrouped"] += 1
-            return
-        values = list(self._values(correlation, number, event))
-        if not values:
-            self.counts[correlation.id, "unreadable"] += 1
-        for key in keys:
-            for value in values:
-                yield Contribution(
-                    name, key, Moment(event.event_time, event.id, number, value, event.source, event.seq)
-                )
-
-    def _values(self, correlation: Correlation, number: int, event: Event) -> Iterator[Value]:
-        kind = correlation.measure.kind
-        fields = correlation.parts[number].values_of(event.source)
+    def _values(self, kind: Kind, part: Part, number: int, event: Event) -> Sequence[Value]:
+        """What is counted or calculated with."""
         if kind is Kind.EVENT_COUNT:
-            yield event.id
-        elif kind in {Kind.TEMPORAL, Kind.TEMPORAL_ORDERED}:
-            yield number
-        elif kind is Kind.VALUE_COUNT:
-            yield from ("\x1f".join(values) for values in self._combined(event, fields))
-        else:
-            value = number_of(self._read(event, fields[0]))
-            if value is not None and math.isfinite(value):
-                yield value
+            return (event.id,)
+        if kind is Kind.TEMPORAL or kind is Kind.TEMPORAL_ORDERED:
+            return (number,)
+        fields = part.values_of(event.source)
+        if kind is Kind.VALUE_COUNT:
+            return ["\x1f".join(values) for values in self._combined(event, fields)]
+        value = number_of(self._read(event, fields[0]))
+        return () if value is None or not math.isfinite(value) else (value,)
 
-    def _combined(self, event: Event, fields: Sequence[str]) -> Iterator[Key]:
+    def _combined(self, event: Event, fields: Sequence[str]) -> Sequence[Key]:
         """Every combination of the fields' values; none when a field has no value."""
+        texts = []
+        for name in fields:
+            value = self._read(event, name)
+            if type(value) is not str or not 0 < len(value) <= MAX_TEXT:
+                break
+            texts.append(value)
+        else:
+            return (tuple(texts),)
         columns = (
             [_short(text) for value in elements(self._read(event, name)) if (text := text_of(value))] for name in fields
         )
-        return islice(dict.fromkeys(product(*columns)), MAX_COMBINATIONS)
+        return tuple(islice(dict.fromkeys(product(*columns)), MAX_COMBINATIONS))
 
     def _read(self, event: Event, name: str) -> object:
+        found = event.data.get(name, MISSING)
+        if type(found) is str:
+            return found
         found = lookup(event.data, name)
         if found is MISSING and name.startswith(OCSF) and event.source in self._sources:
             read = self._sources[event.source].ocsf.get(name.removeprefix(OCSF))

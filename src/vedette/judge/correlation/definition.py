@@ -54,6 +54,8 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def holds(self, amount: Number) -> bool:
         """True when the amount meets every bound."""
+        if self.gte is not None and amount < self.gte:
+            return False  # what nearly every rule asks, at once
         return all(test(amount, bound) for name, test in _TESTS.items() if (bound := getattr(self, name)) is not None)
 
     @property
