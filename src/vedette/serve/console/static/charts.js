@@ -268,8 +268,8 @@
     const x = data.x || data.series[0].data.map((_, at) => at);
     const kept = x.map((value, at) => [value, at]).filter(([, at]) => !isTime(data) || data.series.some((series) => series.data[at]));
     return [
-      [isTime(data) ? "time" : "", ...data.series.map((series) => words(series.name))],
-      ...kept.map(([value, at]) => [label(data, value), ...data.series.map((series) => withUnit(series.data[at], data.unit))]),
+      [isTime(data) ? "time" : "", ...data.series.map((series) => `${words(series.name)}${data.unit ? `, ${data.unit}` : ""}`)],
+      ...kept.map(([value, at]) => [label(data, value), ...data.series.map((series) => withUnit(series.data[at]))]),
     ];
   }
 
@@ -344,11 +344,13 @@
     offerTable(figure);
     if (figure.dataset.shown === "table") {
       again();
-      plot.removeAttribute("role");
+      plot.setAttribute("role", "region");
+      plot.tabIndex = 0;
       plot.append(table(data));
       return;
     }
     plot.setAttribute("role", "img");
+    plot.removeAttribute("tabindex");
     const echarts = await library();
     if (drawn.get(figure)?.data !== data) return;
     if (!state.chart) {

@@ -89,11 +89,13 @@
       return;
     }
     if (figure.dataset.shown === "table") {
-      plot.removeAttribute("role");
+      plot.setAttribute("role", "region");
+      plot.tabIndex = 0;
       plot.append(list(state.data));
       return;
     }
     plot.setAttribute("role", "img");
+    plot.removeAttribute("tabindex");
     const cytoscape = await library();
     // It would add a style sheet of its own, which the policy of the page refuses; one of that id is enough for it.
     if (!document.getElementById("__________cytoscape_stylesheet")) document.head.append(make("meta", { id: "__________cytoscape_stylesheet" }));
