@@ -204,6 +204,26 @@ def test_origins_are_bounded_and_people_are_kept(access: Access, ada: Person, mo
     assert access.sweep() == len(subjects)
 
 
+def test_right_logins_cost_their_origin_nothing(access: Access, ada: Person, db) -> None:
+    login = with_password(access, ada)
+    code_of(access.logins.log_in, "nobody", "wrong", origin=HERE)
+    for _ in range(3):
+        access.logins.log_in(login, GOOD, origin=HERE)
+    with db.read() as connection:
+        counts = dict(connection.exec_driver_sql("select subject, failures from access_throttles").tuples().all())
+    assert counts[f"origin:{HERE}"] == 1, "the wrong one still counts"
+    assert f"person:{ada.id}" not in counts
+
+
+def test_unknown_names_share_few_counts(access: Access, monkeypatch, db) -> None:
+    monkeypatch.setattr(throttle_module, "NAMES", 2)
+    for n in range(8):
+        code_of(access.logins.log_in, f"name{n}", "wrong", origin=f"10.0.0.{n}")
+    with db.read() as connection:
+        subjects = connection.exec_driver_sql("select subject from access_throttles").scalars().all()
+    assert 1 <= len([each for each in subjects if each.startswith("name:")]) <= 2
+
+
 def test_guesses_at_the_same_moment_are_counted_one_by_one(db: Database) -> None:
     """The check and the count are one transaction: of 16 guesses sent together no more are looked at than may be."""
     access = Access(db, SystemClock(), Ids(SystemClock()))

@@ -73,6 +73,7 @@ def test_a_disabled_person_has_no_session(access: Access, ada: Person) -> None:
     secret = access.sessions.open("acme", ada.id).secret.reveal()
     access.people.disable("acme", ada.id, by="system")
     assert access.sessions.find(secret) is None
+    assert access.sessions.list("acme", ada.id) == [], "ended, not only refused"
     with pytest.raises(DeniedError):
         access.sessions.open("acme", ada.id)
 
