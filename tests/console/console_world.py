@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from serve_world import MERCHANT, TENANT, World, charge, fresh, wait_for
+from serve_world import ALL_SCOPES, MERCHANT, TENANT, World, charge, fresh, wait_for
 from server_process import Server
 
 from vedette.core.content import shipped
@@ -152,7 +152,11 @@ class Seed:
         run = self.platform.responder.start(TENANT, playbook, alert.id, requester=self.people["analyst"])
         wait_for(lambda: self.platform.responder.show(TENANT, run.id), lambda one: one.approval)
         case = self.platform.cases.of_alert(TENANT, alert.id)
+        full = self.world.key(ALL_SCOPES)
+        wanted = {"amount_minor": 500, "currency": "EUR", "merchant": MERCHANT}
+        payout = self.world.post("/v1/payouts", full, wanted, key=fresh()).json()
         self.known |= {"alert": alert.id, "case": case or "", "run": run.id, "key": stolen.key.id}
+        self.known |= {"stolen": stolen.secret.reveal(), "full": full, "payout": payout["id"]}
 
 
 class Installation:
