@@ -117,7 +117,7 @@ def test_triage_by_keyboard_alone(visit, axe):
     page.keyboard.type("cards tested")
     page.keyboard.press("Enter")
     expect(page.locator("#alert-rows tbody tr").first).to_contain_text("Cards tested")
-    page.wait_for_url("**q=cards+tested**")
+    page.wait_for_url(re.compile(r"q=cards(\+|%20)tested"))
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     page.keyboard.press("o")

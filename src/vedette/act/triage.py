@@ -214,7 +214,8 @@ class Triage:
         if alert.verdict is None:
             return []
         fraud, learned = alert.verdict is Verdict.TRUE_POSITIVE, due - UNDO_S * MICROS
-        events = dict.fromkeys(msgspec.json.decode(body, type=_Signal).event_id for body in bodies)
+        signals = [msgspec.json.decode(body, type=_Signal) for body in bodies]
+        events = dict.fromkeys(event for signal in signals for event in signal.events)
         return [
             Label(event_id=event_id, tenant=tenant, fraud=fraud, observed_time=learned, kind="verdict")
             for event_id in events
@@ -243,6 +244,14 @@ class Triage:
 
 class _Signal(msgspec.Struct):
     event_id: str
+    why: dict[str, Any] = {}
+
+    @property
+    def events(self) -> list[str]:
+        """Ids of the events that it is about: of a correlation, all that it counted."""
+        noted = self.why.get("events")
+        found = [each.get("id") for each in noted if isinstance(each, dict)] if isinstance(noted, list) else []
+        return [self.event_id, *(event for event in found if isinstance(event, str))]
 
 
 def standing(alert: Alert) -> Standing:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 import msgspec
 
+from vedette.core.clock import from_datetime
 from vedette.core.event import Event
 from vedette.core.signal import Signal
+from vedette.judge.correlation.definition import Kind
 from vedette.judge.explain import Clause, explain_data
 from vedette.judge.sigma.rules import Rule
-from vedette.judge.sigma.text import RuleText, read_text
-from vedette.run.detecting import Detection
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +50,65 @@ def explain_signal(
     return Finding(signal=signal, event=event, rule=rule, result=result, clause=clause, changed=changed)
 
 
-def text_of(detection: Detection | None, rule: Rule | None) -> RuleText | None:
-    """What people wrote in the rule; None when its file is not at hand."""
-    return read_text(detection.paths, rule.path, rule.id) if detection and rule else None
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """What a correlation counted, from the note it left in its signal."""
+
+    by: dict[str, str]
+    """Field -> value of the group."""
+    kind: str
+    """Of the correlation: `event_count`, `value_count`, `temporal` and the like."""
+    amount: float
+    condition: str
+    span_s: int
+    values: tuple[str, ...] = ()
+    """What was counted, of a `value_count`."""
+    events: tuple[Member, ...] = ()
+    """What it was counted on, in order."""
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a group."""
+
+    id: str
+    rule: str
+    source: str
+    time: int
+    """Event time, microseconds UTC."""
+
+
+_KINDS = tuple(map(str, Kind))
+_OWN = frozenset({*_KINDS, "condition", "timespan_s", "values", "events"})
+
+
+def group_of(signal: Signal) -> Group | None:
+    """What a correlation's signal noted; None for a signal of a rule on single events."""
+    why = signal.why
+    kind = next((name for name in _KINDS if name in why), "")
+    events, amount = why.get("events"), why.get(kind)
+    if not isinstance(events, list) or not isinstance(amount, int | float):
+        return None
+    try:
+        members = tuple(_member(msgspec.convert(each, _Noted)) for each in events)
+    except (msgspec.ValidationError, ValueError):
+        return None
+    return Group(
+        by={name: str(value) for name, value in why.items() if name not in _OWN},
+        kind=kind,
+        amount=amount,
+        condition=str(why.get("condition", "")),
+        span_s=int(why.get("timespan_s", 0)),
+        values=tuple(map(str, why.get("values", ()))),
+        events=members,
+    )
+
+
+class _Noted(msgspec.Struct):
+    id: str
+    rule: str
+    source: str
+    time: str
+
+
+def _member(noted: _Noted) -> Member:
+    time = from_datetime(datetime.fromisoformat(noted.time))
+    return Member(id=noted.id, rule=noted.rule, source=noted.source, time=time)

@@ -23,20 +23,23 @@ from vedette.act.playbooks.responder import alert_scope, bind, run_identity
 from vedette.core.clock import Clock
 from vedette.core.content import shipped
 from vedette.core.errors import DataError, NotFoundError
+from vedette.core.event import Event
 from vedette.core.execute import Executor
 from vedette.core.settings import Settings
 from vedette.core.signal import Signal
+from vedette.judge.correlation.definition import Correlation
 from vedette.judge.decisions.bounded import BoundedRisks
 from vedette.judge.sigma.rules import Rule
-from vedette.judge.sigma.text import RuleText
+from vedette.judge.sigma.text import RuleText, read_text
 from vedette.judge.versions import Kind
 from vedette.move.charges import ChargeLimits, Charges
 from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Dispatcher, through
 from vedette.prove.evidence import Collector
 from vedette.prove.keys import write_private
+from vedette.run import decided
 from vedette.run.detecting import SIGNALS, Detection, detecting
-from vedette.run.findings import Finding, explain_signal, text_of
+from vedette.run.findings import Finding, explain_signal
 from vedette.run.guard import Beat, beating
 from vedette.run.indexing import indexing
 from vedette.run.intake import Intake
@@ -194,13 +197,32 @@ class Platform(Parts):
         """The rules that run on the stream, by their ids."""
         return {rule.id: rule for rule in self.detection.rules.rules} if self.detection else {}
 
+    @cached_property
+    def correlations(self) -> Mapping[str, Correlation]:
+        """The correlations that run on the stream, by their ids."""
+        return {one.id: one for one in self.detection.rules.correlations} if self.detection else {}
+
     def finding(self, signal: Signal) -> Finding:
         """Why a signal was raised, clause by clause, as far as its rule and event are at hand."""
-        return explain_signal(signal, self.rules, self.store.find)
+        return explain_signal(signal, self.rules, self.find_event)
+
+    def find_event(self, tenant: str, source: str, event_id: str, event_time: int) -> Event | None:
+        """An event that a rule read, from the store; of a decision, the view that rules read."""
+        if source != decided.SOURCE:
+            return self.store.find(tenant, source, event_id, event_time)
+        try:
+            found = self.desk.find(tenant, event_id)
+        except DataError:  # decided on, and not kept any more
+            return None
+        if found is None:
+            return None
+        data, time = decided.view(found), found.time
+        return Event(id=event_id, tenant=tenant, source=source, event_time=time, ingest_time=time, data=data)
 
     def rule_text(self, rule_id: str) -> RuleText | None:
         """What people wrote in a rule; None when it is not at hand."""
-        return text_of(self.detection, self.rules.get(rule_id))
+        held = self.rules.get(rule_id) or self.correlations.get(rule_id)
+        return read_text(self.detection.paths, held.path, held.id) if self.detection and held else None
 
     def authors(self, tenant: str, rule_id: str) -> tuple[str, ...]:
         """Who wrote a rule: names in it, and ids of the people of these names. None of them may approve its runs."""

@@ -16,6 +16,7 @@ from vedette.act.triage import UNDO_S, Changed, Turn
 from vedette.core.clock import MICROS
 from vedette.core.errors import DataError, Problems, VedetteError
 from vedette.core.signal import Level
+from vedette.run.findings import group_of
 from vedette.serve.console.choices import PAGED, Facet, Names, Query, address, facet
 from vedette.serve.console.format import span
 from vedette.serve.console.page import show
@@ -294,6 +295,7 @@ def _alert(
         "sentence": sentence(alert),
         "signals": signals,
         "finding": platform.finding(lead),
+        "group": group_of(lead),
         "text": platform.rule_text(alert.rule_id),
         "risks": [(entity, platform.alerts.risk(tenant, entity, now)) for entity in entities],
         "related": [other for other in related if other.id != alert.id][:MAX_RELATED],
@@ -350,6 +352,23 @@ def _answers(platform: Served, visitor: Visitor, alert: Alert) -> list[dict[str,
 
 def _plan(platform: Served, visitor: Visitor, playbook: Playbook, alert_id: str) -> list[Any]:
     return platform.plan(visitor.tenant, playbook, alert_id, requester=visitor.principal.id, inputs={})
+
+
+@router.get(f"{PATH}/{{alert_id}}/event", response_model=None)
+def show_event(
+    *,
+    request: Request,
+    visitor: Annotated[Visitor, look("events", "read")],
+    platform: Served,
+    alert_id: str,
+    source: str,
+    event_id: str,
+    at: int,
+) -> Response:
+    """One event behind the alert as it was read, for a fold that is opened."""
+    platform.alerts.get(visitor.tenant, alert_id)
+    event = platform.find_event(visitor.tenant, source, event_id, at)
+    return show(request, visitor, "alert_event.html", event=event)
 
 
 @router.post(f"{PATH}/{{alert_id}}/case", response_model=None)
