@@ -210,7 +210,8 @@ def test_right_logins_cost_their_origin_nothing(access: Access, ada: Person, db)
     for _ in range(3):
         access.logins.log_in(login, GOOD, origin=HERE)
     with db.read() as connection:
-        counts = dict(connection.exec_driver_sql("select subject, failures from access_throttles").tuples().all())
+        rows = connection.exec_driver_sql("select subject, failures from access_throttles").all()
+    counts = {row.subject: row.failures for row in rows}
     assert counts[f"origin:{HERE}"] == 1, "the wrong one still counts"
     assert f"person:{ada.id}" not in counts
 
