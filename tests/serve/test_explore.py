@@ -8,6 +8,8 @@ from urllib.parse import quote
 import pytest
 from serve_world import ALL_SCOPES, MERCHANT, OTHER, STRANGER, TENANT, card, charge, code_of, fresh
 
+from vedette.prove.access import Role
+
 FIRST = 600_000
 ODD = "a/b ?#%é\n<script>"
 
@@ -138,3 +140,61 @@ def test_what_nobody_saw_is_not_found(world, decided):
         assert (answer.status_code, code_of(answer)) == (404, "entities.entity.unknown")
     assert entity(world, "terminal/777", world.key(ALL_SCOPES, OTHER)).status_code == 404
     assert entity(world, "terminal/777", world.key(ALL_SCOPES, TENANT, [MERCHANT])).status_code == 403
+
+
+# Pages, without a browser
+
+
+@pytest.fixture(scope="module")
+def look(world, decided):
+    """Asks for a page as somebody with every role."""
+    person = world.platform.access.people.create(TENANT, "Ada Byron")
+    for role in Role:
+        world.platform.access.people.grant(TENANT, person.id, role, by="system")
+    secret = world.platform.access.sessions.open(TENANT, person.id, proven=True).secret.reveal()
+
+    def ask(path, **params):
+        sent = {"cookie": f"vedette={secret}", "accept": "text/html"}
+        return world.send("GET", path, headers=sent, params=params)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("params", "status"),
+    [
+        ({}, 200),
+        ({"risk": "", "amount": "", "entity": "", "reason": "", "currency": "", "action": ""}, 200),
+        ({"risk": "200", "amount": "0.01", "currency": "jpy", "span": "7d", "fallback": "1"}, 200),
+        ({"risk": "nan"}, 400),
+        ({"risk": "inf"}, 400),
+        ({"amount": "-1"}, 400),
+        ({"amount": "1e300"}, 400),
+        ({"action": "explode"}, 400),
+        ({"span": "century"}, 400),
+        ({"since": "yesterday"}, 400),
+        ({"entity": "nobody"}, 400),
+        ({"after": "x"}, 400),
+        ({"reason": "'; drop table register_row; --"}, 200),
+    ],
+)
+def test_the_page_of_decisions_takes_any_form(look, params, status):
+    assert look("/decisions", **params).status_code == status
+
+
+def test_what_others_wrote_is_text_on_every_page(look):
+    page = look(f"/entities/customer/{quote(ODD, safe='')}")
+    assert page.status_code == 200
+    assert "&lt;script&gt;" in page.text
+    found = look("/entities", q="<SCRIPT>")
+    assert "&lt;script&gt;" in found.text
+    for text in (page.text, found.text, look("/console/data/neighbours", entity=f"customer:{ODD}").text):
+        assert "\n<script>" not in text.partition("<main")[2]
+
+
+def test_a_page_asks_for_its_parts_under_its_own_policy(world, look, decided):
+    assert look("/console/data/whatif", event=decided[0]).status_code == 200
+    assert look("/console/data/whatif", event="none").status_code == 404
+    assert look("/console/data/neighbours", entity="terminal:777").status_code == 200
+    for path in (f"/decisions/{decided[0]}", "/entities/terminal/777", "/console/data/neighbours?entity=terminal:777"):
+        assert world.send("GET", path, world.full).status_code == 303, "a key opens no page"

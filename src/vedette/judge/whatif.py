@@ -297,17 +297,18 @@ class _Searching:
     def _cheapest(self, one: _Input, other: _Input | None, best: float) -> WhatIf | None:
         """The cheapest change of the inputs that costs less than `best` and changes the action."""
         (first, second), raws = self._folded(one, other)
+        moved = np.ones(raws.shape, np.bool_)
+        if not (one.ruled or (other is not None and other.ruled)):
+            moved = self._wanted[self._by_risk()[np.searchsorted(self._bounds, raws, side="right")]]
+            if not moved.any():
+                return None
         values, costs = zip(*(_cells(each, cuts) for each, cuts in ((one, first), (other, second))), strict=True)
         cost = costs[0][:, None] + costs[1][None, :]
         if other is not None and one.family == other.family and one.family[0] in _ADDING:
             shorter, longer = (values[0][:, None], values[1][None, :])
             cost = np.where(shorter <= longer if one.window < other.window else shorter >= longer, cost, np.inf)
-        moved = cost < min(best, np.inf)
+        moved = moved & (cost < min(best, np.inf))
         moved &= (cost > 0) if other is None else (costs[0][:, None] > 0) & (costs[1][None, :] > 0)
-        risks = np.searchsorted(self._bounds, raws, side="right")
-        ruled = one.ruled or (other is not None and other.ruled)
-        if not ruled:
-            moved &= self._wanted[self._by_risk()[risks]]
         places = np.flatnonzero(moved)
         for place in places[np.argsort(cost.ravel()[places], kind="stable")].tolist():
             at = np.unravel_index(place, cost.shape)

@@ -66,7 +66,7 @@ def to_graph(platform: Platform, tenant: str, entity: Entity, events: Iterable[E
     def node(each: Entity) -> dict[str, Any]:
         return {
             "id": each.key,
-            "label": each.id,
+            "label": f"{each.type} {each.id}",
             "kind": each.type,
             "risk": platform.alerts.risk(tenant, each, now),
             "url": entity_url(each),
