@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -162,6 +162,7 @@ class _Searching:
         self._wanted = np.array([place < now if now else place > 0 for place in range(len(_ACTIONS))])
         self._literals = literals(rules)
         self._inputs = self._all_inputs()
+        self._raw = model.raw(self._model_vector) if model and self._inputs else 0.0
         self._table: npt.NDArray[np.int64] | None = None
         self._bounds = _bounds(model.calibration) if model else np.zeros(0)
 
@@ -273,15 +274,13 @@ class _Searching:
     def _gain(self, one: _Input) -> float:
         """How far the input alone can move the score the way that is wanted."""
         _, raws = self._folded(one, None)
-        here = self._raw()
+        here = self._raw
         return float(here - raws.min() if self._record.action is not Action.ALLOW else raws.max() - here)
 
-    def _raw(self) -> float:
-        assert self._model is not None  # noqa: S101 - there are inputs only where there is a model
-        return self._model.raw(self._model_vector())
-
+    @cached_property
     def _model_vector(self) -> Floats:
-        assert self._model is not None  # noqa: S101 - as above
+        """What the model read, in its order."""
+        assert self._model is not None  # noqa: S101 - there are inputs only where there is a model
         assert self._vector is not None  # noqa: S101 - as above
         return self._vector[[self._names.index(name) for name in self._model.features]]
 
@@ -290,7 +289,7 @@ class _Searching:
         extra = [each.cuts if each.ruled else np.zeros(0) for each in (one, other) if each]
         extra += [np.zeros(0)] * (2 - len(extra))
         first, second, raws = fold(
-            self._model.trees, self._model_vector(), one.place, other.place if other else -1, extra[0], extra[1]
+            self._model.trees, self._model_vector, one.place, other.place if other else -1, extra[0], extra[1]
         )
         return (first, second), raws
 
