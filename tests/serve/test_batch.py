@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from serve_world import ALL_SCOPES, MERCHANT, TENANT, charge, code_of, fresh
+from serve_world import ALL_SCOPES, MERCHANT, TENANT, card, charge, code_of, fresh
 
+from vedette.act.actions import ActionCall
 from vedette.core.clock import DAY, to_iso
 
 PATH = "/v1/charges/batch"
@@ -97,3 +98,44 @@ def test_a_batch_needs_its_permission(world, scopes):
     assert send(world, [{"key": fresh(), "charge": charge()}], narrow).status_code == 403
     bound = world.key(ALL_SCOPES, accounts=[MERCHANT])
     assert send(world, [{"key": fresh(), "charge": charge()}], bound).status_code == 403
+
+
+def test_a_line_may_name_the_key_that_asked(world):
+    shop = world.issue(ALL_SCOPES, accounts=[MERCHANT])
+    reader = world.issue({"charges": type(ALL_SCOPES["charges"])(1)})
+    gone = world.issue(ALL_SCOPES)
+    world.platform.access.revoke_key(TENANT, gone.key.id)
+    names = [shop.key.id, shop.key.id, reader.key.id, gone.key.id, "key_none", ""]
+    wanted = [charge(), charge(merchant="m_other"), charge(), charge(), charge(), charge()]
+    lines = [{"key": fresh(), "charge": c, "api_key": k} for k, c in zip(names, wanted, strict=True)]
+    made = answers(send(world, lines))
+    assert [line["status"] for line in made] == [201, 403, 403, 401, 401, 201]
+    decided = world.platform.desk.find(TENANT, made[0]["body"]["decision"]["event_id"])
+    assert decided.event["key"] == shop.key.id
+    assert made[3]["body"]["error"]["code"] == made[4]["body"]["error"]["code"] == "access.key.invalid"
+
+
+def test_a_key_that_a_playbook_revokes_is_refused_at_the_very_next_request(world):
+    stolen = world.issue(ALL_SCOPES)
+    secret = stolen.secret.reveal()
+    requests = {
+        "hot": lambda: world.post("/v1/decisions", secret, {"event": card(900_000_001)}),
+        "single": lambda: world.post("/v1/charges", secret, charge(), key=fresh()),
+        "batch": lambda: send(world, [{"key": fresh(), "charge": charge()}], secret),
+        "read": lambda: world.send("GET", "/v1/payouts/po_1", secret),
+        "refund": lambda: world.post("/v1/charges/ch_1/refunds", secret, {}, key=fresh()),
+    }
+    assert {name: ask().status_code for name, ask in requests.items()} == {
+        "hot": 200,
+        "single": 201,
+        "batch": 200,
+        "read": 404,
+        "refund": 404,
+    }
+    call = ActionCall(
+        tenant=TENANT, run_id="run", step="revoke", key="run:1", operator="run", arguments={"key_id": stolen.key.id}
+    )
+    world.platform.actions.perform("revoke_key", call)
+    assert {name: ask().status_code for name, ask in requests.items()} == dict.fromkeys(requests, 401)
+    (line,) = answers(send(world, [{"key": fresh(), "charge": charge(), "api_key": stolen.key.id}]))
+    assert line["status"] == 401

@@ -47,7 +47,7 @@ from vedette.move.charge import (
     to_hex,
     update,
 )
-from vedette.move.events import to_charge
+from vedette.move.events import to_charge, to_refund
 from vedette.move.idempotency import (
     OPEN,
     Answer,
@@ -64,6 +64,7 @@ from vedette.move.ledger.nouns import U128_MAX, Account, Transfer, TransferFlags
 from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Outbox
 from vedette.move.requests import ChargeRequest, parse_charge, parse_refund
+from vedette.move.told import Told
 
 __all__ = [
     "MAX_AGE",
@@ -216,6 +217,7 @@ class Charges:
         self._keys = keys
         self._ledger = ledger
         self._outbox = outbox
+        self._told = Told(db)
         self._decide = decide
         self._limits = limits
         self._step = step
@@ -287,7 +289,7 @@ class Charges:
         with self._db.read() as connection:
             return load(connection, tenant, charge_id)
 
-    def refund(self, tenant: str, key: str, charge_id: str, parameters: Any) -> Answer:
+    def refund(self, tenant: str, key: str, charge_id: str, parameters: Any, *, api_key: str = "") -> Answer:
         """Gives back all or part of a captured charge, in one transaction; once for each idempotency key.
 
         Args:
@@ -295,6 +297,7 @@ class Charges:
             key: Idempotency key, its own, not the charge's.
             charge_id: What to refund.
             parameters: `{amount_minor}`; left out: all that is left.
+            api_key: As for `create`.
 
         Returns:
             201 with the refund; 402 when the charge or the merchant's balance does not hold that much.
@@ -305,7 +308,9 @@ class Charges:
             ConflictError: `idempotency.*`.
         """
         amount = parse_refund(key, parameters)
-        request = Request(tenant, key, f"POST /v1/charges/{charge_id}/refunds", {"amount_minor": amount})
+        request = Request(
+            tenant, key, f"POST /v1/charges/{charge_id}/refunds", {"amount_minor": amount}, _asked(api_key)
+        )
 
         def effect(connection: Connection, claim: Claim) -> Answer:
             self._step("refund.claimed")
@@ -314,7 +319,7 @@ class Charges:
             wanted = left if amount is None else amount
             if not 0 < wanted <= left:
                 return to_refusal(REFUSED, _too_much(left))
-            answer = self._give_back(connection, charge, claim.resource, wanted)
+            answer = self._give_back(connection, charge, claim, wanted)
             self._step("refund.moved")
             return answer
 
@@ -332,7 +337,7 @@ class Charges:
         if not now - MAX_AGE <= time <= now:
             hint = "send microseconds since 1970 UTC, of the last day"
             raise DataError("charge.time.out_of_range", "later than now, or too long ago", hint=hint, at="$.time")
-        context: dict[str, Any] = {"by": item.api_key} if item.api_key else {}
+        context = _asked(item.api_key)
         if item.time is not None:
             context["time"] = time
         return _Wanted(place, Request(tenant, item.key, CREATE, msgspec.to_builtins(charge), context), charge, time)
@@ -453,7 +458,8 @@ class Charges:
             one.place: capture if hold is TransferStatus.LINKED_EVENT_FAILED else hold for one, hold, capture in pairs
         }
 
-    def _give_back(self, connection: Connection, charge: Charge, refund_id: str, amount: int) -> Answer:
+    def _give_back(self, connection: Connection, charge: Charge, claim: Claim, amount: int) -> Answer:
+        refund_id, now = claim.resource, self._clock.now()
         refund = Transfer(
             id=chart.to_id("refund", refund_id),
             debit_account_id=chart.account(chart.Kind.MERCHANT, charge.currency, charge.merchant).id,
@@ -480,9 +486,13 @@ class Charges:
                 charge_id=charge.id,
                 amount_minor=amount,
                 transfer_id=refund.id,
-                created=self._clock.now(),
+                created=now,
             )
         )
+        told = to_refund(
+            charge, refund=refund_id, transfer=refund.id, amount_minor=amount, time=now, asked_by=_by(claim)
+        )
+        self._told.tell(connection, [told])
         shape = {
             "id": refund_id,
             "charge": charge.id,
@@ -500,6 +510,15 @@ def to_event_id(claim: Claim) -> str:
     return f"evt_{chart.to_id('event', claim.tenant, claim.key, claim.resource):032x}"
 
 
+def _asked(api_key: str) -> dict[str, Any]:
+    return {"by": api_key} if api_key else {}
+
+
+def _by(claim: Claim) -> str:
+    """Who asked first."""
+    return str(claim.context.get("by", ""))
+
+
 def _begin(one: _Wanted, claim: Claim) -> _Claimed:
     event = to_charge(
         to_event_id(claim),
@@ -507,7 +526,7 @@ def _begin(one: _Wanted, claim: Claim) -> _Claimed:
         tenant=claim.tenant,
         charge=claim.resource,
         time=claim.context.get("time", claim.created),
-        asked_by=claim.context.get("by", ""),
+        asked_by=_by(claim),
         ingest_time=claim.created,
     )
     return _Claimed(one.place, claim, one.charge, event)

@@ -14,13 +14,23 @@ from typing import Any, Final
 from vedette.core.clock import to_iso
 from vedette.core.content import shipped
 from vedette.core.event import Event
+from vedette.core.money import Money
 from vedette.judge.decisions.bindings import TOLD
 from vedette.judge.payment.attributes import ATTRIBUTES, Kind
+from vedette.move.charge import Charge
+from vedette.move.chart import to_id
 from vedette.move.requests import ChargeRequest
+from vedette.prove.audit import NOBODY, AuditRecord
 from vedette.sense.sources import Source, load_source
 
 SOURCE: Final = "product"
 CHARGE: Final = "charge"
+REFUND: Final = "refund"
+PAYOUT: Final = "payout"
+KEY_REFUSED: Final = "key.refused"
+AUTHENTICATE: Final = "keys.authenticate"
+"""Action of the audit records of refused keys."""
+_OF_PAYER: Final = ("customer", "device", "ip", "country", "card_country", "email")
 _TRUTH = {"true": True, "false": False}
 _PERSON = "per_"
 
@@ -61,6 +71,64 @@ def to_charge(
         "metadata": rest,
     }
     return product().to_event(data, tenant=tenant, stream=f"charge:{charge}", offset=0, ingest_time=ingest_time)
+
+
+def to_refund(charge: Charge, *, refund: str, transfer: int, amount_minor: int, time: int, asked_by: str) -> Event:
+    """The event of a refund that was made: the charge's own entities, and who asked to give it back."""
+    told, _ = lift(charge.metadata)
+    data: dict[str, Any] = {
+        "id": _id("refund", charge.tenant, f"{transfer:032x}"),
+        "type": REFUND,
+        "time": to_iso(time),
+        "refund": refund,
+        "charge": charge.id,
+        **asker(asked_by),
+        "merchant": charge.merchant,
+        "amount_minor": amount_minor,
+        "currency": charge.currency,
+        "source": charge.source,
+        **{name: told[name] for name in _OF_PAYER if name in told},
+    }
+    return product().to_event(data, tenant=charge.tenant, stream=f"refund:{refund}", offset=0, ingest_time=time)
+
+
+def to_payout(
+    status: str, *, tenant: str, payout: str, key: str, merchant: str, money: Money, time: int, asked_by: str
+) -> Event:
+    """The event of a payout's change of status; `key` is the idempotency key of what changed it."""
+    data = {
+        "id": _id("payout", tenant, payout, status, key),
+        "type": PAYOUT,
+        "time": to_iso(time),
+        "payout": payout,
+        "status": status,
+        **asker(asked_by),
+        "merchant": merchant,
+        "amount_minor": money.amount_minor,
+        "currency": money.currency,
+    }
+    return product().to_event(data, tenant=tenant, stream=f"payout:{payout}", offset=0, ingest_time=time)
+
+
+def to_refused(record: AuditRecord) -> Event | None:
+    """The event of a key that was refused though it is known; None for every other audit record."""
+    if record.action != AUTHENTICATE or record.actor == NOBODY:
+        return None
+    data: dict[str, Any] = {
+        "id": _id("refused", record.id),
+        "type": KEY_REFUSED,
+        "time": to_iso(record.time),
+        **asker(record.actor),
+        "reason": record.code,
+        **({"ip": record.origin} if record.origin else {}),
+    }
+    return product().to_event(
+        data, tenant=record.tenant, stream=f"audit:{record.id}", offset=0, ingest_time=record.time
+    )
+
+
+def _id(*parts: str) -> str:
+    return f"evt_{to_id('event', *parts):032x}"
 
 
 def asker(principal: str) -> dict[str, str]:

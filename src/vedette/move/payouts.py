@@ -25,13 +25,16 @@ from vedette.core.clock import Clock
 from vedette.core.db import LONG, Connection, Database, Migration, create, insert_new, sa
 from vedette.core.errors import ConflictError, NotFoundError
 from vedette.core.ids import Ids
+from vedette.core.money import Money
 from vedette.move import chart
+from vedette.move.events import to_payout
 from vedette.move.idempotency import Answer, Claim, Idempotency, Request, to_answer, to_refusal
 from vedette.move.ledger.ledger import Ledger
 from vedette.move.ledger.nouns import U128_MAX, Transfer, TransferFlags, TransferStatus
 from vedette.move.ledger.numbers import Unsigned
 from vedette.move.outbox import Outbox
 from vedette.move.requests import parse_freeze, parse_payout
+from vedette.move.told import Told
 
 OK: Final = 200
 CREATED: Final = 201
@@ -140,10 +143,11 @@ class Payouts:
         self._keys = keys
         self._ledger = ledger
         self._outbox = outbox
+        self._told = Told(db)
         self._step = step
         db.migrate("payouts", _MIGRATIONS)
 
-    def schedule(self, tenant: str, key: str, parameters: Any) -> Answer:
+    def schedule(self, tenant: str, key: str, parameters: Any, *, api_key: str = "") -> Answer:
         """Reserves `{amount_minor, currency, merchant}` for a payout.
 
         Returns:
@@ -153,7 +157,7 @@ class Payouts:
             DataError: `request.*`, `money.*`, `idempotency.*`.
         """
         wanted = parse_payout(key, parameters)
-        request = Request(tenant, key, "POST /v1/payouts", msgspec.to_builtins(wanted))
+        request = Request(tenant, key, "POST /v1/payouts", msgspec.to_builtins(wanted), {"by": api_key})
 
         def effect(connection: Connection, claim: Claim) -> Answer:
             frozen = self._lock(connection, tenant, wanted.merchant)
@@ -171,37 +175,37 @@ class Payouts:
             if status is not TransferStatus.CREATED:
                 return _refused(status, payout.id)
             connection.execute(_payouts.insert().values(msgspec.structs.asdict(payout)))
-            self._outbox.emit(connection, tenant, f"payout.{payout.status}", payout.to_json())
+            self._tell(connection, payout, claim)
             return to_answer(CREATED, payout.to_json())
 
         return self._once(request, self._ids.new("po"), effect)
 
-    def pay(self, tenant: str, key: str, payout_id: str) -> Answer:
+    def pay(self, tenant: str, key: str, payout_id: str, *, api_key: str = "") -> Answer:
         """Posts a scheduled payout: the money has left. A frozen one is refused with 409 and stays frozen.
 
         Raises:
             NotFoundError: `payout.not_found`.
             DataError, ConflictError: `idempotency.*`.
         """
-        return self._change(tenant, key, payout_id, PayoutStatus.PAID)
+        return self._change(tenant, key, payout_id, PayoutStatus.PAID, api_key)
 
-    def cancel(self, tenant: str, key: str, payout_id: str) -> Answer:
+    def cancel(self, tenant: str, key: str, payout_id: str, *, api_key: str = "") -> Answer:
         """Gives a scheduled or frozen payout's reservation back to the merchant.
 
         Raises:
             NotFoundError: `payout.not_found`.
             DataError, ConflictError: `idempotency.*`.
         """
-        return self._change(tenant, key, payout_id, PayoutStatus.CANCELLED)
+        return self._change(tenant, key, payout_id, PayoutStatus.CANCELLED, api_key)
 
-    def give_back(self, tenant: str, key: str, payout_id: str) -> Answer:
+    def give_back(self, tenant: str, key: str, payout_id: str, *, api_key: str = "") -> Answer:
         """Records that the bank returned a paid payout: the merchant has the money again.
 
         Raises:
             NotFoundError: `payout.not_found`.
             DataError, ConflictError: `idempotency.*`.
         """
-        return self._change(tenant, key, payout_id, PayoutStatus.RETURNED)
+        return self._change(tenant, key, payout_id, PayoutStatus.RETURNED, api_key)
 
     def freeze(self, tenant: str, account: str, reason: str, key: str) -> Answer:
         """Stops every payout of a merchant that is not paid yet. Freezing a frozen one changes only the reason.
@@ -248,6 +252,21 @@ class Payouts:
         self._step("payout.finished")
         return answer
 
+    def _tell(self, connection: Connection, payout: Payout, claim: Claim) -> None:
+        """Tells of a payout as it now is: a webhook, and an event for rules."""
+        self._outbox.emit(connection, payout.tenant, f"payout.{payout.status}", payout.to_json())
+        event = to_payout(
+            payout.status,
+            tenant=payout.tenant,
+            payout=payout.id,
+            key=claim.key,
+            merchant=payout.merchant,
+            money=Money(payout.amount_minor, payout.currency),
+            time=self._clock.now(),
+            asked_by=str(claim.context.get("by", "")),
+        )
+        self._told.tell(connection, [event])
+
     def _lock(self, connection: Connection, tenant: str, merchant: str) -> bool:
         """Locks the merchant's freeze row, making it if need be; whether it is frozen."""
         insert_new(
@@ -262,11 +281,11 @@ class Payouts:
         at = (_freezes.c.tenant == tenant) & (_freezes.c.merchant == merchant)
         return bool(connection.execute(sa.select(_freezes.c.frozen).where(at).with_for_update()).scalar_one())
 
-    def _change(self, tenant: str, key: str, payout_id: str, to: PayoutStatus) -> Answer:
+    def _change(self, tenant: str, key: str, payout_id: str, to: PayoutStatus, api_key: str) -> Answer:
         verb, allowed = _CHANGES[to]
-        request = Request(tenant, key, f"POST /v1/payouts/{payout_id}/{verb}", None)
+        request = Request(tenant, key, f"POST /v1/payouts/{payout_id}/{verb}", None, {"by": api_key})
 
-        def effect(connection: Connection, _claim: Claim) -> Answer:
+        def effect(connection: Connection, claim: Claim) -> Answer:
             merchant = _load(connection, tenant, payout_id).merchant
             frozen = self._lock(connection, tenant, merchant)
             payout = _load(connection, tenant, payout_id)  # again: the lock may have had to wait for a freeze
@@ -277,7 +296,7 @@ class Payouts:
             if status is not TransferStatus.CREATED:
                 return _refused(status, payout_id)
             payout = _update(connection, payout, to)
-            self._outbox.emit(connection, tenant, f"payout.{to}", payout.to_json())
+            self._tell(connection, payout, claim)
             return to_answer(OK, payout.to_json())
 
         return self._once(request, payout_id, effect)
@@ -290,7 +309,7 @@ class Payouts:
             (PayoutStatus.SCHEDULED, PayoutStatus.FROZEN) if frozen else (PayoutStatus.FROZEN, PayoutStatus.SCHEDULED)
         )
 
-        def effect(connection: Connection, _claim: Claim) -> Answer:
+        def effect(connection: Connection, claim: Claim) -> Answer:
             self._lock(connection, tenant, merchant)
             at = (_freezes.c.tenant == tenant) & (_freezes.c.merchant == merchant)
             values = {"frozen": int(frozen), "reason": reason, "changed": self._clock.now()}
@@ -301,7 +320,7 @@ class Payouts:
             changed = [_payout(row) for row in connection.execute(held.order_by(_payouts.c.id)).all()]
             self._step("payout.moved")
             for payout in changed:
-                self._outbox.emit(connection, tenant, f"payout.{to}", _update(connection, payout, to).to_json())
+                self._tell(connection, _update(connection, payout, to), claim)
             shape = {
                 "merchant": merchant,
                 "frozen": frozen,

@@ -35,6 +35,7 @@ from vedette.judge.versions import Kind
 from vedette.move.charges import ChargeLimits, Charges
 from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Dispatcher, through
+from vedette.move.told import Told
 from vedette.prove.evidence import Collector
 from vedette.prove.keys import write_private
 from vedette.run import decided
@@ -48,6 +49,7 @@ from vedette.run.parts import Parts
 from vedette.run.scoring import Desk, Scoring
 from vedette.run.storing import storing
 from vedette.run.stream import BATCH, Stage, advance
+from vedette.run.telling import Telling
 from vedette.run.verifying import Verifier
 from vedette.sense.quarantine import Quarantine, Refused
 from vedette.sense.store import Store
@@ -120,6 +122,7 @@ class Platform(Parts):
             decide=self.desk.decide_charges,
             limits=(Limits(clock), ChargeLimits(PER_KEY, PER_ACCOUNT, PER_BATCH)),
         )
+        self.telling = Telling(Told(self.money), self.log, settings.home / "locks" / "telling.lock")
         self.dispatcher = Dispatcher(
             self.money,
             clock,
@@ -271,6 +274,7 @@ class Platform(Parts):
             Beat("index", INDEX_S, lambda: self._turn(self._indexing), enough=BATCH),
             Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
             Beat("checkpoint", 10.0, lambda: bool(self.evidence.checkpoint()) and 0),
+            Beat("telling", 0.2, self.telling.turn),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
             Beat("ledger", 10.0, self._expire),
             Beat("verdicts", 5.0, self._teach),
@@ -298,7 +302,7 @@ class Platform(Parts):
             VedetteError: What a stage raised; its place stays where it was.
         """
         total: Counter[str] = Counter({stage.name: 0 for stage in self.stages})
-        while sum((taken := advance(self.log, self.stages, self.meters)).values()):
+        while self.telling.turn() + sum((taken := advance(self.log, self.stages, self.meters)).values()):
             total.update(taken)
             tell(total)
         self.collector.collect()
@@ -306,7 +310,7 @@ class Platform(Parts):
 
     def lags(self) -> dict[str, int]:
         """Stage -> records between its place and the end of the log."""
-        return {stage.name: stage.lag(self.log) for stage in self.stages}
+        return {"telling": self.telling.lag()} | {stage.name: stage.lag(self.log) for stage in self.stages}
 
     def _count_refused(self, added: Sequence[Refused]) -> None:
         for each in added:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Response
 
 from vedette.core.documents import load_json
-from vedette.core.errors import DataError, VedetteError
+from vedette.core.errors import DataError, DeniedError, VedetteError
 from vedette.move.charges import MAX_BATCH, ChargeItem
 from vedette.move.idempotency import Answer
 from vedette.move.requests import ChargeRequest
+from vedette.prove.access import Principal, permit
 from vedette.prove.dlp import scrub
 from vedette.sense.times import TimeFormat, parse_time
 from vedette.serve.body import MAX_BODY
@@ -55,6 +57,9 @@ class ChargeLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """As the body of a single charge."""
     time: int | str | None = None
     """When it was asked for: microseconds UTC or ISO 8601, of the last day; now when left out."""
+    api_key: str = ""
+    """Id of the key that asked, where the sender has proven it itself: it must be able to make this charge now. Left
+    out: the sender's own."""
 
 
 class AnswerLine(msgspec.Struct, frozen=True):
@@ -90,23 +95,21 @@ def create_charge(
 
 @router.post("/batch", openapi_extra=_BATCH)
 def create_charges(caller: Annotated[Caller, allow("charges", "batch")], body: LinesBody, platform: Served) -> Response:
-    """Charges up to 5,000 lines `{key, time?, charge}`, each as if it came alone; a line is answered by a line."""
+    """Charges up to 5,000 lines, each as if it came alone; a line is answered by a line."""
     lines = [line for line in body.split(b"\n") if line.strip()]
     if len(lines) > MAX_BATCH:
         raise DataError("charge.batch.too_large", f"{len(lines)} lines", hint=f"send at most {MAX_BATCH}")
-    answers: list[AnswerLine | None] = []
-    items: list[ChargeItem] = []
-    for line in lines:
-        try:
-            items.append(_item(line, caller.principal.id))
-        except VedetteError as error:
-            answers.append(_answer_line(None, error))
-        else:
-            answers.append(None)
-    outcomes = platform.charges.create_many(caller.tenant, items) if items else []
-    made = (_answer_line(item.key, outcome) for item, outcome in zip(items, outcomes, strict=True))
-    whole = [answer or next(made) for answer in answers]
-    return Response(b"".join(msgspec.json.encode(line) + b"\n" for line in whole), 200, media_type=NDJSON)
+    read = [_read(line) for line in lines]
+    named = {line.api_key for line in read if isinstance(line, ChargeLine) and line.api_key}
+    vouched = platform.access.vouch(caller.tenant, named, origin=caller.origin) if named else {}
+    wanted = [_item(line, vouched, caller.principal.id) for line in read]
+    items = [item for item in wanted if isinstance(item, ChargeItem)]
+    outcomes = iter(platform.charges.create_many(caller.tenant, items) if items else [])
+    answers = (
+        _answer_line(line, next(outcomes) if isinstance(item, ChargeItem) else item)
+        for line, item in zip(read, wanted, strict=True)
+    )
+    return Response(b"".join(msgspec.json.encode(answer) + b"\n" for answer in answers), 200, media_type=NDJSON)
 
 
 @router.get("/{charge_id}")
@@ -128,16 +131,36 @@ def create_refund(
 ) -> Response:
     """Gives back all or part of a captured charge: once per key, never more than was captured."""
     caller.own(lambda: platform.charges.get(caller.tenant, charge_id))
-    return replayable(platform.charges.refund(caller.tenant, key, charge_id, body))
+    return replayable(platform.charges.refund(caller.tenant, key, charge_id, body, api_key=caller.principal.id))
 
 
-def _item(line: bytes, api_key: str) -> ChargeItem:
-    wanted: ChargeLine = convert(load_json(line, max_bytes=MAX_BODY, max_depth=MAX_DEPTH), ChargeLine)
-    time = parse_time(wanted.time, TimeFormat.ISO) if isinstance(wanted.time, str) else wanted.time
-    return ChargeItem(wanted.key, wanted.charge, time, api_key)
+def _read(raw: bytes) -> ChargeLine | VedetteError:
+    try:
+        line: ChargeLine = convert(load_json(raw, max_bytes=MAX_BODY, max_depth=MAX_DEPTH), ChargeLine)
+    except VedetteError as error:
+        return error
+    return line
 
 
-def _answer_line(key: str | None, outcome: Answer | VedetteError) -> AnswerLine:
+def _item(
+    line: ChargeLine | VedetteError, vouched: Mapping[str, Principal | DeniedError], sender: str
+) -> ChargeItem | VedetteError:
+    if isinstance(line, VedetteError):
+        return line
+    asker = vouched.get(line.api_key)
+    if isinstance(asker, DeniedError):
+        return asker
+    if asker and permit(asker, "charges", "write", account=merchant_in(line.charge)):
+        return DeniedError("access.denied", "that key may not make this charge", at="$.api_key")
+    try:
+        time = parse_time(line.time, TimeFormat.ISO) if isinstance(line.time, str) else line.time
+    except VedetteError as error:
+        return error
+    return ChargeItem(line.key, line.charge, time, line.api_key or sender)
+
+
+def _answer_line(line: ChargeLine | VedetteError, outcome: Answer | VedetteError) -> AnswerLine:
+    key = line.key if isinstance(line, ChargeLine) else None
     if isinstance(outcome, VedetteError):
         # A key that is refused may hold what must not be repeated.
         return AnswerLine(scrub(key) if key else None, status_of(outcome), msgspec.Raw(body_of(outcome)))

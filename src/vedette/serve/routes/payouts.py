@@ -37,7 +37,7 @@ def schedule_payout(
 ) -> Response:
     """Reserves a merchant's money for a payout, once per key; frozen from the start while the merchant is."""
     caller.on(merchant_in(body))
-    return replayable(platform.payouts.schedule(caller.tenant, key, body))
+    return replayable(platform.payouts.schedule(caller.tenant, key, body, api_key=caller.principal.id))
 
 
 @router.get("/payouts/{payout_id}")
@@ -58,7 +58,7 @@ def pay_payout(
 ) -> Response:
     """Sends a scheduled payout to the bank; the freeze is checked in the same transaction."""
     caller.own(lambda: platform.payouts.get(caller.tenant, payout_id))
-    return replayable(platform.payouts.pay(caller.tenant, key, payout_id))
+    return replayable(platform.payouts.pay(caller.tenant, key, payout_id, api_key=caller.principal.id))
 
 
 @router.post("/payouts/{payout_id}/cancel")
@@ -70,7 +70,7 @@ def cancel_payout(
 ) -> Response:
     """Gives a payout that is not paid yet back to the merchant."""
     caller.own(lambda: platform.payouts.get(caller.tenant, payout_id))
-    return replayable(platform.payouts.cancel(caller.tenant, key, payout_id))
+    return replayable(platform.payouts.cancel(caller.tenant, key, payout_id, api_key=caller.principal.id))
 
 
 @router.post("/payouts/{payout_id}/return")
@@ -82,7 +82,7 @@ def return_payout(
 ) -> Response:
     """Records that the bank returned a paid payout."""
     caller.own(lambda: platform.payouts.get(caller.tenant, payout_id))
-    return replayable(platform.payouts.give_back(caller.tenant, key, payout_id))
+    return replayable(platform.payouts.give_back(caller.tenant, key, payout_id, api_key=caller.principal.id))
 
 
 @router.post("/merchants/{merchant}/freeze", openapi_extra=reads(FreezeRequest, {"reason": "key leaked"}))
