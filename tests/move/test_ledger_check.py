@@ -12,14 +12,14 @@ from money_world import MERCHANT, TENANT, World, charge
 
 from vedette.core.db import open_database, sa
 from vedette.core.errors import DataError
-from vedette.move import charges as charges_module
 from vedette.move import payouts as payouts_module
+from vedette.move.charge import CHARGES, REFUNDS
 from vedette.move.ledger import schema
 from vedette.move.ledger.check import check
 from vedette.move.ledger.nouns import Transfer
 
 ACCOUNT, TRANSFER, STATUS, FAILED = schema.account, schema.transfer, schema.pending, schema.failed
-CHARGE, REFUND, PAYOUT = charges_module._charges, charges_module._refunds, payouts_module._payouts
+CHARGE, REFUND, PAYOUT = CHARGES, REFUNDS, payouts_module._payouts
 TRIGGERS = (
     "ledger_transfer_no_update",
     "ledger_transfer_no_delete",
