@@ -35,7 +35,7 @@ from vedette.sense.features.definition import load_features
 
 HOST = "127.0.0.1"
 FEATURES = shipped("features") / "charges.yaml"
-RULES = shipped("rules/payment") / "starter.yaml"
+RULES = shipped("rules/payment") / "charges.yaml"
 CODES = 4
 """Approval codes that are shown."""
 BEFORE = 3_600_000_000

@@ -1,6 +1,7 @@
-"""The served process of a day: the platform as `vedette serve` runs it, on the clock of the day.
+"""The served processes of a day, on its clock: the platform as `vedette serve` runs it, and what follows its log.
 
-Run as `python -m vedette.demo.served PLAN`. It ends when it is asked to, or when the process that started it is gone.
+Run as `python -m vedette.demo.served PLAN serve` and `... PLAN follow`. Each ends when it is asked to, or when the
+process that started it is gone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from vedette.core.settings import Settings
 from vedette.demo.clock import DayClock
 from vedette.run.detecting import load_detection
+from vedette.run.following import following
 from vedette.run.platform import Platform
 from vedette.run.scoring import load_scoring
 from vedette.serve.server import run_server
@@ -43,7 +45,7 @@ def read_plan(path: Path) -> Plan:
     return msgspec.json.decode(path.read_bytes(), type=Plan, dec_hook=lambda kind, text: kind(text))
 
 
-def main(plan: Plan) -> None:
+def serve(plan: Plan) -> None:
     """Serves until asked to stop."""
     settings = Settings(home=plan.home)
     platform = Platform(
@@ -51,9 +53,19 @@ def main(plan: Plan) -> None:
         clock=DayClock(plan.clock),
         scoring=load_scoring(plan.model, plan.rules),
         detection=load_detection(plan.sigma, cache=settings.home / "cache") if plan.sigma else None,
+        apart=True,
     )
     with platform:
         run_server(platform, host=plan.host, port=plan.port, tell=_tell)
+
+
+def follow(plan: Plan) -> None:
+    """Keeps event store, index and evidence until asked to stop."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with following(Settings(home=plan.home), DayClock(plan.clock)):
+        stop.wait()
 
 
 def _tell(text: str) -> None:
@@ -70,4 +82,4 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    main(read_plan(Path(sys.argv[1])))
+    {"serve": serve, "follow": follow}[sys.argv[2]](read_plan(Path(sys.argv[1])))

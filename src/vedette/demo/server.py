@@ -1,4 +1,4 @@
-"""Starts and stops the served process."""
+"""Starts and stops the served processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from vedette.core.errors import PermanentError
 from vedette.demo.served import Plan, write_plan
@@ -18,29 +19,38 @@ _SAYS = "listening on http://"
 
 @contextmanager
 def serving(plan: Plan, folder: Path) -> Iterator[int]:
-    """Serves a plan in a process of its own until the block ends; gives the port.
+    """Serves a plan in processes of their own until the block ends; gives the port.
 
     Args:
         plan: What is served.
-        folder: Where the plan and what the process complains of are written.
+        folder: Where the plan and what the processes complain of are written.
 
     Raises:
-        PermanentError: `demo.server.failed` with the last line of its complaints.
+        PermanentError: `demo.server.failed` with the last line of the server's complaints.
     """
     path, complaints = folder / "plan.json", folder / "server.log"
     write_plan(plan, path)
     with complaints.open("wb") as errors:
-        process = subprocess.Popen(  # noqa: S603 - our own module with a path made here
-            [sys.executable, "-m", "vedette.demo.served", str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
+        server = _start(path, "serve", errors)
         try:
-            yield _port(process, complaints)
+            port = _port(server, complaints)
+            follower = _start(path, "follow", errors)
+            try:
+                yield port
+            finally:
+                _end(follower)
         finally:
-            _end(process)
+            _end(server)
+
+
+def _start(plan: Path, part: str, errors: IO[bytes]) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 - our own module with a path made here
+        [sys.executable, "-m", "vedette.demo.served", str(plan), part],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+    )
 
 
 def _port(process: subprocess.Popen[str], complaints: Path) -> int:

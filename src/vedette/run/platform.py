@@ -36,28 +36,21 @@ from vedette.move.charges import ChargeLimits, Charges
 from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Dispatcher, through
 from vedette.move.told import Told
-from vedette.prove.evidence import Collector
 from vedette.prove.keys import write_private
 from vedette.run import decided
 from vedette.run.detecting import SIGNALS, Detection, detecting
 from vedette.run.findings import Finding, explain_signal
+from vedette.run.following import Followers
 from vedette.run.guard import Beat, beating
-from vedette.run.indexing import indexing
 from vedette.run.intake import Intake
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.run.scoring import Desk, Scoring
-from vedette.run.storing import storing
-from vedette.run.stream import BATCH, Stage, advance
+from vedette.run.stream import Stage, advance
 from vedette.run.telling import Telling
 from vedette.run.verifying import Verifier
 from vedette.sense.quarantine import Quarantine, Refused
 from vedette.sense.store import Store
-
-INDEX_S = 1.0
-"""How long records that trickle in are gathered for one commit of the index."""
-STORE_S = 5.0
-"""How long events that trickle in are gathered for one commit of the event store: a commit costs 0.1 CPU seconds."""
 
 RISKS_S = 0.005
 """How long a decision waits for what alerts say of its entities."""
@@ -77,6 +70,7 @@ class Platform(Parts):
         scoring: What decides on payments.
         detection: Sigma rules that run on the stream; None detects nothing.
         environ: Where named secrets may be found.
+        apart: Another process runs what nobody waits for (`following`).
     """
 
     def __init__(
@@ -87,6 +81,7 @@ class Platform(Parts):
         scoring: Scoring | None = None,
         detection: Detection | None = None,
         environ: Mapping[str, str] | None = None,
+        apart: bool = False,
     ) -> None:
         super().__init__(settings, clock=clock, environ=environ)
         self.detection = detection
@@ -111,7 +106,9 @@ class Platform(Parts):
             risks=self.risks,
         )
         self._closing.callback(self.desk.close)
-        self.collector = Collector(self.evidence, self.log, clock)
+        self.followers = Followers(self, self.store, self.meters)
+        self.collector = self.followers.collector
+        self._apart = apart
         self.charges = Charges(
             self.money,
             clock,
@@ -133,13 +130,11 @@ class Platform(Parts):
         self.runs = Executor(self.runs_target, {KIND: make_interpreter(self.world)})
         self._closing.callback(self.runs.close)
         self.responder = self.responder_on(self.runs)
-        self._storing = (storing(self.log, self.store, self.sources, self.meters),)
         self._watching = (
             *(detecting(self.log, detection, self.meters, self.state) if detection else ()),
             Stage("alerts", SIGNALS, lambda: self.alerts.consume(self.log).read, self.alerts.place),
         )
-        self._indexing = indexing(self.log, self.register, self.sightings)
-        self.stages: tuple[Stage, ...] = (*self._storing, *self._watching, *self._indexing)
+        self.stages: tuple[Stage, ...] = (*self.followers.storing, *self._watching, *self.followers.indexing)
         self.verifier = Verifier(settings, clock)
         self._closing.callback(self.verifier.close)
         self._note_versions()
@@ -270,10 +265,7 @@ class Platform(Parts):
         """What happens by itself, and how often. Each is safe to be killed in, and to run twice."""
         return (
             Beat("stream", 0.05, lambda: self._turn(self._watching)),
-            Beat("store", STORE_S, lambda: self._turn(self._storing), enough=BATCH),
-            Beat("index", INDEX_S, lambda: self._turn(self._indexing), enough=BATCH),
-            Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
-            Beat("checkpoint", 10.0, lambda: bool(self.evidence.checkpoint()) and 0),
+            *(() if self._apart else self.followers.beats()),
             Beat("telling", 0.2, self.telling.turn),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
             Beat("ledger", 10.0, self._expire),

@@ -11,12 +11,14 @@ from vedette.core.errors import DataError, VedetteError
 from vedette.core.event import Event
 from vedette.core.log import Log, Record
 from vedette.run.metrics import Meters
-from vedette.run.stream import BATCH, Stage
+from vedette.run.stream import Stage
 from vedette.sense.sources import Source
 from vedette.sense.store import Store
 from vedette.sense.tables import Mark
 
 GROUP = "store"
+BATCH = 10_000
+"""Records taken at most at once. A commit costs some 50 ms for each source in it, however few records it has."""
 TOPIC = "event"
 
 _decode = msgspec.json.Decoder(Event).decode

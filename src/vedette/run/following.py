@@ -1,0 +1,68 @@
+"""What follows the log and nobody waits for: event store, index, evidence. In the server, or beside it in a process.
+
+One process computes on one core at a time. Where payments and logs are many, these beats can run in a process of their
+own over the same home: every stage moves its place in the transaction of its effect, so two processes do nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from vedette.core.clock import Clock
+from vedette.core.settings import Settings
+from vedette.prove.evidence import Collector
+from vedette.run import storing as storing_module
+from vedette.run.guard import Beat, beating
+from vedette.run.indexing import indexing
+from vedette.run.metrics import Meters
+from vedette.run.parts import Parts
+from vedette.run.storing import storing
+from vedette.run.stream import BATCH, Stage, advance
+from vedette.sense.store import Store
+
+STORE_S: Final = 5.0
+"""How long events that trickle in are gathered for one commit of the event store: a commit costs 0.1 CPU seconds."""
+INDEX_S: Final = 1.0
+"""How long records that trickle in are gathered for one commit of the index."""
+
+
+class Followers:
+    """The stages and beats that nobody waits for.
+
+    Args:
+        parts: Whose log they follow.
+        store: Where the tables of events are.
+        meters: Counts what they do.
+    """
+
+    def __init__(self, parts: Parts, store: Store, meters: Meters) -> None:
+        self._log = parts.log
+        self._meters = meters
+        self._evidence = parts.evidence
+        self.collector = Collector(parts.evidence, parts.log, parts.clock)
+        self.storing: tuple[Stage, ...] = (storing(parts.log, store, parts.sources, meters),)
+        self.indexing: tuple[Stage, ...] = indexing(parts.log, parts.register, parts.sightings)
+
+    def beats(self) -> tuple[Beat, ...]:
+        """How often each happens. Each is safe to be killed in, and to run twice."""
+        return (
+            Beat("store", STORE_S, self._turn(self.storing), enough=storing_module.BATCH),
+            Beat("index", INDEX_S, self._turn(self.indexing), enough=BATCH),
+            Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
+            Beat("checkpoint", 10.0, lambda: bool(self._evidence.checkpoint()) and 0),
+        )
+
+    def _turn(self, stages: Sequence[Stage]) -> Callable[[], int]:
+        return lambda: sum(advance(self._log, stages, self._meters, guard=True).values())
+
+
+@contextmanager
+def following(settings: Settings, clock: Clock) -> Iterator[None]:
+    """Runs these beats over a home until the block ends; its server leaves them out (`Platform(apart=True)`)."""
+    meters = Meters()
+    with Parts(settings, clock=clock) as parts:
+        followers = Followers(parts, Store(settings.store_folder), meters)
+        with beating(followers.beats(), meters):
+            yield
