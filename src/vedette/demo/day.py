@@ -26,7 +26,7 @@ PUSH_BYTES: Final = 4 << 20
 """Bytes of one push of events."""
 LAZY: Final = frozenset({"store", "register", "sightings"})
 """Stages that no alert waits for; the day ends when they are done too."""
-POLL_S: Final = 0.01
+POLL_S: Final = 0.02
 CATCH_UP_S: Final = 120.0
 """Real seconds that the pipelines may take to catch up."""
 

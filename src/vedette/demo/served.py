@@ -22,6 +22,9 @@ from vedette.run.platform import Platform
 from vedette.run.scoring import load_scoring
 from vedette.serve.server import run_server
 
+PATIENCE = 100.0
+"""A busy machine must change no figure of the board but the latency: decisions wait for their parts."""
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is served, and where."""
@@ -54,6 +57,7 @@ def serve(plan: Plan) -> None:
         scoring=load_scoring(plan.model, plan.rules),
         detection=load_detection(plan.sigma, cache=settings.home / "cache") if plan.sigma else None,
         apart=True,
+        patience=PATIENCE,
     )
     with platform:
         run_server(platform, host=plan.host, port=plan.port, tell=_tell)

@@ -26,6 +26,8 @@ WORTH: Final = ("critical", "high")
 THINKING: Final = 6 * 60 * MICROS
 """How long a responder looks at a request before approving it, microseconds."""
 KEY_PLAYBOOK, MERCHANT_PLAYBOOK = "compromised_api_key", "suspect_merchant"
+FIVE, HALF_HOUR = 5 * 60 * MICROS, 30 * 60 * MICROS
+"""A turn, and how often somebody looks at the board on the wall."""
 ENDED: Final = ("completed", "incomplete", "denied", "expired", "failed", "cancelled")
 RUN_S: Final = 30.0
 """Real seconds that an approved run may take."""
@@ -89,7 +91,8 @@ class Staff:
         self._approve(now)
         for alert in self._queue(WORTH)[:CASES_A_TURN]:
             self._take(alert, now)
-        self.look()
+        if now // HALF_HOUR != (now - FIVE) // HALF_HOUR:
+            self.look()
 
     def look(self) -> None:
         """A glance at the board on the wall."""

@@ -45,7 +45,7 @@ from vedette.run.guard import Beat, beating
 from vedette.run.intake import Intake
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
-from vedette.run.scoring import Desk, Scoring
+from vedette.run.scoring import DEADLINE_S, Desk, Scoring
 from vedette.run.stream import Stage, advance
 from vedette.run.telling import Telling
 from vedette.run.verifying import Verifier
@@ -71,6 +71,7 @@ class Platform(Parts):
         detection: Sigma rules that run on the stream; None detects nothing.
         environ: Where named secrets may be found.
         apart: Another process runs what nobody waits for (`following`).
+        patience: Times the usual deadlines of decisions; above 1 where the same answers matter more than quick ones.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Platform(Parts):
         detection: Detection | None = None,
         environ: Mapping[str, str] | None = None,
         apart: bool = False,
+        patience: float = 1.0,
     ) -> None:
         super().__init__(settings, clock=clock, environ=environ)
         self.detection = detection
@@ -91,7 +93,7 @@ class Platform(Parts):
         self.access.create_tenant(settings.tenant)
         self.risks = BoundedRisks(
             lambda tenant, entities: self.alerts.risks(tenant, entities, clock.now()),
-            RISKS_S,
+            RISKS_S * patience,
             lambda code: self.meters.failure("risks", code),
         )
         self._closing.callback(self.risks.close)
@@ -104,6 +106,7 @@ class Platform(Parts):
             meters=self.meters,
             durability=settings.decision_durability,
             risks=self.risks,
+            deadline_s=DEADLINE_S * patience,
         )
         self._closing.callback(self.desk.close)
         self.followers = Followers(self, self.store, self.meters)

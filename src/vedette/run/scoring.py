@@ -77,6 +77,7 @@ class Desk:
         meters: Counts decisions.
         durability: When a decision counts as recorded.
         risks: What alerts say of entities.
+        deadline_s: What the service may take for an answer.
     """
 
     def __init__(
@@ -90,8 +91,10 @@ class Desk:
         meters: Meters,
         durability: Durability = Durability.WRITTEN,
         risks: Risks | None = None,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
         self._risks = risks
+        self._deadline_s = deadline_s
         self._folder = folder
         self._log = log
         self.scoring = scoring
@@ -125,7 +128,7 @@ class Desk:
             log=self._log,
             risks=self._risks,
         )
-        return books, DecisionService(books.recorder, deadline_s=DEADLINE_S)
+        return books, DecisionService(books.recorder, deadline_s=self._deadline_s)
 
     async def decide(self, event: Event) -> Decision:
         """The decision on an event, within the deadline whatever stalls."""
