@@ -8,6 +8,7 @@ import math
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -599,3 +600,36 @@ def test_online_equals_offline_on_a_sample_of_real_rows(shared_data: Path):
 @pytest.mark.soak
 def test_online_equals_offline_on_every_real_row(shared_data: Path):
     assert parity(shared_data, 0, 1_466_282, 1.0) == 0
+
+
+WHEN = """
+source: product
+when: {type: charge}
+event_id: id
+event_time: time
+views:
+  - view: customer
+    entity: customer
+    key: customer
+    capacity: 8
+    features: [{name: count, aggregation: count, windows: [1d], include_current: false}]
+"""
+
+
+def test_features_are_about_the_events_they_name(tmp_path):
+    features = parse_features(WHEN)
+    assert features.version != parse_features(WHEN.replace("when: {type: charge}\n", "")).version
+    charge = Event(id="e", tenant="t", source="product", event_time=0, ingest_time=0, data={"type": "charge"})
+    assert features.covers(charge)
+    for other in ({"data": {"type": "refund"}}, {"data": {}}, {"source": "syslog"}):
+        assert not features.covers(msgspec.structs.replace(charge, **other))
+    file = tmp_path / "history.ndjson"
+    lines = [{"id": str(n), "type": kind, "time": n, "customer": "c"} for n, kind in enumerate(["charge", "refund"])]
+    file.write_text("\n".join(json.dumps(line) for line in lines))
+    assert read_table([file], features)["id"].to_pylist() == ["0"]
+    for line in lines:
+        del line["type"]
+    file.write_text("\n".join(json.dumps(line) for line in lines))
+    assert len(read_table([file], features)) == 2, "a history of charges alone need not say so"
+    with pytest.raises(Problems, match="must map fields to texts"):
+        parse_features(WHEN.replace("{type: charge}", "[charge]"))
