@@ -9,13 +9,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from vedette.act.alerts import Alerts
 from vedette.cli.ingest import find_source
 from vedette.core.clock import SystemClock
+from vedette.core.db import open_database
 from vedette.core.decision import Decision
 from vedette.core.documents import load_json
 from vedette.core.errors import DataError, NotFoundError
 from vedette.core.log import SqliteLog
 from vedette.core.render import printable
+from vedette.judge.correlation.explain import explain_fired
 from vedette.judge.decisions.bindings import binding_of
 from vedette.judge.decisions.decider import Decider
 from vedette.judge.decisions.files import read_rows
@@ -51,6 +54,8 @@ EXAMPLES = """Examples:
 
   vedette explain --rules payment.rules --event transactions.ndjson --line 3     # payment rules on an event
 
+  vedette explain --home .vedette --alert al_01ab     # why an alert's signals fired, correlations with their events
+
   vedette explain --sigma rule.yml --event events.ndjson --line 12 --json        # a Sigma rule on an event"""
 
 
@@ -64,6 +69,7 @@ def explain(
     log: Annotated[Path | None, typer.Option(help="Folder that `vedette decide --log` recorded in.")] = None,
     home: Annotated[Path | None, typer.Option(help="Home of the `vedette serve` that decided.")] = None,
     event_id: Annotated[str, typer.Option(help="Id of the decided event.")] = "",
+    alert: Annotated[str, typer.Option(help="Id of an alert in that home: why each of its signals fired.")] = "",
     decision: Annotated[Path | None, typer.Option(help="File whose first line is a decision.")] = None,
     rules: Annotated[Path | None, typer.Option(help="Payment rules.")] = None,
     lists: Annotated[Path | None, typer.Option(help="Lists that payment rules name with @.")] = None,
@@ -76,6 +82,9 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Explain a decision, or a rule on an event: what fired, what did not, clause by clause."""
+    if alert and home:
+        _print(list(_only(_fired(home, tenant, alert), rule_id)), as_json=as_json)
+        return
     if log or home or decision:
         record = _recorded(log, home, event_id, tenant) or _from_line(decision, event, source, tenant)
         if not record.rules_version:
@@ -87,11 +96,23 @@ def explain(
         raise DataError(
             "explain.request.incomplete",
             "nothing to explain",
-            hint="give --home or --log with --event-id, or --decision, or --event with --rules or --sigma",
+            hint="give --home with --alert or --event-id, --log with --event-id, --decision, or --event with --rules"
+            " or --sigma",
         )
     data, found = _record(event, line, source)
     explained = _sigma(sigma, data, found) if sigma else _payment(_rules(rules, lists, {}), data, found, tenant)
     _print(list(_only(tuple(explained), rule_id)), as_json=as_json)
+
+
+def _fired(home: Path, tenant: str, alert: str) -> tuple[RuleExplanation, ...]:
+    if not (home / "state.db").is_file():
+        raise NotFoundError("explain.home.missing", f"`{home}` holds no alerts")
+    state = open_database(home / "state.db")
+    try:
+        alerts = Alerts(state)
+        return tuple(explain_fired(signal) for signal in alerts.signals(tenant, alerts.get(tenant, alert).id))
+    finally:
+        state.close()
 
 
 def _rules(rules: Path | None, lists: Path | None, features: dict[str, Any]) -> PaymentRules:
@@ -196,6 +217,8 @@ def _sigma(path: Path, data: dict[str, Any], source: Source) -> Iterator[RuleExp
             yield RuleExplanation(rule.id, rule.title, rule.level.value, result, clause)
         else:
             typer.echo(printable(f"{rule.id}: reads {', '.join(rule.nodes)}, not {source.name}"), err=True)
+    for one in loaded.correlations:
+        typer.echo(printable(f"{one.id}: a correlation; its alert tells why it fired (--home, --alert)"), err=True)
     for skipped in loaded.skipped:
         typer.echo(printable(f"{skipped.id}: skipped: {skipped.reason}"), err=True)
 

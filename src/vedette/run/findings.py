@@ -11,6 +11,7 @@ from vedette.core.clock import from_datetime
 from vedette.core.event import Event
 from vedette.core.signal import Signal
 from vedette.judge.correlation.definition import Kind
+from vedette.judge.correlation.explain import correlation_clause
 from vedette.judge.explain import Clause, explain_data
 from vedette.judge.sigma.rules import Rule
 
@@ -20,9 +21,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     signal: Signal
     event: Event | None
-    """None while it is not stored yet, and when it is kept no more."""
+    """Of a correlation the last one; None while it is not stored yet, and when it is kept no more."""
     rule: Rule | None
-    """None when the rule is not loaded any more."""
+    """None when the rule is not loaded any more, and of a correlation."""
     result: str = ""
     """`fired`, `quiet` or `unknown`; empty without rule or event."""
     clause: Clause | None = None
@@ -33,7 +34,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def explain_signal(
     signal: Signal, rules: Mapping[str, Rule], find: Callable[[str, str, str, int], Event | None]
 ) -> Finding:
-    """The clauses of the signal's rule with the values they read.
+    """The clauses of the signal's rule with the values they read; of a correlation, what its signal says.
 
     Args:
         signal: Which.
@@ -42,6 +43,8 @@ def explain_signal(
     """
     rule = rules.get(signal.rule_id)
     event = find(signal.tenant, signal.source, signal.event_id, signal.event_time)
+    if told := correlation_clause(signal):
+        return Finding(signal=signal, event=event, rule=None, result="fired", clause=told)
     changed = rule is not None and rule.version != signal.rule_version
     node = rule.nodes.get(signal.source) if rule else None
     if node is None or event is None:
