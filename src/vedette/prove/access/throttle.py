@@ -104,11 +104,14 @@ class Throttle:
     def _lock(self, connection: Connection, counter: Counter, now: int) -> tuple[Counter, int, int]:
         """Failures so far, and until when to wait."""
         subject = counter[0]
-        if insert_new(connection, throttles, subject=subject, failures=0, last=now, until=0):
-            _make_room(connection, subject)
-            return counter, 0, 0
         query = throttles.select().where(throttles.c.subject == subject).with_for_update()
-        row = connection.execute(query).one()
+        row = None
+        # Where rows are locked one by one, another's right login may delete the row between the two statements.
+        while row is None:
+            if insert_new(connection, throttles, subject=subject, failures=0, last=now, until=0):
+                _make_room(connection, subject)
+                return counter, 0, 0
+            row = connection.execute(query).one_or_none()
         if now - row.last > FORGET_S * MICROS:
             return counter, 0, 0
         return counter, row.failures, row.until
