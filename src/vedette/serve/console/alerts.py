@@ -16,6 +16,7 @@ from vedette.act.triage import UNDO_S, Changed, Turn
 from vedette.core.clock import MICROS
 from vedette.core.errors import DataError, Problems, VedetteError
 from vedette.core.signal import Level
+from vedette.run.decided import SOURCE
 from vedette.run.findings import group_of
 from vedette.serve.console.choices import PAGED, Facet, Names, Query, address, facet
 from vedette.serve.console.format import span
@@ -317,7 +318,8 @@ def sentence(alert: Alert) -> str:
     """What happened, in one sentence without what strangers wrote."""
     count = alert.signal_count
     seen = "once" if count == 1 else f"{count:,} times within {span(max(MICROS, alert.last_time - alert.first_time))}"
-    return f"The rule fired {seen} on events of {(alert.source or 'no source').replace('_', ' ')}"
+    read = "decisions" if alert.source == SOURCE else f"events of {(alert.source or 'no source').replace('_', ' ')}"
+    return f"The rule fired {seen} on {read}"
 
 
 def _line(turn: Turn) -> dict[str, Any]:
