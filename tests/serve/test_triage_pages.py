@@ -134,6 +134,10 @@ def _events(world, event_id):
     assert platform.store.find(TENANT, "cloudtrail", event_id, at + 1) is None
     assert platform.store.find("globex", "cloudtrail", event_id, at) is None
     assert platform.store.find(TENANT, "no_such_source", event_id, at) is None
+    # The index knows its place in the log by what it is about, before it is stored and when the store is slow.
+    assert platform._sighted(TENANT, "cloudtrail", event_id, at, found.entities).data == found.data
+    assert platform._sighted(TENANT, "cloudtrail", event_id, at + 1, found.entities) is None
+    assert platform._sighted("globex", "cloudtrail", event_id, at, found.entities) is None
     yield found
 
 

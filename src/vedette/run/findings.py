@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from vedette.core.clock import from_datetime
-from vedette.core.event import Event
+from vedette.core.event import Entity, Event
 from vedette.core.signal import Signal
 from vedette.judge.correlation.definition import Kind
 from vedette.judge.correlation.explain import correlation_clause
@@ -32,17 +32,19 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain_signal(
-    signal: Signal, rules: Mapping[str, Rule], find: Callable[[str, str, str, int], Event | None]
+    signal: Signal,
+    rules: Mapping[str, Rule],
+    find: Callable[[str, str, str, int, Sequence[Entity]], Event | None],
 ) -> Finding:
     """The clauses of the signal's rule with the values they read; of a correlation, what its signal says.
 
     Args:
         signal: Which.
         rules: The loaded rules by id.
-        find: (tenant, source, event id, event time) -> the stored event.
+        find: (tenant, source, event id, event time, what it is about) -> the event.
     """
     rule = rules.get(signal.rule_id)
-    event = find(signal.tenant, signal.source, signal.event_id, signal.event_time)
+    event = find(signal.tenant, signal.source, signal.event_id, signal.event_time, signal.entities)
     if told := correlation_clause(signal):
         return Finding(signal=signal, event=event, rule=None, result="fired", clause=told)
     changed = rule is not None and rule.version != signal.rule_version

@@ -23,7 +23,7 @@ from vedette.act.playbooks.responder import alert_scope, bind, run_identity
 from vedette.core.clock import Clock
 from vedette.core.content import shipped
 from vedette.core.errors import DataError, NotFoundError
-from vedette.core.event import Event
+from vedette.core.event import Entity, Event
 from vedette.core.execute import Executor
 from vedette.core.settings import Settings
 from vedette.core.signal import Signal
@@ -50,6 +50,7 @@ from vedette.run.stream import Stage, advance
 from vedette.run.telling import Telling
 from vedette.run.verifying import Verifier
 from vedette.sense.quarantine import Quarantine, Refused
+from vedette.sense.sightings import Cursor
 from vedette.sense.store import Store
 
 RISKS_S = 0.005
@@ -59,6 +60,9 @@ PER_ACCOUNT = Rate(500, 1, 1_000)
 """Charges: sustained rate a second and burst, for each API key and for each tenant."""
 PER_BATCH = Rate(10, 1, 20)
 """Batches of charges of a tenant."""
+
+MAX_LOOKED, MAX_SIGHTED = 3, 50
+"""An event is looked for among the sightings of so many entities, so many of each; else in the store."""
 
 
 class Platform(Parts):
@@ -207,10 +211,17 @@ class Platform(Parts):
         """Why a signal was raised, clause by clause, as far as its rule and event are at hand."""
         return explain_signal(signal, self.rules, self.find_event)
 
-    def find_event(self, tenant: str, source: str, event_id: str, event_time: int) -> Event | None:
-        """An event that a rule read, from the store; of a decision, the view that rules read."""
+    def find_event(
+        self, tenant: str, source: str, event_id: str, event_time: int, entities: Sequence[Entity] = ()
+    ) -> Event | None:
+        """An event that a rule read; of a decision, the view that rules read.
+
+        The index of sightings leads to its place in the log at once when what it is about is known; the store, which
+        gathers events for some seconds, has also those that the log keeps no more.
+        """
         if source != decided.SOURCE:
-            return self.store.find(tenant, source, event_id, event_time)
+            seen = self._sighted(tenant, source, event_id, event_time, entities)
+            return seen or self.store.find(tenant, source, event_id, event_time)
         try:
             found = self.desk.find(tenant, event_id)
         except DataError:  # decided on, and not kept any more
@@ -219,6 +230,18 @@ class Platform(Parts):
             return None
         data, time = decided.view(found), found.time
         return Event(id=event_id, tenant=tenant, source=source, event_time=time, ingest_time=time, data=data)
+
+    def _sighted(
+        self, tenant: str, source: str, event_id: str, event_time: int, entities: Sequence[Entity]
+    ) -> Event | None:
+        before = Cursor(event_time + 1, 0)
+        for entity in entities[:MAX_LOOKED]:
+            page = self.sightings.timeline(tenant, entity, source=source, before=before, limit=MAX_SIGHTED)
+            now = [sighting for sighting in page if sighting.time == event_time]
+            for event in self.sightings.events(self.log, tenant, entity, now):
+                if event.id == event_id:
+                    return event
+        return None
 
     def rule_text(self, rule_id: str) -> RuleText | None:
         """What people wrote in a rule; None when it is not at hand."""

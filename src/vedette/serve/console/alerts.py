@@ -368,8 +368,8 @@ def show_event(
     at: int,
 ) -> Response:
     """One event behind the alert as it was read, for a fold that is opened."""
-    platform.alerts.get(visitor.tenant, alert_id)
-    event = platform.find_event(visitor.tenant, source, event_id, at)
+    alert = platform.alerts.get(visitor.tenant, alert_id)
+    event = platform.find_event(visitor.tenant, source, event_id, at, alert.entities)
     return show(request, visitor, "alert_event.html", event=event)
 
 
