@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import numpy as np
 
 from vedette.act.cases import CaseFilter, CaseState
 from vedette.act.grouping import Alert, AlertState
@@ -129,7 +130,7 @@ def to_summary(platform: Platform, tenant: str, span: Span) -> Summary:
     alerts = platform.alerts.page(tenant, AlertFilter(state=OPEN), limit=RANKED).alerts
     facets = platform.alerts.facets(tenant, AlertFilter(state=OPEN), now=now).counts
     cases = platform.cases.counts(tenant, CaseFilter()).get("state", {})
-    latency = _added(minute.latency for minute in minutes)
+    by_step, latency = _histograms(minutes, span.step)
     by_minute = Counter[int]()
     for minute in minutes:
         by_minute[minute.time] += minute.count
@@ -158,7 +159,7 @@ def to_summary(platform: Platform, tenant: str, span: Span) -> Summary:
         fresh={topic: at for topic in ("event", "decision", "signal") if (at := _last_written(platform.log, topic))},
         charts={
             "actions": _actions(minutes, since, until, span.step),
-            "latency": _latency(minutes, since, until, span.step),
+            "latency": _latency(by_step, _steps(since, until, span.step)),
             "alerts": _alerts(platform.alerts.hours(tenant, since=since, until=until), since, until),
             "reasons": _reasons(platform.register.top_reasons(tenant, since, until, actions=STOPPED, limit=8)),
         },
@@ -180,11 +181,14 @@ def _sum(minutes: Iterable[Minute], action: Action) -> Sum:
     return found
 
 
-def _added(histograms: Iterable[Sequence[int]]) -> list[int]:
-    total = [0] * (len(LATENCY_MS) + 1)
-    for histogram in histograms:
-        total = [held + new for held, new in zip(total, histogram, strict=True)]
-    return total
+def _histograms(minutes: Sequence[Minute], step: int) -> tuple[dict[int, list[int]], list[int]]:
+    """Histograms of latency, by start of step, and of all minutes together."""
+    if not minutes:
+        return {}, [0] * (len(LATENCY_MS) + 1)
+    starts, place = np.unique([minute.time // step * step for minute in minutes], return_inverse=True)
+    total = np.zeros((len(starts), len(LATENCY_MS) + 1), np.int64)
+    np.add.at(total, place, np.array([minute.latency for minute in minutes], np.int64))
+    return dict(zip(starts.tolist(), total.tolist(), strict=True)), total.sum(axis=0).tolist()
 
 
 def _last_written(log: Log, topic: str) -> int:
@@ -225,15 +229,11 @@ def _actions(minutes: Sequence[Minute], since: int, until: int, step: int) -> di
     }
 
 
-def _latency(minutes: Sequence[Minute], since: int, until: int, step: int) -> dict[str, Any]:
-    held: dict[int, list[Sequence[int]]] = defaultdict(list)
-    for minute in minutes:
-        held[minute.time // step * step].append(minute.latency)
-    steps = _steps(since, until, step)
-    added = {at: _added(histograms) for at, histograms in held.items()}
+def _latency(by_step: Mapping[int, list[int]], steps: range) -> dict[str, Any]:
+    """Upper bounds of the median and of the 99th percentile in each step, milliseconds."""
 
     def bound(at: int, share: float) -> float | None:
-        found = quantile(added[at], share) if at in added else None
+        found = quantile(by_step[at], share) if at in by_step else None
         return None if found is None else min(found, LATENCY_MS[-1])
 
     return {
