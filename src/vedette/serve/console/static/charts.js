@@ -5,6 +5,7 @@
 (() => {
   const { all, make, one } = window.vedette;
   const drawn = new Map();
+  const SHORT = 4;
   const MEANINGS = new Set("allow challenge review block informational low medium high critical good warn bad note".split(" "));
 
   // Colours
@@ -124,7 +125,12 @@
     };
     option.xAxis = placeAxis(data);
     option.yAxis = valueAxis(data, single ? {} : { name: "" });
-    if (data.unit && !single) option.yAxis.axisLabel.formatter = (value) => withUnit(Number(value), data.unit);
+    // A short unit stands at each label, a long one once above the axis.
+    if (data.unit && !single && data.unit.length <= SHORT) option.yAxis.axisLabel.formatter = (value) => withUnit(Number(value), data.unit);
+    else if (data.unit) {
+      Object.assign(option.yAxis, { name: data.unit, nameGap: 8 });
+      option.grid.top += single ? 0 : 16;
+    }
     option.series = data.series.map((series, index) => ({
       name: series.name,
       data: points(data, series.data),
@@ -148,9 +154,10 @@
 
     // Things in order of size, each with its name.
     ranks: (data) => {
-      const option = frame({ grid: { left: 4, right: 44, top: 4, bottom: 0, containLabel: true } });
+      const option = frame({ grid: { left: 4, right: 44, top: 22, bottom: 0, containLabel: true } });
+      const unit = data.unit && data.unit.length <= SHORT ? data.unit : "";
       option.legend.show = data.series.length > 1;
-      if (option.legend.show) option.grid.top = 26;
+      if (option.legend.show) option.grid.top = 28;
       option.tooltip.axisPointer.type = "shadow";
       option.tooltip.formatter = (params) =>
         tooltips([[words(params[0].name), ""], ...params.map((each) => [words(each.seriesName), withUnit(each.value, data.unit), each.color])]);
@@ -171,7 +178,7 @@
         color: colorOf(series, index),
         barMaxWidth: 15,
         itemStyle: { borderRadius: data.series.length > 1 ? 0 : [0, 3, 3, 0] },
-        label: { show: index === data.series.length - 1, position: "right", color: token("ink-soft"), fontSize: 11, formatter: (each) => withUnit(data.series.reduce((sum, one) => sum + (one.data[each.dataIndex] || 0), 0), data.unit) },
+        label: { show: index === data.series.length - 1, position: "right", color: token("ink-soft"), fontSize: 11, formatter: (each) => withUnit(data.series.reduce((sum, one) => sum + (one.data[each.dataIndex] || 0), 0), unit) },
       }));
       return option;
     },
