@@ -53,7 +53,7 @@ def test_pages_that_have_little_to_show(looks_right, installation):
 def test_from_the_list_to_what_would_have_changed_it(visit, installation):
     page = visit("/decisions")
     page.get_by_label("block").check()
-    page.get_by_role("button", name="Filter", exact=True).click()
+    page.get_by_role("form", name="Filters").get_by_role("button", name="Filter").click()
     settle(page)
     actions = json.loads(installation.known["actions"])
     assert page.locator(".heading-facts strong").inner_text() == str(actions["block"])
@@ -109,7 +109,7 @@ def test_finding_an_entity(visit, installation):
     assert page.locator("#found tbody tr").count() >= 5
     page.locator("#found [data-open]").first.click()
     settle(page)
-    assert page.locator("h1").inner_text().startswith("198.51.100.")
+    assert page.locator("h1").inner_text().startswith("ip 198.51.100.")
 
 
 def test_who_may_not_look_is_told(visit, installation):
