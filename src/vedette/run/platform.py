@@ -58,7 +58,7 @@ RISKS_S = 0.005
 PER_KEY = Rate(100, 1, 200)
 PER_ACCOUNT = Rate(500, 1, 1_000)
 """Charges: sustained rate a second and burst, for each API key and for each tenant."""
-PER_BATCH = Rate(10, 1, 20)
+PER_BATCH = Rate(50, 1, 100)
 """Batches of charges of a tenant."""
 
 MAX_LOOKED, MAX_SIGHTED = 3, 50
@@ -292,7 +292,7 @@ class Platform(Parts):
         return (
             Beat("stream", 0.05, lambda: self._turn(self._watching)),
             *(() if self._apart else self.followers.beats()),
-            Beat("telling", 0.2, self.telling.turn),
+            Beat("telling", 0.05, self.telling.turn),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
             Beat("ledger", 10.0, self._expire),
             Beat("verdicts", 5.0, self._teach),

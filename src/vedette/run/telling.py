@@ -110,10 +110,16 @@ class Telling:
         return max(self._read.get(part, 0), self._told.cursor(f"{AUDIT}:{part}"))
 
     def lag(self) -> int:
-        """How many records are still to be taken."""
+        """How many events are still to be told. Of audit records only those count that tell of a refusal."""
         audits = range(self._log.partitions(AUDIT))
-        unread = sum(self._log.end(AUDIT, part) - self._place(part) for part in audits)
-        return unread + len(self._told.waiting(BATCH))
+        return sum(map(self._untold, audits)) + len(self._told.waiting(BATCH))
+
+    def _untold(self, part: int) -> int:
+        start = self._place(part)
+        unread = self._log.end(AUDIT, part) - start
+        if not 0 < unread <= BATCH:
+            return unread
+        return sum(1 for record in self._log.read(AUDIT, part, start, unread) for _ in _refusals(record))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
