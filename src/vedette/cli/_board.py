@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
@@ -25,7 +27,7 @@ _NAMES = {
 
 def show_board(console: Console, board: ScoreBoard) -> None:
     """Prints the board."""
-    parts = Group(_figures(board), Text(), _attacks(board), Text(), _unusual(board))
+    parts = Group(_figures(board), _volume(board), Text(), _attacks(board), Text(), _unusual(board))
     title = f"[bold]Score board[/]  seed {board.seed}"
     console.print(Panel(parts, title=title, border_style="green", width=WIDTH, padding=1))
 
@@ -52,11 +54,17 @@ def _figures(board: ScoreBoard) -> Table:
                 for value, name, colour in figures[start : start + 4]
             )
         )
-    volume = (
-        f"{board.events:,} log records · {board.payments:,} payments · {board.alerts:,} alerts · {board.cases} cases"
-    )
-    table.add_row(Text(volume, style="dim", overflow="fold", no_wrap=True))
     return table
+
+
+def _volume(board: ScoreBoard) -> Text:
+    counts = (
+        f"{board.events:,} log records",
+        f"{board.payments:,} payments",
+        f"{board.alerts:,} alerts",
+        f"{board.cases} cases",
+    )
+    return Text(" · ".join(counts), style="dim")
 
 
 def _attacks(board: ScoreBoard) -> Table:
@@ -81,11 +89,18 @@ def _by(attack: Found) -> str:
 
 
 def _unusual(board: ScoreBoard) -> Text:
-    quiet = [one for one in board.unusual if not one.alerts]
-    told = "odd but honest, and left alone: " if quiet else ""
-    names = ", ".join(one.kind.replace("_", " ") for one in quiet)
-    loud = ", ".join(f"{one.kind.replace('_', ' ')} ({one.alerts})" for one in board.unusual if one.alerts)
-    return Text(f"{told}{names}{'; ' if names and loud else ''}{f'alerts about: {loud}' if loud else ''}", style="dim")
+    quiet = Counter(_named(one.kind) for one in board.unusual if not one.alerts)
+    loud = Counter(_named(one.kind) for one in board.unusual if one.alerts)
+    parts = [("odd but honest, and left alone: ", quiet), ("alerts about honest: ", loud)]
+    return Text("; ".join(f"{told}{_counted(names)}" for told, names in parts if names), style="dim")
+
+
+def _named(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def _counted(names: Counter[str]) -> str:
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in names.items())
 
 
 def _money(minor: int, currency: str) -> str:

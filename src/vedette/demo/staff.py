@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
-from vedette.core.clock import MICROS
+from vedette.core.clock import DAY, MICROS
 from vedette.core.errors import TransientError
 from vedette.demo.wire import Wire
 
@@ -26,6 +26,8 @@ WORTH: Final = ("critical", "high")
 THINKING: Final = 6 * 60 * MICROS
 """How long a responder looks at a request before approving it, microseconds."""
 KEY_PLAYBOOK, MERCHANT_PLAYBOOK = "compromised_api_key", "suspect_merchant"
+EVENING: Final = 20 * 3_600 * MICROS
+"""From then on until midnight only keys are worth getting up for; the rest waits for the morning."""
 FIVE, HALF_HOUR = 5 * 60 * MICROS, 30 * 60 * MICROS
 """A turn, and how often somebody looks at the board on the wall."""
 ENDED: Final = ("completed", "incomplete", "denied", "expired", "failed", "cancelled")
@@ -89,7 +91,9 @@ class Staff:
     def turn(self, now: int) -> None:
         """What they do in five minutes of the day that end at `now`."""
         self._approve(now)
-        for alert in self._queue(WORTH)[:CASES_A_TURN]:
+        evening = now % DAY > EVENING or not now % DAY
+        wanted = [alert for alert in self._queue(WORTH) if not evening or _about(alert) == "key"]
+        for alert in wanted[:CASES_A_TURN]:
             self._take(alert, now)
         if now // HALF_HOUR != (now - FIVE) // HALF_HOUR:
             self.look()
@@ -102,12 +106,12 @@ class Staff:
         self.desk.alerts = self._wire.get("/v1/alerts/facets", bearer=self._badges.analyst)["total"]
 
     def hand_over(self, now: int) -> None:
-        """The last thing before the shift ends: the suspect merchant's case, up to the approval that it needs."""
-        for alert in self._everything():
-            merchant = _entity(alert, "merchant")
-            if merchant and alert["level"] in WORTH and _about(alert) == "merchant":
-                self._start(alert, MERCHANT_PLAYBOOK, {"merchant": merchant}, merchant, now)
-                return
+        """The last thing before the shift ends: the case of a suspect merchant, up to the approval that it needs."""
+        named = [(alert, _entity(alert, "merchant")) for alert in self._everything()]
+        found = [(alert, merchant) for alert, merchant in named if merchant]
+        found.sort(key=lambda pair: _about(pair[0]) != "merchant")
+        for alert, merchant in found[:1]:
+            self._start(alert, MERCHANT_PLAYBOOK, {"merchant": merchant}, merchant, now)
 
     def _queue(self, levels: tuple[str, ...]) -> list[dict[str, Any]]:
         wanted = "".join(f"&level={level}" for level in levels)
