@@ -57,10 +57,14 @@ class Templates:
         return self._environment.get_template(name).render(values)
 
     def fragment(self, name: str, block: str, values: Mapping[str, Any]) -> str:
-        """One block of a page, by its name.
+        """One block of a page, by its name; it sees what the template sets, as in the whole page.
 
         Raises:
             KeyError: The template has no such block.
         """
         template = self._environment.get_template(name)
-        return "".join(template.blocks[block](template.new_context(dict(values))))
+        context = template.new_context(dict(values))
+        # What the template sets outside of its blocks is set before its first output comes; the rest is not rendered.
+        whole = template.root_render_func(context)
+        next(iter(whole), None)
+        return "".join(template.blocks[block](context))
