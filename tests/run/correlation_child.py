@@ -89,7 +89,7 @@ def main(home, rules, step, nth):
     killer = Killer(step, int(nth))
     around(SqliteLog, "append", killer, "signal")
     around(SqliteLog, "commit", killer, "place")
-    around(Journal, "keep", killer, "journal", lambda entries, *_keep: bool(entries))
+    around(Journal, "keep", killer, "journal", bool)
     plant(os.environ.get("PLANT", ""))
     detection = module.load_detection([shipped("rules/sigma"), Path(rules)], cache=Path(rules).parent / "cache")
     meters = Meters()

@@ -176,7 +176,7 @@ class _Stream:
         for tenant, values in _by_tenant(signals).items():
             self._log.append(SIGNALS, tenant, values)
             self._meters.taken(SIGNALS, len(values))
-        self._journal.keep([entry for entry in entries if entry.contributions], self._correlator.keep)
+        self._journal.keep([entry for entry in entries if entry.contributions])
         self._log.commit(GROUP, topic, part, records[-1].offset + 1)
         self._whole = True
         self._tidy(entries)
@@ -187,11 +187,15 @@ class _Stream:
             return
         self._correlator.clear()
         self._tides.clear()
-        for tenant, low in self._journal.lows().items():
+        lows = self._journal.lows()
+        for tenant, low in lows.items():
             self._correlator.settled(tenant, low)
         for entry in self._journal.entries():
+            low = lows.get(entry.tenant, 0)
             # What these complete was appended before they were kept.
-            self._correlator.take(entry.tenant, entry.contributions)
+            self._correlator.take(
+                entry.tenant, [one for one in entry.contributions if self._correlator.until(one) > low]
+            )
             if entry.tide:
                 self._correlator.advance(entry.tenant, entry.tide)
         self._whole = True
@@ -224,7 +228,12 @@ class _Stream:
             self._tides.pop((topic, part), None)
         else:
             self._tides[topic, part] = {**self._tides.get((topic, part), {}), **tides}
-        return found, [Entry(tenant, topic, part, start, common[tenant], brought.get(tenant, ())) for tenant in tides]
+        entries = []
+        for tenant, tide in common.items():
+            own = brought.get(tenant, [])
+            expires = max(map(self._correlator.until, own), default=0)
+            entries.append(Entry(tenant, topic, part, start, tide, expires, own))
+        return found, entries
 
     def _common(self, topic: str, part: int, tenant: str, tide: int) -> int:
         """How far event time has come in all that is read: what another topic has not caught up with is not over.
@@ -234,7 +243,9 @@ class _Stream:
         places = [(name, number) for name in self._topics for number in range(self._log.partitions(name))]
         for place in places:
             if place != (topic, part) and self._log.end(*place) > self._log.committed(GROUP, *place):
-                tide = min(tide, self._tides.get(place, {}).get(tenant, 0))
+                held = self._tides.get(place)
+                # A topic that brought nothing of this tenant yet does not hold it up.
+                tide = 0 if held is None else min(tide, held.get(tenant, tide))
         return tide
 
     def _tidy(self, entries: Sequence[Entry]) -> None:

@@ -56,6 +56,8 @@ class Entry(NamedTuple):
     """Offset of the batch's first record."""
     tide: int
     """How far event time had come, microseconds UTC; 0 when that could not be told."""
+    expires: int
+    """Event time from which on none of it can matter."""
     contributions: Sequence[Contribution]
 
 
@@ -71,13 +73,8 @@ class Journal:
         self._written = 0
         database.migrate("correlations", MIGRATIONS)
 
-    def keep(self, entries: Sequence[Entry], keep: int) -> None:
-        """Adds the entries of a batch; one that is there, of a batch that is read again, is replaced.
-
-        Args:
-            entries: Of one batch.
-            keep: How long a contribution can matter after its time, microseconds.
-        """
+    def keep(self, entries: Sequence[Entry]) -> None:
+        """Adds the entries of a batch; one that is there, of a batch that is read again, is replaced."""
         if not entries:
             return
         with self._database.begin() as connection:
@@ -94,7 +91,7 @@ class Journal:
                     sa.insert(_ROW).values(
                         **place,
                         written=self._written,
-                        expires=max(each.moment.time for each in one.contributions) + keep,
+                        expires=one.expires,
                         tide=one.tide,
                         body=_encode(one.contributions),
                     )
@@ -114,9 +111,8 @@ class Journal:
 
     def entries(self) -> Iterator[Entry]:
         """Everything that is kept, in the order of writing."""
-        columns = _ROW.c
-        query = sa.select(columns.tenant, columns.topic, columns.partition, columns.start, columns.tide, columns.body)
         with self._database.read() as connection:
-            self._written = connection.execute(sa.select(sa.func.max(columns.written))).scalar() or 0
-            for row in connection.execute(query.order_by(columns.written)):
-                yield Entry(*row[:5], _decode(row[5]))
+            self._written = connection.execute(sa.select(sa.func.max(_ROW.c.written))).scalar() or 0
+            for row in connection.execute(sa.select(_ROW).order_by(_ROW.c.written)):
+                place = row.tenant, row.topic, row.partition, row.start
+                yield Entry(*place, row.tide, row.expires, _decode(row.body))

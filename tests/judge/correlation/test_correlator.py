@@ -241,6 +241,14 @@ def test_a_chain_needs_the_groups_of_what_it_is_over():
     assert "[sigma.correlation.field]" in loaded.skipped[0].reason
 
 
+def test_what_waits_is_not_over_what_waits():
+    late = COUNT.replace("{gte: 2}", "{gte: 2, lte: 9}")
+    body = "{type: event_count, rules: [c1], group-by: [ip], timespan: 1h, condition: {lte: 3}}"
+    loaded = load(late, correlation(2, body))
+    assert "[sigma.correlation.unsupported]" in loaded.skipped[0].reason
+    assert load(late, correlation(2, body.replace("lte", "gte"))).skipped == ()
+
+
 def test_a_correlation_over_a_rule_that_cannot_match_says_so():
     text = (
         BASE + COUNT.replace("[failed]", "[odd]") + "---\ntitle: o\nid: odd\nname: odd\nlogsource: {product: nowhere}\n"

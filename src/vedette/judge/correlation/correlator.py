@@ -69,10 +69,16 @@ class Correlator:
         self.quiet = frozenset(self._uses) - {part.id for one in correlations if one.generate for part in one.parts}
         """Ids of rules that give no signal of their own: correlations refer to them, none of which says `generate`."""
         self._types = {source: _entity_types(held) for source, held in sources.items()}
-        self.keep = max((self._window("", name).keep for name in self._correlations), default=0)
+        self._keeps = {name: Window(one.measure, limits).keep for name, one in self._correlations.items()}
+        self.keep = max(self._keeps.values(), default=0)
         """How long any contribution can matter after its time, microseconds; 0 without correlations."""
         self.counts: Counter[tuple[str, str]] = Counter()
         """(correlation id, `ungrouped` or `unreadable`) -> rules that fired and could not be used."""
+
+    def until(self, one: Contribution) -> int:
+        """Event time from which on a contribution can matter no more; 0 when its correlation is not known."""
+        keep = self._keeps.get(one.correlation)
+        return 0 if keep is None else one.moment.time + keep
 
     def uses(self, rule_id: str) -> bool:
         """True when a correlation refers to a rule."""
@@ -205,8 +211,7 @@ class Correlator:
         if found is None:
             correlation = self._correlations[name]
             found = Window(correlation.measure, self._limits, every=correlation.id in self._uses)
-            if tenant:
-                self._windows[tenant, name] = found
+            self._windows[tenant, name] = found
         return found
 
     def _signals(self, tenant: str, name: str, crossings: Iterable[Crossing]) -> Iterator[Signal]:

@@ -83,6 +83,16 @@ class Measure(msgspec.Struct, frozen=True):
     patterns: tuple[frozenset[int], ...] = ()
     """Of an extended `temporal`: sets of parts of which one must be there whole; empty: `condition` counts parts."""
 
+    @property
+    def tally(self) -> bool:
+        """True when the amount of a window can only grow as events are added (sums: of values that are not negative)."""
+        return self.kind is Kind.VALUE_SUM or not self.kind.numeric
+
+    @property
+    def eager(self) -> bool:
+        """True when it answers at once; else when a window or spell is over by the lateness."""
+        return self.tally and self.condition.rising
+
 
 class Part(msgspec.Struct, frozen=True):
     """One rule that a correlation refers to."""

@@ -76,8 +76,8 @@ class Window:
         self._every = every
         self._groups: dict[Key, Group] = {}
         self._summing = measure.kind is Kind.VALUE_SUM
-        self._eager = measure.condition.rising and (self._summing or not measure.kind.numeric)
-        self._peak = not self._eager and (self._summing or not measure.kind.numeric)
+        self._eager = measure.eager
+        self._peak = measure.tally and not measure.eager
         self._keep = measure.span + limits.lateness + (measure.span if self._peak else 0)
         self._due: list[tuple[int, Key]] = []
         self._tide: int | None = None

@@ -174,9 +174,12 @@ class _Binding:
             part, version = self._part(one, name, group_by, wanted, aliases)
             parts.append(part)
             versions.append(version)
-        measure = Measure(
-            kind, parsed.timespan.seconds * MICROS, condition, len(parts), _percentile(one.raw, kind), patterns
-        )
+        span, share = parsed.timespan.seconds * MICROS, _percentile(one.raw, kind)
+        measure = Measure(kind, span, condition, len(parts), share, patterns)
+        late = [part.name for part in parts if part.id in self.bound and not self.bound[part.id].measure.eager]
+        if late and not measure.eager:
+            message = f"waits until a window is over, and so does `{late[0]}`, which answers later still"
+            raise DefinitionError("sigma.correlation.unsupported", message)
         return Correlation(
             id=one.id,
             title=str(parsed.title or ""),
