@@ -85,7 +85,7 @@ class Measure(msgspec.Struct, frozen=True):
 
     @property
     def tally(self) -> bool:
-        """True when the amount of a window can only grow as events are added (sums: of values that are not negative)."""
+        """True when a window's amount only grows as events are added; of a sum, when no value is negative."""
         return self.kind is Kind.VALUE_SUM or not self.kind.numeric
 
     @property
