@@ -100,7 +100,7 @@ def _queue(
     shown: dict[str, Any] = {
         "alerts": page.alerts,
         "total": counts.total,
-        "facets": _facets(query, counts, names, visitor),
+        "facets": _facets(query, counts, names, visitor, platform),
         "views": _views(query, visitor),
         "names": names,
         "query": query,
@@ -119,8 +119,12 @@ def _queue(
     return show(request, visitor, "alerts.html", fragment="queue", **(shown | more))
 
 
-def _facets(query: Query, counts: Facets, names: Names, visitor: Visitor) -> list[Facet]:
+def _facets(query: Query, counts: Facets, names: Names, visitor: Visitor, platform: Served) -> list[Facet]:
     of = counts.counts
+
+    def rule(value: str) -> str:
+        held = platform.rules.get(value) or platform.correlations.get(value)
+        return held.title if held and held.title else value
 
     def person(value: str) -> str:
         return (
@@ -136,7 +140,7 @@ def _facets(query: Query, counts: Facets, names: Names, visitor: Visitor) -> lis
         facet(PATH, query, "level", of["level"], label="Level", kind="level", order=levels),
         facet(PATH, query, "age", of["age"], label="Made within", order=ages, single=True),
         facet(PATH, query, "assignee", of["assignee"], label="Assignee", name_of=person),
-        facet(PATH, query, "rule", of["rule"], label="Rule"),
+        facet(PATH, query, "rule", of["rule"], label="Rule", name_of=rule),
         facet(PATH, query, "source", of["source"], label="Source"),
         facet(PATH, query, "entity_type", of["entity_type"], label="Entity"),
         facet(PATH, query, "tag", of["tag"], label="ATT&CK and tags", kind="attack"),
