@@ -13,8 +13,8 @@ class Line(NamedTuple):
     time: int
     """Microseconds from midnight of the day."""
     source: str
-    record: dict[str, Any] | str
-    """A JSON object without its time, which is written when it is sent; or a line of text with `{time}` in it."""
+    record: dict[str, Any]
+    """Without its time, which is written when it is sent."""
 
 
 class Return(NamedTuple):

@@ -31,19 +31,10 @@ class Book:
         """Takes lines that are written already, each with its time from midnight."""
         self._lines.setdefault(source, []).extend(lines)
 
-    def note(self, time: int, source: str, record: dict[str, Any] | str) -> None:
-        """Takes a record and writes its time into it: a JSON object, or a line of text with `{time}` in it."""
-        if isinstance(record, str):
-            raw = record.replace("{time}", self.clf(time)).encode()
-        elif source == "osquery":
-            raw = msgspec.json.encode({**record, "unixTime": str(self.epoch + time // MICROS)})
-        else:
-            raw = msgspec.json.encode({**record, TIME_FIELD[source]: f"{self.date}T{clock(time)}Z"})
+    def note(self, time: int, source: str, record: dict[str, Any]) -> None:
+        """Takes a record and writes its time into it."""
+        raw = msgspec.json.encode({**record, TIME_FIELD[source]: f"{self.date}T{clock(time)}Z"})
         self._lines.setdefault(source, []).append((time, raw))
-
-    def clf(self, time: int) -> str:
-        """A moment as web servers write it."""
-        return f"{self.clf_date}:{clock(time)} +0000"
 
     def lines(self) -> dict[str, list[bytes]]:
         """Source -> lines in order of time."""
