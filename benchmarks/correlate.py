@@ -2,7 +2,7 @@
 
     python benchmarks/correlate.py [--events N] [--groups N]
 
-N events (default 60,000; about a minute in all) of sign-ins, cloud calls, product events and decisions go through the
+N events (default 60,000; some minutes in all) of sign-ins, cloud calls, product events and decisions go through the
 detecting stages from a log on disk to signals on disk, once with the shipped rules on single events alone and once with
 the shipped correlations as well. Two in a hundred sign-ins fail. Then one correlation is given a moment for each of
 many group keys: bounded by its default, and by a bound that is never reached, to see what a group costs.
