@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -128,7 +128,9 @@ def _run(told: Console, world: World, midnight: datetime, out: Path, port: int, 
         _show(board, as_json=as_json)
         if serve:
             _invite(told, listening, visitor)
-            _wait()
+            with suppress(KeyboardInterrupt):
+                _wait()
+            told.print("the demo ends; what it made is in", str(out), style="dim")
 
 
 def _prepare(view: View, world: World, folder: Folder, midnight: datetime, port: int) -> Plan:
