@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from vedette.core.clock import DAY, SystemClock, to_datetime
@@ -101,13 +101,16 @@ class Screen:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._clock = SystemClock()
-        columns = (SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description:<26}"))
+        # What is long is cut, so that it never pushes the bars off the screen.
+        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self._bars = Progress(
-            *columns,
-            BarColumn(bar_width=28),
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description:<8}"),
+            BarColumn(bar_width=22),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("[dim]{task.fields[note]}", table_column=rest),
             console=live.console,
+            expand=True,
         )
         self._stage: TaskID | None = None
         self._record: Record | None = None

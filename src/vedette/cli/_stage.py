@@ -26,7 +26,7 @@ from vedette.sense.features.table import read_table
 DELAY_DAYS: Final = 7
 """Days until a dispute is known."""
 TEST_DAYS: Final = 7
-TRAIN_DAYS: Final = 14
+TRAIN_DAYS: Final = 21
 TOKEN_S: Final = 2 * 86_400.0
 Report = Callable[[str, int, int], None]
 
