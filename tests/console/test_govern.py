@@ -8,8 +8,6 @@ import pytest
 
 pytestmark = pytest.mark.chromium
 
-SHIPPED_RULE = "Secret"
-
 
 @pytest.mark.parametrize("path", ["/rules", "/rules/payment", "/rules/skipped", "/models", "/pipelines", "/audit"])
 def test_pages_look_right(looks_right, path):
@@ -28,6 +26,17 @@ def test_a_sigma_rule_is_read_from_the_list(visit, axe):
     for told in ("When it is wrong", "Versions that ran here", "Condition", "runs now"):
         assert page.get_by_text(told).first.is_visible(), told
     axe(page)
+
+
+def test_a_correlation_names_what_it_counts_and_rests_on(visit, looks_right):
+    page = visit("/rules?q=spray")
+    link = page.locator("tbody[data-rows] tr a").first
+    path = link.get_attribute("href")
+    link.click()
+    page.wait_for_url("**/rules/*")
+    assert page.get_by_text("What it counts").is_visible()
+    assert page.get_by_role("table", name="Rules it rests on").locator("tbody tr").count() >= 1
+    looks_right(path, name="correlation")
 
 
 def test_a_payment_rule_shows_its_decisions_and_its_versions(visit, looks_right):

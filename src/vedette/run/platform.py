@@ -273,8 +273,8 @@ class Platform(Parts):
     def _note_versions(self) -> None:
         """Keeps since when each rule and model of this installation runs."""
         scoring = self.desk.scoring
-        rules = self.detection.rules.rules if self.detection else ()
-        self.versions.note(Kind.SIGMA, ((rule.id, rule.version) for rule in rules))
+        watching: list[Rule | Correlation] = [*self.rules.values(), *self.correlations.values()]
+        self.versions.note(Kind.SIGMA, ((rule.id, rule.version) for rule in watching))
         self.versions.note(Kind.PAYMENT, ((rule.id, rule.version) for rule in scoring.rules.rules))
         if scoring.model:
             self.versions.note(Kind.MODEL, [(scoring.model.source, scoring.model.sha256)])

@@ -15,10 +15,10 @@ from vedette.core.clock import DAY
 from vedette.core.errors import NotFoundError
 from vedette.core.signal import Level
 from vedette.expr.printer import to_text
+from vedette.judge.correlation.definition import Correlation, Part
 from vedette.judge.decisions.register import Filters, Row
 from vedette.judge.payment.rules import PaymentRule
 from vedette.judge.sigma.rules import Rule, Skipped
-from vedette.judge.sigma.text import read_text
 from vedette.judge.versions import Kind
 from vedette.run.platform import Platform
 from vedette.serve.console.page import show
@@ -39,7 +39,7 @@ Reader = Annotated[Visitor, look("rules", "read")]
 class SigmaRow(msgspec.Struct, frozen=True):
     """One Sigma rule in the list."""
 
-    rule: Rule
+    rule: Rule | Correlation
     score: Score
     changed: int
 
@@ -131,20 +131,22 @@ def show_payment_rule(request: Request, visitor: Reader, platform: Served, rule_
 
 @router.get("/rules/{rule_id:path}")
 def show_rule(request: Request, visitor: Reader, platform: Served, rule_id: str) -> HTMLResponse:
-    """One Sigma rule: what it looks for and why, its health, its history, its newest alerts."""
-    rule = next((each for each in _sigma(platform) if each.id == rule_id), None)
-    if rule is None or platform.detection is None:
+    """One Sigma rule or correlation: what it looks for and why, its health, its history, its newest alerts."""
+    rule = platform.rules.get(rule_id) or platform.correlations.get(rule_id)
+    if rule is None:
         raise NotFoundError("rules.rule.unknown", "no Sigma rule of that id runs here")
     newest = fetch_scores(platform.state, visitor.tenant, rule=rule.id).get(rule.id, Score())
     start = (newest.last_time or platform.clock.now()) // HOUR * HOUR - SHOWN_DAYS * DAY
+    nodes = rule.nodes if isinstance(rule, Rule) else {}
     return show(
         request,
         visitor,
         "rule.html",
         rule=rule,
-        text=read_text(platform.detection.paths, rule.path, rule.id),
-        sources=sorted(rule.nodes),
-        conditions={source: to_text(node) for source, node in sorted(rule.nodes.items())},
+        text=platform.rule_text(rule.id),
+        conditions={source: to_text(node) for source, node in sorted(nodes.items())},
+        counts=rule if isinstance(rule, Correlation) else None,
+        parts=[(part, platform.rules.get(part.id) or platform.correlations.get(part.id)) for part in _parts(rule)],
         score=newest,
         history=platform.versions.history(Kind.SIGMA, rule.id),
         days=SHOWN_DAYS,
@@ -152,8 +154,13 @@ def show_rule(request: Request, visitor: Reader, platform: Served, rule_id: str)
     )
 
 
-def _sigma(platform: Platform) -> Sequence[Rule]:
-    return platform.detection.rules.rules if platform.detection else ()
+def _parts(rule: Rule | Correlation) -> Sequence[Part]:
+    return rule.parts if isinstance(rule, Correlation) else ()
+
+
+def _sigma(platform: Platform) -> list[Rule | Correlation]:
+    """What alerts by itself: correlations, and the rules that are no mere step of one."""
+    return [*platform.correlations.values(), *platform.rules.values()]
 
 
 def _skipped(platform: Platform) -> list[Skipped]:
@@ -163,7 +170,7 @@ def _skipped(platform: Platform) -> list[Skipped]:
 
 def _counts(platform: Platform) -> dict[str, int]:
     return {
-        "sigma": len(_sigma(platform)),
+        "sigma": len(platform.rules) + len(platform.correlations),
         "payment": len(platform.desk.scoring.rules.rules),
         "skipped": len(_skipped(platform)),
     }
