@@ -28,7 +28,7 @@ LAZY: Final = frozenset({"store", "register", "sightings"})
 """Stages that no alert waits for; the day ends when they are done too."""
 TOO_MANY, TRIES, WAIT_S = 429, 100, 0.2
 """Told to slow down, the company's own systems wait, and try so often."""
-POLL_S: Final = 0.02
+POLL_S: Final = 0.04
 CATCH_UP_S: Final = 120.0
 """Real seconds that the pipelines may take to catch up."""
 
