@@ -55,9 +55,12 @@ def installation(seeded, tmp_path_factory) -> Iterator[Installation]:
     served.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A browser. Not installed: skip, which fails where CI is set."""
+    """A browser, of one file's tests: its driver runs an event loop in the main thread, which other tests want free.
+
+    Not installed: skip, which fails where CI is set.
+    """
     if not CHROMIUM.exists():
         pytest.skip("Chromium is not installed")
     with sync_playwright() as playwright:
