@@ -36,6 +36,9 @@ IDS = {
     "alert_id": "none",
     "case_id": "none",
     "run_id": "none",
+    "change_id": "chg_none",
+    "type": "ip",
+    "id": "198.51.100.7",
 }
 
 
@@ -157,7 +160,6 @@ def test_methods_that_a_path_does_not_take(world):
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/v1",
         "/v2/charges",
         "/v1/charges/",
@@ -181,8 +183,8 @@ def test_paths_where_nothing_is(world, path):
         ("/v1/alerts?limit=0", "$query.limit"),
         ("/v1/alerts?limit=501", "$query.limit"),
         ("/v1/alerts?limit=1e3", "$query.limit"),
-        ("/v1/alerts?state=sleepy", "$query.state"),
-        ("/v1/cases?state=sleepy", "$query.state"),
+        ("/v1/alerts?state=sleepy", "$query.state.0"),
+        ("/v1/cases?state=sleepy", "$query.state.0"),
     ],
 )
 def test_parameters_of_the_wrong_type(world, path, place):
@@ -273,7 +275,7 @@ def test_errors_of_our_own(world, monkeypatch, caplog, case):
     def fail(*_args, **_more):
         raise error
 
-    monkeypatch.setattr(world.platform.alerts, "find", fail)
+    monkeypatch.setattr(world.platform.alerts, "page", fail)
     monkeypatch.setattr(world.platform.desk, "take", fail)
     with caplog.at_level(logging.DEBUG, logger="vedette"):
         listed = world.send("GET", "/v1/alerts", world.full)
