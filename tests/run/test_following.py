@@ -11,7 +11,7 @@ from vedette.run import following as module
 from vedette.run.following import following
 from vedette.run.platform import Platform
 
-LAZY = {"store", "index", "evidence", "checkpoint"}
+FOLLOWING = {"stream", "store", "index", "evidence", "checkpoint"}
 TENANT = "default"
 
 
@@ -28,7 +28,7 @@ def test_the_server_leaves_out_what_the_other_process_runs(tmp_path):
     with Platform(Settings(home=tmp_path / "a"), clock=SystemClock()) as whole:
         names = {beat.name for beat in whole.beats()}
     with Platform(Settings(home=tmp_path / "b"), clock=SystemClock(), apart=True) as server:
-        assert names - {beat.name for beat in server.beats()} == LAZY
+        assert names - {beat.name for beat in server.beats()} == FOLLOWING
 
 
 def test_what_follows_catches_up_and_does_nothing_twice(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import msgspec
 
 from vedette.core.settings import Settings
 from vedette.demo.clock import DayClock
-from vedette.run.detecting import load_detection
+from vedette.run.detecting import Detection, load_detection
 from vedette.run.following import following
 from vedette.run.platform import Platform
 from vedette.run.scoring import load_scoring
@@ -55,7 +55,7 @@ def serve(plan: Plan) -> None:
         settings,
         clock=DayClock(plan.clock),
         scoring=load_scoring(plan.model, plan.rules),
-        detection=load_detection(plan.sigma, cache=settings.home / "cache") if plan.sigma else None,
+        detection=_detection(plan),
         apart=True,
         patience=PATIENCE,
     )
@@ -64,12 +64,16 @@ def serve(plan: Plan) -> None:
 
 
 def follow(plan: Plan) -> None:
-    """Keeps event store, index and evidence until asked to stop."""
+    """Runs rules and keeps alerts, event store, index and evidence until asked to stop."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _signal, _frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with following(Settings(home=plan.home), DayClock(plan.clock)):
+    with following(Settings(home=plan.home), DayClock(plan.clock), _detection(plan)):
         stop.wait()
+
+
+def _detection(plan: Plan) -> Detection | None:
+    return load_detection(plan.sigma, cache=plan.home / "cache") if plan.sigma else None
 
 
 def _tell(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What follows the log and nobody waits for: event store, index, evidence. In the server, or beside it in a process.
+"""What follows the log: rules and alerts, event store, index, evidence. In the server, or beside it in a process.
 
 One process computes on one core at a time. Where payments and logs are many, these beats can run in a process of their
 own over the same home: every stage moves its place in the transaction of its effect, so two processes do nothing twice.
@@ -14,6 +14,7 @@ from vedette.core.clock import Clock
 from vedette.core.settings import Settings
 from vedette.prove.evidence import Collector
 from vedette.run import storing as storing_module
+from vedette.run.detecting import SIGNALS, Detection, detecting
 from vedette.run.guard import Beat, beating
 from vedette.run.indexing import indexing
 from vedette.run.metrics import Meters
@@ -22,6 +23,8 @@ from vedette.run.storing import storing
 from vedette.run.stream import BATCH, Stage, advance
 from vedette.sense.store import Store
 
+STREAM_S: Final = 0.05
+"""How soon rules look at what came in."""
 STORE_S: Final = 5.0
 """How long events that trickle in are gathered for one commit of the event store: a commit costs 0.1 CPU seconds."""
 INDEX_S: Final = 1.0
@@ -29,25 +32,32 @@ INDEX_S: Final = 1.0
 
 
 class Followers:
-    """The stages and beats that nobody waits for.
+    """The stages and beats that no request waits for.
 
     Args:
         parts: Whose log they follow.
         store: Where the tables of events are.
         meters: Counts what they do.
+        detection: Sigma rules that run on the stream; None detects nothing.
     """
 
-    def __init__(self, parts: Parts, store: Store, meters: Meters) -> None:
+    def __init__(self, parts: Parts, store: Store, meters: Meters, detection: Detection | None = None) -> None:
         self._log = parts.log
         self._meters = meters
         self._evidence = parts.evidence
         self.collector = Collector(parts.evidence, parts.log, parts.clock)
+        self.watching: tuple[Stage, ...] = (
+            *(detecting(parts.log, detection, meters, parts.state) if detection else ()),
+            Stage("alerts", SIGNALS, lambda: parts.alerts.consume(parts.log).read, parts.alerts.place),
+        )
         self.storing: tuple[Stage, ...] = (storing(parts.log, store, parts.sources, meters),)
         self.indexing: tuple[Stage, ...] = indexing(parts.log, parts.register, parts.sightings)
+        self.stages: tuple[Stage, ...] = (*self.storing, *self.watching, *self.indexing)
 
     def beats(self) -> tuple[Beat, ...]:
         """How often each happens. Each is safe to be killed in, and to run twice."""
         return (
+            Beat("stream", STREAM_S, self._turn(self.watching)),
             Beat("store", STORE_S, self._turn(self.storing), enough=storing_module.BATCH),
             Beat("index", INDEX_S, self._turn(self.indexing), enough=BATCH),
             Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
@@ -59,10 +69,10 @@ class Followers:
 
 
 @contextmanager
-def following(settings: Settings, clock: Clock) -> Iterator[None]:
+def following(settings: Settings, clock: Clock, detection: Detection | None = None) -> Iterator[None]:
     """Runs these beats over a home until the block ends; its server leaves them out (`Platform(apart=True)`)."""
     meters = Meters()
     with Parts(settings, clock=clock) as parts:
-        followers = Followers(parts, Store(settings.store_folder), meters)
+        followers = Followers(parts, Store(settings.store_folder), meters, detection)
         with beating(followers.beats(), meters):
             yield

@@ -38,7 +38,7 @@ from vedette.move.outbox import Dispatcher, through
 from vedette.move.told import Told
 from vedette.prove.keys import write_private
 from vedette.run import decided
-from vedette.run.detecting import SIGNALS, Detection, detecting
+from vedette.run.detecting import Detection
 from vedette.run.findings import Finding, explain_signal
 from vedette.run.following import Followers
 from vedette.run.guard import Beat, beating
@@ -74,7 +74,7 @@ class Platform(Parts):
         scoring: What decides on payments.
         detection: Sigma rules that run on the stream; None detects nothing.
         environ: Where named secrets may be found.
-        apart: Another process runs what nobody waits for (`following`).
+        apart: Another process runs what follows the log (`following`).
         patience: Times the usual deadlines of decisions; above 1 where the same answers matter more than quick ones.
     """
 
@@ -113,7 +113,7 @@ class Platform(Parts):
             deadline_s=DEADLINE_S * patience,
         )
         self._closing.callback(self.desk.close)
-        self.followers = Followers(self, self.store, self.meters)
+        self.followers = Followers(self, self.store, self.meters, detection)
         self.collector = self.followers.collector
         self._apart = apart
         self.charges = Charges(
@@ -137,11 +137,7 @@ class Platform(Parts):
         self.runs = Executor(self.runs_target, {KIND: make_interpreter(self.world)})
         self._closing.callback(self.runs.close)
         self.responder = self.responder_on(self.runs)
-        self._watching = (
-            *(detecting(self.log, detection, self.meters, self.state) if detection else ()),
-            Stage("alerts", SIGNALS, lambda: self.alerts.consume(self.log).read, self.alerts.place),
-        )
-        self.stages: tuple[Stage, ...] = (*self.followers.storing, *self._watching, *self.followers.indexing)
+        self.stages = self.followers.stages
         self.verifier = Verifier(settings, clock)
         self._closing.callback(self.verifier.close)
         self._note_versions()
@@ -290,7 +286,6 @@ class Platform(Parts):
     def beats(self) -> tuple[Beat, ...]:
         """What happens by itself, and how often. Each is safe to be killed in, and to run twice."""
         return (
-            Beat("stream", 0.05, lambda: self._turn(self._watching)),
             *(() if self._apart else self.followers.beats()),
             Beat("telling", 0.05, self.telling.turn),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
