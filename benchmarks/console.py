@@ -28,9 +28,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from vedette.core.clock import DAY, SystemClock
+from vedette.core.clock import SystemClock
 from vedette.core.content import shipped
-from vedette.core.event import Entity
 from vedette.core.settings import load_settings
 from vedette.core.signal import Level, Signal
 from vedette.demo.world import World
@@ -68,8 +67,8 @@ def fill(home: Path, size: float) -> Known:
         if not kept.exists():
             begun = time.perf_counter()
             _events(platform, settings.tenant, size)
-            _alerts(platform, settings.tenant, round(ALERTS * size))
             platform.drain()
+            _alerts(platform, settings.tenant, round(ALERTS * size))
             _cases(platform, settings.tenant)
             kept.write_text("{}")
             print(f"filled in {time.perf_counter() - begun:,.0f} s", flush=True)
@@ -97,16 +96,12 @@ def _events(platform: Platform, tenant: str, size: float) -> None:
 
 
 def _alerts(platform: Platform, tenant: str, count: int) -> None:
-    rng, now = random.Random(5), platform.clock.now()
-    levels = list(Level)
+    """Signals on decided events, as rules that read decisions and charges make them."""
+    rng, levels = random.Random(5), list(Level)
+    rows = platform.register.find(tenant, limit=count)
     signals = []
     for number in range(count):
-        rule = rng.randrange(RULES)
-        at = now - rng.randrange(7 * DAY)
-        entities = (
-            Entity("user", f"u{rng.randrange(4_000)}"),
-            Entity("ip", f"203.0.{rng.randrange(250)}.{number % 250}"),
-        )
+        rule, row = rng.randrange(RULES), rows[number % len(rows)]
         signal = Signal(
             id=f"sig-{number}",
             tenant=tenant,
@@ -114,14 +109,14 @@ def _alerts(platform: Platform, tenant: str, count: int) -> None:
             rule_version="v1",
             title=f"Something that rule {rule} looks for",
             level=levels[rule % 5],
-            event_id=f"ev-{number}",
-            event_time=at,
-            source=("cloudtrail", "identity", "product")[rule % 3],
-            entities=entities,
+            event_id=row.event_id,
+            event_time=row.time,
+            source=row.source,
+            entities=row.entities,
             tags=(f"attack.t1{rule:03}",),
-            why={"eventName": "GetSecretValue", "sourceIPAddress": entities[1].id},
+            why={"type": "charge", "merchant": row.merchant},
         )
-        signals.append((signal, at))
+        signals.append((signal, row.time))
     for start in range(0, count, BATCH):
         platform.alerts.apply(signals[start : start + BATCH])
 
@@ -162,7 +157,7 @@ def pages(known: Known) -> dict[str, list[str]]:
         "overview": ["/"],
         "alerts": ["/alerts", "/alerts?level=critical", "/alerts?rule=rule-7&state=new", "/alerts?q=rule"],
         "alert": of("/alerts/", known.alerts),
-        "cases": ["/cases", "/cases?state=open"],
+        "cases": ["/cases", "/cases?state=new"],
         "case": of("/cases/", known.cases),
         "decisions": ["/decisions", "/decisions?action=block", "/decisions?amount=50000"],
         "decision": of("/decisions/", known.decisions),

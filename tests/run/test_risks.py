@@ -29,7 +29,7 @@ def platform(tmp_path):
     rules = tmp_path / "payment.rules"
     rules.write_text(RULES)
     settings = load_settings(None, {"VEDETTE_HOME": str(tmp_path / "home")})
-    with Platform(settings, clock=SystemClock(), scoring=Scoring(rules=load_rules(rules))) as made:
+    with Platform(settings, clock=SystemClock(), scoring=Scoring(rules=load_rules(rules)), patience=100) as made:
         made.desk.service(TENANT)
         yield made
 

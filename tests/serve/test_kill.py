@@ -170,7 +170,9 @@ def test_a_server_that_is_stopped_closes_what_it_has_and_says_nothing(tmp_path, 
     asked = httpx.post(f"{server.url}/v1/query", json={"sql": "select 1 as one"}, headers=headers)
     assert (decided.status_code, asked.status_code) == (200, 200), asked.text
     assert server.stop(sent) == 0
-    assert server.errors.read_text() == ""
+    told = server.errors.read_text()
+    assert told.startswith("Nobody can log in"), "what a new home is told at the start, and nothing at the end"
+    assert len(told.splitlines()) == 4
     seen = sqlite3.connect(home / "decisions" / "default" / "seen.db")
     assert seen.execute("select count(*) from seen").fetchone() == (1,), "what was decided was written when it closed"
     seen.close()
