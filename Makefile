@@ -1,6 +1,8 @@
 # Every target sets up what it needs first; a second run finds it done.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# Of the order of tests and of what they draw; another one: make test SEED=7
+SEED ?= 1
 
 .PHONY: setup assets demo test check bench soak clean
 .DELETE_ON_ERROR:
@@ -16,7 +18,7 @@ demo: assets
 
 test: .venv/.test assets
 	scripts/test-packages
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --randomly-seed=$(SEED) $(ARGS)
 
 check: .venv/.test
 	$(BIN)/ruff check src tests benchmarks

@@ -147,7 +147,12 @@ def axe() -> Callable[[Page], None]:
 
     def check(page: Page) -> None:
         page.evaluate(source)
+        size = page.viewport_size
+        # The whole page in view: what a bar that sticks to the window's edge covers depends on how far it is scrolled.
+        tall = page.evaluate("document.documentElement.scrollHeight + 400")
+        page.set_viewport_size({"width": size["width"], "height": tall})
         found = page.evaluate("tags => axe.run(document, {runOnly: tags})", AXE_TAGS)
+        page.set_viewport_size(size)
         grave = [
             f"{each['id']} ({each['impact']}): {each['help']}: {node['target']} {node.get('failureSummary', '')}"
             for each in found["violations"]

@@ -382,11 +382,12 @@ def test_the_count_of_requests_has_templates_and_no_paths(world):
     world.send("GET", "/v1/charges/ch_secret_looking", world.full)
     world.send("GET", "/v1/nothing/at/all", world.full)
     world.send("PUT", "/v1/charges/ch_other", world.full)
+    world.send("GET", "/v1/entities/ip/203.0.113.7/events", world.full)
     known = {path for _, path, _ in world.routes()} | {"unrouted", "/openapi.json"}
     text = world.platform.meters.text().decode()
     labels = set(re.findall(r'vedette_http_requests_total\{route="([^"]*)"', text))
     assert labels <= known, labels - known
-    assert "/v1/charges/{charge_id}" in labels
+    assert {"/v1/charges/{charge_id}", "/v1/entities/{type}/{id}/events"} <= labels
 
 
 def test_an_address_that_is_taken(tmp_path):

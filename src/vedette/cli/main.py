@@ -36,11 +36,17 @@ _EPILOG = "Exit codes: 0 done; 1 the answer is no (a check failed); 2 bad defini
 
 
 def verbs(folder: Path = Path(__file__).parent) -> dict[str, Path]:
-    """Verb -> its file, in alphabetical order. A file's underscore is a dash on the command line."""
+    """Verb -> its file, in alphabetical order. A file's underscore is a dash on the command line.
+
+    A verb of several is a folder, told by its `__init__.py`.
+    """
+    files = {path.stem: path for path in folder.glob("*.py")} | {
+        path.parent.name: path for path in folder.glob("*/__init__.py")
+    }
     return {
-        path.stem.replace("_", "-"): path
-        for path in sorted(folder.glob("*.py"))
-        if path.stem not in _NOT_VERBS and not path.stem.startswith("_")
+        name.replace("_", "-"): path
+        for name, path in sorted(files.items())
+        if name not in _NOT_VERBS and not name.startswith("_")
     }
 
 
@@ -72,7 +78,7 @@ def build(arguments: Sequence[str], known: Mapping[str, Path]) -> typer.Typer:
     app.callback(help=_HELP)(_root)
     asked = next((word for word in arguments if not word.startswith("-")), "")
     if asked in known:
-        importlib.import_module(f"vedette.cli.{known[asked].stem}").register(app)
+        importlib.import_module(f"vedette.cli.{asked.replace('-', '_')}").register(app)
         return app
     for verb, path in known.items():
         app.command(name=verb, help=summary(path))(lambda: None)

@@ -151,6 +151,6 @@ def outermost(platform: Platform, app: ASGIApp | App) -> App:
 
 
 def _template(scope: Scope) -> str:
-    """The route's template, so that ids in paths make no new label values."""
+    """The route's template as the description spells it, so that ids in paths make no new label values."""
     route = scope.get("route")
-    return str(getattr(route, "path", "")) or str(scope.get("vedette_route", "unrouted"))
+    return str(getattr(route, "path_format", "")) or str(scope.get("vedette_route", "unrouted"))

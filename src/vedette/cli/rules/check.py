@@ -31,11 +31,9 @@ SKIPPED = 1
 """Exit code when a rule cannot match."""
 
 
-def register(app: typer.Typer) -> None:
+def register(group: typer.Typer) -> None:
     """Adds the verb."""
-    group = typer.Typer(no_args_is_help=True, epilog=EXAMPLES)
     group.command(name="check", epilog=EXAMPLES)(check)
-    app.add_typer(group, name="rules", help="Check rules without running them.")
 
 
 def check(
