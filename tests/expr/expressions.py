@@ -28,6 +28,8 @@ WORDS = [
     "a\\b",
     "x\ny",
     "\u017f",
+    "2026-01-01T09:10:00+10:00",
+    "1767225600",
     "é",
 ]
 PATTERNS = ["a", "^a.*b$", "B", "^$", "s+", "x.y", "[0-9]+", "\\\\"]
@@ -72,6 +74,13 @@ def predicates(field: st.SearchStrategy[n.Field] = fields) -> st.SearchStrategy[
         st.builds(n.KeywordRegex, st.sampled_from(PATTERNS), flags),
         st.builds(n.FieldMatch, field, st.sampled_from(plain), field, casings),
         st.builds(n.Compare, operand, st.sampled_from(n.Comparison), operand, casings),
+        st.builds(
+            n.TimePart,
+            field,
+            st.sampled_from(n.Part),
+            st.sampled_from(n.Comparison),
+            st.sampled_from([0, 1, 9, 10, 1970]),
+        ),
         st.builds(n.Among, operand, items, st.sampled_from(["", "bad_ips"]), casings),
     )
 

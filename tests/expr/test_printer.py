@@ -29,6 +29,7 @@ CASES = [
     ),
     (n.And((n.Or(()), n.KeywordRegex("x"))), 'or() and any value matches "x"'),
     (n.Cidr(n.Field("SourceIp"), "10.0.0.0/8"), 'SourceIp in network "10.0.0.0/8"'),
+    (n.TimePart(n.Field("time"), n.Part.HOUR, n.Comparison.GE, 20), "hour of time >= 20"),
     (n.FieldMatch(n.Field("a"), n.TextMatch.EQUALS, n.Field("b"), cased=True), "a is cased b"),
     (n.Keyword(n.TextMatch.GLOB, "*mimi*"), 'any value like "*mimi*"'),
 ]

@@ -7,7 +7,7 @@ from tests.expr.expressions import events, fields, predicates, trees
 from vedette.expr import nodes as n
 from vedette.expr.reference import MISSING, evaluate, trace
 from vedette.expr.truth import Truth
-from vedette.expr.values import leaves, lookup, number_of, reader, text_of
+from vedette.expr.values import leaves, lookup, number_of, part_of, reader, text_of, time_of
 
 F, U, T = Truth.FALSE, Truth.UNKNOWN, Truth.TRUE
 
@@ -146,3 +146,45 @@ def test_numbers_and_texts_of_values():
     assert [number_of(v) for v in ("7", "-1.5", "1e2", True, " 7", "7_0", "٧", "", "9" * 5000)] == [7, -1.5, 100.0] + [
         None
     ] * 6
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-03-01T09:30:59.123456789Z", "2026-03-01T09:30"),
+        ("2026-03-01 09:30", "2026-03-01T09:30"),
+        ("2026-03-01", "2026-03-01T00:00"),
+        ("2026-03-01T00:30:00+01:30", "2026-02-28T23:00"),
+        ("2026-12-31 23:59:60 -0100", "2027-01-01T00:59"),
+        ("2020-10-20 20:10:12,5", "2020-10-20T20:10"),
+        ("0", "1970-01-01T00:00"),
+        ("1772357400", "2026-03-01T09:30"),
+        ("1772357400.5", "2026-03-01T09:30"),
+        ("1772357400000", "2026-03-01T09:30"),
+        ("1772357400000000", "2026-03-01T09:30"),
+        ("1772357400000000000", "2026-03-01T09:30"),
+        ("-1", None),
+        ("1e30", None),
+        ("true", None),
+        ("", None),
+        ("9:30", None),
+        ("2026-02-30", None),
+        ("2026-03-01T24:00", None),
+        ("2026-03-01T09:30:99Z", None),
+        ("2026-03-01T09:30Z trailing", None),
+        ("0001-01-01T00:00+01:00", None),
+        ("9999-12-31T23:59-01:00", None),
+    ],
+)
+def test_times_are_read_in_utc_to_the_minute(text, time):
+    found = time_of(text)
+    assert (found and found.isoformat()[:16]) == time
+
+
+def test_parts_of_a_time():
+    time = time_of("2027-01-02T23:05:00Z")
+    wanted = {"minute": 5, "hour": 23, "day": 2, "week": 53, "month": 1, "year": 2027}
+    assert {str(part): part_of(time, part) for part in n.Part} == wanted
+    late = n.TimePart(n.Field("x"), n.Part.HOUR, n.Comparison.GE, 22)
+    answers = [ask(late, event) for event in ({"x": ["never", 1772405940]}, {"x": "never"}, {"x": None}, {"x": True})]
+    assert answers == [T, F, U, F]

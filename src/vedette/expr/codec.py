@@ -8,14 +8,14 @@ from typing import Any, get_args
 
 from vedette.core.errors import DataError
 from vedette.expr import nodes
-from vedette.expr.nodes import Comparison, Field, Literal, Node, Space, TextMatch
+from vedette.expr.nodes import Comparison, Field, Literal, Node, Part, Space, TextMatch
 
 _NODES: dict[str, type] = {kind.__name__: kind for kind in get_args(Node)}
 _PARTS = {
     kind: tuple(part.name for part in dataclasses.fields(kind) if part.name != "span")
     for kind in (*_NODES.values(), Field, Literal)
 }
-_ENUMS: dict[str, type[StrEnum]] = {"match": TextMatch, "op": Comparison, "space": Space}
+_ENUMS: dict[str, type[StrEnum]] = {"match": TextMatch, "op": Comparison, "part": Part, "space": Space}
 _PLAIN = (str, int, float, bool)
 
 

@@ -48,6 +48,22 @@ class Comparison(StrEnum):
     GE = ">="
 
 
+class Part(StrEnum):
+    """A part of a time, always in UTC."""
+
+    MINUTE = "minute"
+    """0 to 59."""
+    HOUR = "hour"
+    """0 to 23."""
+    DAY = "day"
+    """Of the month, 1 to 31."""
+    WEEK = "week"
+    """Of the year by ISO 8601, 1 to 53: the first is the one with the year's first Thursday."""
+    MONTH = "month"
+    """1 to 12."""
+    YEAR = "year"
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """A value read from the event. Names are case-sensitive."""
@@ -206,6 +222,20 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
+class TimePart:
+    """Compares one part of the time that the field spells (`values.time_of`), in UTC; false when it spells none.
+
+    Unknown when absent or null; a list matches when any element does.
+    """
+
+    field: Field
+    part: Part
+    op: Comparison
+    number: int
+    span: Span = attribute(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Among:
     """True when the value equals one of the items; unknown when it is absent or null."""
 
@@ -232,6 +262,7 @@ Node = (
     | KeywordRegex
     | FieldMatch
     | Compare
+    | TimePart
     | Among
 )
 """Every node of the language; engines match on this closed set."""
@@ -251,7 +282,7 @@ def children(node: Node) -> tuple[Node, ...]:
 def fields(node: Node) -> tuple[Field, ...]:
     """The fields that this node itself reads, not those of its children; keywords read every value and name none."""
     match node:
-        case Exists() | IsNull() | Text() | Regex() | Cidr():
+        case Exists() | IsNull() | Text() | Regex() | Cidr() | TimePart():
             return (node.field,)
         case FieldMatch(field=left, other=right):
             return (left, right)

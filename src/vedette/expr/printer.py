@@ -44,7 +44,7 @@ def _group(node: nodes.And | nodes.Or, outer: int) -> str:
     return f"({text})" if outer >= own else text
 
 
-def _predicate(node: Node) -> str:  # noqa: C901, PLR0911 - one return per node
+def _predicate(node: Node) -> str:  # noqa: C901, PLR0911, PLR0912 - one return per node
     match node:
         case nodes.Constant():
             return "true" if node.value else "false"
@@ -66,6 +66,8 @@ def _predicate(node: Node) -> str:  # noqa: C901, PLR0911 - one return per node
             return f"{field_text(node.field)} {_match(node.match, cased=node.cased)} {field_text(node.other)}"
         case nodes.Compare():
             return f"{_operand(node.left)} {node.op}{_cased(cased=node.cased)} {_operand(node.right)}"
+        case nodes.TimePart():
+            return f"{node.part} of {field_text(node.field)} {node.op} {node.number}"
         case nodes.Among():
             return _among(node)
         case _:

@@ -11,14 +11,15 @@ import itertools
 import operator
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from vedette.expr import nodes
 from vedette.expr.nodes import Comparison, Field, Literal, Node, Operand, TextMatch
 from vedette.expr.patterns import compile_regex, glob_matches, glob_tokens
 from vedette.expr.truth import Truth, truth
-from vedette.expr.values import MISSING, Reader, elements, fold, number_of, text_of, utf8
+from vedette.expr.values import MISSING, Reader, elements, fold, number_of, part_of, text_of, time_of, utf8
 
-__all__ = ["MISSING", "Clause", "among", "compare", "evaluate", "trace"]
+__all__ = ["MISSING", "Clause", "among", "compare", "evaluate", "time_part_holds", "trace"]
 
 _ORDER = {
     Comparison.EQ: operator.eq,
@@ -89,7 +90,7 @@ def _predicate(node: Node, read: Reader, values: Iterable[object]) -> Truth:  # 
             return truth(read(node.field) is not MISSING)
         case nodes.IsNull():
             return truth(_is_null(read(node.field)))
-        case nodes.Text() | nodes.Regex() | nodes.Cidr():
+        case nodes.Text() | nodes.Regex() | nodes.Cidr() | nodes.TimePart():
             value = read(node.field)
             return Truth.UNKNOWN if _is_null(value) else truth(any(_holds(node, text_of(x)) for x in elements(value)))
         case nodes.Keyword() | nodes.KeywordRegex():
@@ -112,7 +113,11 @@ def _operand(operand: Operand, read: Reader) -> object:
     return operand.value if isinstance(operand, Literal) else read(operand)
 
 
-def _holds(node: nodes.Text | nodes.Regex | nodes.Cidr | nodes.Keyword | nodes.KeywordRegex, text: str) -> bool:
+_OfText = nodes.Text | nodes.Regex | nodes.Cidr | nodes.TimePart | nodes.Keyword | nodes.KeywordRegex
+"""Predicates that see a value by its text alone."""
+
+
+def _holds(node: _OfText, text: str) -> bool:
     match node:
         case nodes.Text() | nodes.Keyword():
             return _text_holds(node.match, text, node.value, cased=node.cased)
@@ -120,6 +125,8 @@ def _holds(node: nodes.Text | nodes.Regex | nodes.Cidr | nodes.Keyword | nodes.K
             return compile_regex(node.pattern, node.flags).search(utf8(text)) is not None
         case nodes.Cidr():
             return _inside(text, node.network)
+        case nodes.TimePart():
+            return time_part_holds(node, time_of(text))
 
 
 def _text_holds(match: TextMatch, text: str, value: str, *, cased: bool) -> bool:
@@ -144,6 +151,11 @@ def _inside(text: str, network: str) -> bool:
     except ValueError:
         return False
     return address in ipaddress.ip_network(network, strict=False)
+
+
+def time_part_holds(node: nodes.TimePart, time: datetime | None) -> bool:
+    """The answer of a comparison with a part of a time; false without one."""
+    return time is not None and bool(_ORDER[node.op](part_of(time, node.part), node.number))
 
 
 def _field_match(node: nodes.FieldMatch, value: object, other: object) -> Truth:

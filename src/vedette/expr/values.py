@@ -9,10 +9,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final
 
-from vedette.expr.nodes import Field, Space
+from vedette.expr.nodes import Field, Part, Space
 
 
 class Missing(Enum):
@@ -124,6 +125,48 @@ def number_of(value: object) -> int | float | None:
     if isinstance(value, str) and len(value) <= _NUMERIC_CHARS and (spelt := _NUMERIC.fullmatch(value)):
         return float(value) if spelt[1] or spelt[2] else int(value)
     return None
+
+
+_TIME = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+    r"(?:[T ]([0-9]{2}):([0-9]{2})(?::(?:[0-5][0-9]|60)(?:[.,][0-9]{1,9})?)?"
+    r"(?: ?(?:Z|([+-])([0-9]{2}):?([0-9]{2})))?)?",
+    re.ASCII,
+)
+_EPOCHS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
+"""Below the first number an epoch counts in the second one's parts of a second: s, ms, us, ns."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def time_of(text: str) -> datetime | None:
+    """The minute in UTC that a text spells; None when it spells no time between the years 1 and 9999.
+
+    ISO 8601 (`2026-03-01`, `2026-03-01T09:30`, with `T` or a space, seconds, fractions, `Z` or an offset; UTC without
+    one), or the seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size.
+    """
+    number = number_of(text)
+    try:
+        if number is not None:
+            return _epoch_time(number)
+        spelt = _TIME.fullmatch(text)
+        if not spelt:
+            return None
+        year, month, day, hour, minute, sign, hours, minutes = spelt.groups(default="0")
+        time = datetime(int(year), int(month), int(day), int(hour), int(minute), tzinfo=UTC)
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        return time + offset if sign == "-" else time - offset
+    except (ValueError, OverflowError):
+        return None
+
+
+def _epoch_time(number: float) -> datetime | None:
+    unit = next((unit for limit, unit in _EPOCHS if 0 <= number < limit), None)
+    return None if unit is None else _EPOCH + timedelta(minutes=int(number // (60 * unit)))
+
+
+def part_of(time: datetime, part: Part) -> int:
+    """A part of a time, as a number."""
+    return time.isocalendar().week if part is Part.WEEK else int(getattr(time, part.value))
 
 
 def fold(text: str) -> str:

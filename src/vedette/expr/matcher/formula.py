@@ -114,7 +114,7 @@ class Atoms:
                 return self.number(Kind.HOLDS if wanted else Kind.FAILS, node)
             case nodes.Keyword() | nodes.KeywordRegex():
                 return _signed(self.number(Kind.HOLDS, node), positive=wanted)
-            case nodes.Text() | nodes.Regex() | nodes.Cidr() | nodes.Among() | nodes.FieldMatch():
+            case nodes.Text() | nodes.Regex() | nodes.Cidr() | nodes.TimePart() | nodes.Among() | nodes.FieldMatch():
                 holds = self.number(Kind.HOLDS, node)
                 if wanted:
                     return holds

@@ -12,9 +12,9 @@ from vedette.expr.matcher.literals import Literals
 from vedette.expr.matcher.memo import Budget
 from vedette.expr.matcher.regexes import Regexes
 from vedette.expr.nodes import Literal
-from vedette.expr.reference import compare
+from vedette.expr.reference import compare, time_part_holds
 from vedette.expr.truth import Truth
-from vedette.expr.values import MISSING, elements, fold, number_of, text_of
+from vedette.expr.values import MISSING, elements, fold, number_of, text_of, time_of
 
 REMEMBERED_CHARS = 4_096
 """Longest text whose answer is remembered; longer ones are rarely seen twice."""
@@ -47,6 +47,7 @@ class Index:
             for number, node in holds
             if isinstance(node, nodes.Cidr)
         ]
+        self._times = [(number, node) for number, node in holds if isinstance(node, nodes.TimePart)]
         self._members = [(number, _Members(node)) for number, node in holds if isinstance(node, nodes.Among)]
         self._compares = [
             (number, atom.kind, atom.subject) for number, atom in atoms if isinstance(atom.subject, nodes.Compare)
@@ -100,6 +101,9 @@ class Index:
             self._regexes.search(text, found)
         if self._networks:
             self._find_networks(text, found)
+        if self._times:
+            time = time_of(text)
+            found.update(number for number, node in self._times if time_part_holds(node, time))
         for number, members in self._members:
             if members.holds(value):
                 found.add(number)
