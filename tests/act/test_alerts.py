@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vedette.act import risk as risks
 from vedette.act.alerts import Alerts
-from vedette.act.grouping import DEFAULT, MAX_AHEAD, AlertState, Grouping, Missing, group, merge, to_alert
+from vedette.act.grouping import DEFAULT, MAX_AHEAD, AlertState, group, merge, to_alert
 from vedette.act.triage import Triage
 from vedette.core.clock import DAY, MICROS
 from vedette.core.db import open_database
@@ -20,6 +20,7 @@ from vedette.core.errors import NotFoundError
 from vedette.core.event import Entity
 from vedette.core.ids import Ids
 from vedette.core.signal import Level
+from vedette.judge.grouping import Grouping, Missing
 from vedette.prove.audit import Audit
 
 HOUR = 3_600 * MICROS

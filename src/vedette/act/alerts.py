@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from vedette.act.alert_tables import ALERT, CURSOR, ENTITY, MIGRATIONS, REJECT, SIGNAL, entity_key, to_row
-from vedette.act.grouping import DEFAULT, Alert, AlertState, Grouping, merge, reopen, to_alert
+from vedette.act.grouping import DEFAULT, Alert, AlertState, merge, reopen, to_alert
 from vedette.act.queue import (
     MAX_PAGE,
     AlertFilter,
@@ -32,6 +32,7 @@ from vedette.core.errors import NotFoundError
 from vedette.core.event import Entity
 from vedette.core.log import Log
 from vedette.core.signal import Level, Signal
+from vedette.judge.grouping import Grouping
 
 TOPIC = "signal"
 BATCH = 500

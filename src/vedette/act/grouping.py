@@ -19,6 +19,7 @@ import msgspec
 from vedette.core.clock import DAY, MICROS
 from vedette.core.event import Entity
 from vedette.core.signal import Level, Signal
+from vedette.judge.grouping import Grouping, Missing
 
 MAX_AHEAD = DAY
 """A signal whose event time is further ahead of our clock counts as that far ahead, so that a wrong clock cannot keep
@@ -32,15 +33,6 @@ MAX_PART = 200
 
 ENTITY_ORDER = ("key", "user", "account", "customer", "card", "merchant", "device", "host", "terminal", "ip")
 """Which entity an alert is about when a signal names several; a type that is not listed comes last."""
-
-
-class Missing(StrEnum):
-    """What a signal that lacks a part of its dedup key does."""
-
-    GROUP = "group"
-    """Joins the others of its rule and window that lack it too: no flood, and the alert says what is missing."""
-    SEPARATE = "separate"
-    """Makes an alert of its own."""
 
 
 class AlertState(StrEnum):
@@ -73,20 +65,6 @@ class Verdict(StrEnum):
     def verdict_id(self) -> int:
         """OCSF verdict_id."""
         return {Verdict.FALSE_POSITIVE: 1, Verdict.TRUE_POSITIVE: 2, Verdict.BENIGN: 5}[self]
-
-
-class Grouping(msgspec.Struct, frozen=True, kw_only=True):
-    """How the signals of a rule are grouped. The default suits most rules."""
-
-    window_s: int = 3_600
-    """Width of the window of event time, seconds, at least 1."""
-    by: tuple[str, ...] = ("entity",)
-    """Parts of the key beside the rule: `entity`, `source` or `why.<field>`."""
-    entity: str = ""
-    """Type of the entity the alert is about; empty: the first of `ENTITY_ORDER` that the signal names."""
-    missing: Missing = Missing.GROUP
-    title: str = ""
-    """Text with `${title}`, `${entity}`, `${source}` or `${why.<field>}`; empty: the signal's title."""
 
 
 DEFAULT = Grouping()

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from vedette.core.signal import Level
+from vedette.judge.sigma.card import NO_CARD, Card
 
 Number = int | float
 
@@ -134,3 +135,7 @@ class Correlation(msgspec.Struct, frozen=True, kw_only=True):
     """The condition's `field`, as written."""
     generate: bool = False
     """True: the rules it refers to also alert by themselves."""
+    name: str = ""
+    """Sigma's `name`, by which others may refer to it."""
+    card: Card = NO_CARD
+    """What our own key says of it."""

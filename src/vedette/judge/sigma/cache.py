@@ -20,6 +20,7 @@ from vedette.core.signal import Level
 from vedette.expr.codec import decode, encode
 from vedette.expr.nodes import Node
 from vedette.judge.correlation.definition import Correlation
+from vedette.judge.sigma.card import Card
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.load import RuleSet, build
 from vedette.judge.sigma.logsources import LogSources
@@ -31,7 +32,15 @@ KEPT = 16
 _SUFFIX = ".rules"
 _PACKAGES = ("pysigma", "pysigma-pipeline-sysmon", "pysigma-pipeline-windows", "google-re2")
 _ROOM = Path(__file__).parents[2]
-_CODE = ("expr/nodes.py", "expr/codec.py", "expr/patterns.py", "expr/values.py", "judge/sigma", "judge/correlation")
+_CODE = (
+    "expr/nodes.py",
+    "expr/codec.py",
+    "expr/patterns.py",
+    "expr/values.py",
+    "judge/grouping.py",
+    "judge/sigma",
+    "judge/correlation",
+)
 """What decides how rules are lowered; a change in any of it makes every cache file foreign."""
 
 
@@ -48,6 +57,7 @@ class _Stored(msgspec.Struct, array_like=True):
     places: dict[str, int]
     name: str
     renames: dict[str, dict[str, str]]
+    card: Card
 
 
 class _Set(msgspec.Struct, array_like=True):
@@ -104,7 +114,8 @@ def _read(path: Path) -> RuleSet | None:
 
 def _restored(one: _Stored, nodes: list[Node]) -> Rule:
     held = {source: nodes[place] for source, place in one.places.items()}
-    return Rule(one.id, one.title, one.level, one.status, one.tags, one.path, one.version, held, one.name, one.renames)
+    facts = (one.id, one.title, one.level, one.status, one.tags, one.path, one.version)
+    return Rule(*facts, held, one.name, one.renames, one.card)
 
 
 def _write(path: Path, rules: RuleSet) -> None:
@@ -119,7 +130,7 @@ def _write(path: Path, rules: RuleSet) -> None:
         held = {source: numbers[id(node)] for source, node in rule.nodes.items()}
         facts = (rule.id, rule.title, rule.level, rule.status, rule.tags, rule.path, rule.version)
         renames = {source: dict(names) for source, names in rule.renames.items()}
-        stored.append(_Stored(*facts, held, rule.name, renames))
+        stored.append(_Stored(*facts, held, rule.name, renames, rule.card))
     payload = msgspec.msgpack.encode(_Set(nodes, stored, list(rules.skipped), list(rules.correlations)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -30,6 +30,7 @@ from vedette.core.errors import DefinitionError
 from vedette.expr.values import number_of
 from vedette.judge.correlation.definition import Condition, Correlation, Kind, Measure, Number, Part
 from vedette.judge.correlation.window import GROUP_MOMENTS
+from vedette.judge.sigma.card import NO_CARD, Card
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.rules import Rule, Skipped, level_of
 
@@ -58,9 +59,10 @@ class Draft:
     parsed: SigmaCorrelationRule = field(compare=False)
     raw: Mapping[str, Any] = field(compare=False)
     """The `correlation` section."""
+    card: Card = NO_CARD
 
 
-def draft(document: dict[str, Any], path: str, version: str, number: int) -> Draft:
+def draft(document: dict[str, Any], path: str, version: str, number: int, card: Card = NO_CARD) -> Draft:
     """Parses one correlation document.
 
     Args:
@@ -68,6 +70,7 @@ def draft(document: dict[str, Any], path: str, version: str, number: int) -> Dra
         path: Of its file.
         version: Of its file.
         number: Its place in the file, which names it where it has neither id nor name.
+        card: What our own key says of it.
 
     Raises:
         DefinitionError: `sigma.correlation.invalid` with everything that pySigma finds wrong.
@@ -89,7 +92,7 @@ def draft(document: dict[str, Any], path: str, version: str, number: int) -> Dra
     if problems or not isinstance(parsed.timespan, SigmaCorrelationTimespan):
         raise DefinitionError("sigma.correlation.invalid", "; ".join(problems) or "`timespan` is needed")
     name = str(parsed.name or "")
-    return Draft(str(parsed.id or f"{path}#{name or number}"), name, path, version, parsed, raw)
+    return Draft(str(parsed.id or f"{path}#{name or number}"), name, path, version, parsed, raw, card)
 
 
 def bind(
@@ -193,6 +196,8 @@ class _Binding:
             group_by=group_by,
             field=wanted,
             generate=bool(parsed.generate),
+            name=one.name,
+            card=one.card,
         )
 
     def _part(

@@ -62,7 +62,7 @@ def build(files: Iterable[RuleFile], places: LogSources) -> RuleSet:
 
 def _drafted(one: Written, skipped: list[Skipped]) -> list[Draft]:
     try:
-        return [draft(one.document, one.path, one.version, one.number)]
+        return [draft(one.document, one.path, one.version, one.number, one.card)]
     except DefinitionError as error:
         name = str(one.document.get("id") or f"{one.path}#{one.document.get('name') or one.number}")
         skipped.append(Skipped(name, f"{error.message} [{error.code}]", one.path))

@@ -16,10 +16,11 @@ from sigma.rule import SigmaDetection, SigmaRule
 from sigma.rule.detection import EmptySigmaDetections
 from sigma.rule.logsource import EmptyLogSource
 
-from vedette.core.documents import load_yaml
+from vedette.core.documents import Document, load_yaml
 from vedette.core.errors import DefinitionError, Span, VedetteError
 from vedette.core.signal import Level
 from vedette.expr.nodes import Node
+from vedette.judge.sigma.card import KEY, NO_CARD, Card, parse_card
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.logsources import LogSources
 
@@ -48,6 +49,8 @@ class Rule:
     """Sigma's `name`, by which correlations may refer to it."""
     renames: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     """Source name -> the rule's field name -> the event's, where they differ."""
+    card: Card = field(default=NO_CARD, hash=False)
+    """What our own key says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class Written:
     version: str
     number: int
     """Its place in the file."""
+    card: Card = NO_CARD
 
 
 def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped | Written]:
@@ -80,11 +84,12 @@ def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped | Writt
         yield Skipped(file.path, f"{file.problem} [sigma.file.unreadable]", file.path)
         return
     documents: list[dict[str, Any]] = []
+    cards: dict[int, Card] = {}
     above, broken = 0, False
     for part in _DOCUMENT.split(file.content):
         try:
             # The empty lines keep the line numbers of errors true.
-            document = _document(b"\n" * above + part, file.path)
+            document = _document(b"\n" * above + part, file.path, cards)
         except DefinitionError as error:
             broken = True
             yield Skipped(file.path, _reason(error), file.path)
@@ -93,8 +98,11 @@ def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped | Writt
         above += part.count(b"\n")
     version = hashlib.sha256(file.content).hexdigest()
     correlations = [one for one in documents if "correlation" in one and "action" not in one]
-    yield from (Written(one, file.path, version, number) for number, one in enumerate(correlations, 1))
+    for number, one in enumerate(correlations, 1):
+        yield Written(one, file.path, version, number, cards.get(id(one.get(KEY)), NO_CARD))
     documents = [one for one in documents if one not in correlations]
+    if any("action" in one for one in documents):
+        cards.clear()  # `action: global` writes into what later documents hold
     collection = _collection(documents)
     if isinstance(collection, str):
         yield Skipped(_id_of(documents, file), f"{collection} [sigma.rule.invalid]", file.path)
@@ -103,14 +111,27 @@ def parse(file: RuleFile, places: LogSources) -> Iterator[Rule | Skipped | Writt
     if not found and not broken and not correlations:
         yield Skipped(file.path, "holds no rule [sigma.file.empty]", file.path)
     for one in found:
-        yield _rule(one, file, places, version)
+        yield _rule(one, file, places, version, cards)
 
 
-def _document(text: bytes, path: str) -> dict[str, Any] | None:
-    data = load_yaml(text, path=path).data
+def _document(text: bytes, path: str, cards: dict[int, Card]) -> dict[str, Any] | None:
+    document = load_yaml(text, path=path)
+    data = document.data
     if data is not None and not isinstance(data, dict):
         raise DefinitionError("sigma.rule.not_mapping", "a rule is a mapping", span=Span(path))
+    if data and KEY in data:
+        # By identity, which pySigma keeps; so the card is read where its places are known.
+        cards[id(data[KEY])] = card_of(document)
     return data
+
+
+def card_of(document: Document) -> Card:
+    """The card of a Sigma document.
+
+    Raises:
+        DefinitionError: As `parse_card`, with the place.
+    """
+    return parse_card(document.data.get(KEY), lambda path: document.span(f"$.{KEY}{path[1:]}"))
 
 
 def _collection(documents: list[dict[str, Any]]) -> SigmaCollection | str:
@@ -123,7 +144,7 @@ def _collection(documents: list[dict[str, Any]]) -> SigmaCollection | str:
         return f"{type(error).__name__}: {error}"
 
 
-def _rule(one: object, file: RuleFile, places: LogSources, version: str) -> Rule | Skipped:
+def _rule(one: object, file: RuleFile, places: LogSources, version: str, cards: Mapping[int, Card]) -> Rule | Skipped:
     called = str(getattr(one, "name", None) or "")
     name = str(getattr(one, "id", None) or (f"{file.path}#{called}" if called else file.path))
     if not isinstance(one, SigmaRule):
@@ -132,6 +153,7 @@ def _rule(one: object, file: RuleFile, places: LogSources, version: str) -> Rule
         _check(one)
         renames = places.renames(one)
         nodes = places.place(one)
+        card = _card(one, cards)
     except VedetteError as error:
         return Skipped(name, _reason(error), file.path)
     except (SigmaError, AttributeError, TypeError, KeyError, RecursionError) as error:
@@ -147,7 +169,14 @@ def _rule(one: object, file: RuleFile, places: LogSources, version: str) -> Rule
         nodes=nodes,
         name=called,
         renames=renames,
+        card=card,
     )
+
+
+def _card(rule: SigmaRule, cards: Mapping[int, Card]) -> Card:
+    written = rule.custom_attributes.get(KEY)
+    found = cards.get(id(written))
+    return parse_card(written) if found is None else found
 
 
 def _check(rule: SigmaRule) -> None:
