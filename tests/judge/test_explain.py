@@ -83,6 +83,6 @@ def test_card_numbers_and_long_values_are_not_shown() -> None:
 
 def test_a_condition_over_data() -> None:
     rule = parse_rule("block if :is_checkout:")
-    result, clause = explain_data(rule.node, {"is_checkout": True})
+    result, clause, _ = explain_data(rule.node, {"is_checkout": True})
     assert result == "quiet"
     assert clause.children[0].values[0].missing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +28,6 @@ from vedette.judge.decisions.seen import Seen, key_of
 from vedette.judge.explain import (
     DecisionExplanation,
     RuleExplanation,
-    explain_data,
     explain_decision,
     explain_on_event,
     to_lines,
@@ -36,6 +35,7 @@ from vedette.judge.explain import (
 from vedette.judge.payment.attributes import with_features
 from vedette.judge.payment.files import load_lists, load_rules
 from vedette.judge.payment.rules import PaymentRules
+from vedette.judge.sigma.explain import Explainer, Taken, take
 from vedette.judge.sigma.load import load
 from vedette.judge.sigma.logsources import LogSources
 from vedette.sense.sources import Source, load_sources, sniff
@@ -83,14 +83,14 @@ def explain(
 ) -> None:
     """Explain a decision, or a rule on an event: what fired, what did not, clause by clause."""
     if alert and home:
-        _print(list(_only(_fired(home, tenant, alert), rule_id)), as_json=as_json)
+        print_explained(list(only(explain_alert(home, tenant, alert), rule_id)), as_json=as_json)
         return
     if log or home or decision:
         record = _recorded(log, home, event_id, tenant) or _from_line(decision, event, source, tenant)
         if not record.rules_version:
             record = msgspec.structs.replace(record, rules_version=_rules(rules, lists, record.features).version)
         shown = explain_decision(record, _rules(rules, lists, record.features))
-        _print([msgspec.structs.replace(shown, rules=_only(shown.rules, rule_id))], as_json=as_json)
+        print_explained([msgspec.structs.replace(shown, rules=only(shown.rules, rule_id))], as_json=as_json)
         return
     if event is None or (sigma is None) == (rules is None):
         raise DataError(
@@ -99,12 +99,21 @@ def explain(
             hint="give --home with --alert or --event-id, --log with --event-id, --decision, or --event with --rules"
             " or --sigma",
         )
-    data, found = _record(event, line, source)
-    explained = _sigma(sigma, data, found) if sigma else _payment(_rules(rules, lists, {}), data, found, tenant)
-    _print(list(_only(tuple(explained), rule_id)), as_json=as_json)
+    if sigma:
+        known = load_sources()
+        taken = take([event], known, find_source(known, source) if source else None)
+        explained = explain_sigma(sigma, list(taken), line=line)
+    else:
+        explained = _payment(_rules(rules, lists, {}), *_record(event, line, source), tenant)
+    print_explained(list(only(tuple(explained), rule_id)), as_json=as_json)
 
 
-def _fired(home: Path, tenant: str, alert: str) -> tuple[RuleExplanation, ...]:
+def explain_alert(home: Path, tenant: str, alert: str) -> tuple[RuleExplanation, ...]:
+    """Why each signal of an alert fired.
+
+    Raises:
+        NotFoundError: `explain.home.missing`, `alerts.alert.unknown`.
+    """
     if not (home / "state.db").is_file():
         raise NotFoundError("explain.home.missing", f"`{home}` holds no alerts")
     state = open_database(home / "state.db")
@@ -123,7 +132,12 @@ def _rules(rules: Path | None, lists: Path | None, features: dict[str, Any]) -> 
     return load_rules(rules, attributes=with_features(features), lists=held, fields=fields)
 
 
-def _only(shown: tuple[RuleExplanation, ...], rule_id: str) -> tuple[RuleExplanation, ...]:
+def only(shown: tuple[RuleExplanation, ...], rule_id: str) -> tuple[RuleExplanation, ...]:
+    """Those of one rule, or all where none is named.
+
+    Raises:
+        NotFoundError: `explain.rule.unknown`.
+    """
     kept = tuple(rule for rule in shown if not rule_id or rule.id == rule_id)
     if rule_id and not kept:
         names = ", ".join(rule.id for rule in shown[:10])
@@ -208,22 +222,42 @@ def _payment(rules: PaymentRules, data: dict[str, Any], source: Source, tenant: 
     return (explain_on_event(rule, event, decider) for rule in rules.rules)
 
 
-def _sigma(path: Path, data: dict[str, Any], source: Source) -> Iterator[RuleExplanation]:
-    places = LogSources({name: each.logsource for name, each in load_sources().items()})
-    loaded = load([path], places)
+def explain_sigma(
+    path: Path, taken: Sequence[Taken], *, line: int = 0, group: Mapping[str, str] | None = None, most: int = 3
+) -> Iterator[RuleExplanation]:
+    """Every rule and correlation of a path on records; what cannot be explained is told on stderr.
+
+    Args:
+        path: A rule file, folder or archive.
+        taken: The records.
+        line: Number of the one record to look at; 0 for those that come nearest.
+        group: Of correlations, only groups with these values.
+        most: Of a correlation, how many groups.
+
+    Raises:
+        NotFoundError: `explain.event.missing` when there is no such record.
+    """
+    if line and all(one.line != line for one in taken):
+        raise NotFoundError("explain.event.missing", f"there is no readable record {line}")
+    known = load_sources()
+    loaded = load([path], LogSources({name: each.logsource for name, each in known.items()}))
+    explainer = Explainer(loaded, known, taken)
     for rule in loaded.rules:
-        if source.name in rule.nodes:
-            result, clause = explain_data(rule.nodes[source.name], data)
-            yield RuleExplanation(rule.id, rule.title, rule.level.value, result, clause)
+        shown = explainer.rule(rule, line)
+        if shown:
+            yield shown
         else:
-            typer.echo(printable(f"{rule.id}: reads {', '.join(rule.nodes)}, not {source.name}"), err=True)
+            typer.echo(
+                printable(f"{rule.id}: reads {', '.join(rule.nodes)}, of which there is no such record"), err=True
+            )
     for one in loaded.correlations:
-        typer.echo(printable(f"{one.id}: a correlation; its alert tells why it fired (--home, --alert)"), err=True)
+        yield from explainer.correlation(one, line=line, group=group, most=most)
     for skipped in loaded.skipped:
         typer.echo(printable(f"{skipped.id}: skipped: {skipped.reason}"), err=True)
 
 
-def _print(shown: list[DecisionExplanation] | list[RuleExplanation], *, as_json: bool) -> None:
+def print_explained(shown: list[DecisionExplanation] | list[RuleExplanation], *, as_json: bool) -> None:
+    """One explanation after the other: a line of JSON each, or text."""
     for one in shown:
         if as_json:
             typer.echo(printable(msgspec.json.encode(one).decode()))

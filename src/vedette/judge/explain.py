@@ -13,7 +13,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ import msgspec
 from vedette.core.decision import Action, Decision, Reason
 from vedette.core.event import Event
 from vedette.expr import nodes, reference
+from vedette.expr.nearest import Change, changes
 from vedette.expr.nodes import Node
 from vedette.expr.printer import field_text, to_text
 from vedette.expr.truth import Truth
@@ -29,6 +30,7 @@ from vedette.judge.decisions.decider import Decider
 from vedette.judge.decisions.rebuild import decider_of, event_of
 from vedette.judge.payment.compiled import Values, reader_of
 from vedette.judge.payment.rules import Outcome, PaymentRule, PaymentRules, answer
+from vedette.judge.sigma.rules import Rule
 from vedette.prove.dlp import scrub
 
 MAX_SHOWN = 200
@@ -61,8 +63,19 @@ class Clause(msgspec.Struct, frozen=True):
     """How the children make the answer: `all`, `any`, `not` or `known`; empty for a clause without children."""
 
 
+class Lack(msgspec.Struct, frozen=True):
+    """What kept a rule from firing: of all that would have to be different, the least."""
+
+    values: tuple[Read, ...]
+    """What was read; empty where every value of the event was."""
+    wanted: tuple[str, ...]
+    """Clauses of which any would have done; under a `not` with that word."""
+    place: str = ""
+    """Where the first of them is written."""
+
+
 class RuleExplanation(msgspec.Struct, frozen=True):
-    """One rule on one event."""
+    """One rule on one event; of a correlation, one of its groups."""
 
     id: str
     title: str
@@ -72,6 +85,10 @@ class RuleExplanation(msgspec.Struct, frozen=True):
     result: str
     """`fired`, `quiet` or `unknown` (a missing value decided it; it does not fire)."""
     clause: Clause
+    lacks: tuple[Lack, ...] = ()
+    """Of a rule that did not fire: together they would have made it fire. Empty when nothing could."""
+    event_id: str = ""
+    """Of the event, where several were looked at; of a group, its last."""
 
 
 class DecisionExplanation(msgspec.Struct, frozen=True):
@@ -91,8 +108,8 @@ class DecisionExplanation(msgspec.Struct, frozen=True):
     features: dict[str, float | None]
 
 
-def explain_node(node: Node, read: Reader, values: Collection[object] = ()) -> tuple[str, Clause]:
-    """`fired`, `quiet` or `unknown`, and the tree of clauses. Nothing is cut short.
+def explain_node(node: Node, read: Reader, values: Collection[object] = ()) -> tuple[str, Clause, tuple[Lack, ...]]:
+    """`fired`, `quiet` or `unknown`, the tree of clauses, and what is lacking. Nothing is cut short.
 
     Args:
         node: The condition.
@@ -100,13 +117,13 @@ def explain_node(node: Node, read: Reader, values: Collection[object] = ()) -> t
         values: Every scalar of the event, for keyword clauses.
     """
     traced = reference.trace(node, read, values)
-    return _RESULTS[traced.truth], _clause(traced)
+    return _RESULTS[traced.truth], _clause(traced), tuple(map(_lack, changes(traced) or ()))
 
 
 def explain_payment_rule(rule: PaymentRule, values: Values) -> RuleExplanation:
     """A payment rule on values by name."""
-    result, clause = explain_node(rule.node, reader_of(values))
-    return RuleExplanation(rule.id, rule.text, rule.action.value, result, clause)
+    result, clause, lacks = explain_node(rule.node, reader_of(values))
+    return RuleExplanation(rule.id, rule.text, rule.action.value, result, clause, lacks)
 
 
 def explain_on_event(rule: PaymentRule, event: Event, decider: Decider) -> RuleExplanation:
@@ -115,9 +132,14 @@ def explain_on_event(rule: PaymentRule, event: Event, decider: Decider) -> RuleE
     return explain_payment_rule(rule, decider.values(event, nothing))
 
 
-def explain_data(node: Node, data: dict[str, Any]) -> tuple[str, Clause]:
+def explain_data(node: Node, data: dict[str, Any]) -> tuple[str, Clause, tuple[Lack, ...]]:
     """A condition over an event's own fields, such as that of a Sigma rule."""
     return explain_node(node, reader(data), tuple(leaves(data)))
+
+
+def explain_rule(rule: Rule, source: str, data: dict[str, Any]) -> RuleExplanation:
+    """A Sigma rule on an event of a source that it reads."""
+    return RuleExplanation(rule.id, rule.title, rule.level.value, *explain_data(rule.nodes[source], data))
 
 
 def explain_decision(record: Decision, rules: PaymentRules) -> DecisionExplanation:
@@ -167,14 +189,25 @@ def _clause(traced: reference.Clause) -> Clause:
     return Clause(
         text=scrub(to_text(traced.node)),
         result=traced.truth.name.lower(),
-        values=tuple(
-            Read(field_text(field), None if value is MISSING else _shown(value), value is MISSING)
-            for field, value in traced.values
-        ),
+        values=_read(traced),
         children=tuple(_clause(child) for child in traced.children),
         place=str(span) if span.path else "",
         kind=_KINDS.get(type(traced.node), "") if traced.children else "",
     )
+
+
+def _read(traced: reference.Clause) -> tuple[Read, ...]:
+    return tuple(
+        Read(field_text(field), None if value is MISSING else _shown(value), value is MISSING)
+        for field, value in traced.values
+    )
+
+
+def _lack(change: Change) -> Lack:
+    first = change.clauses[0]
+    word = "" if change.wanted is Truth.TRUE else "not "
+    texts = tuple(word + scrub(to_text(one.node)) for one in change.clauses)
+    return Lack(_read(first), texts, str(first.node.span) if first.node.span.path else "")
 
 
 def _shown(value: object) -> Any:
@@ -189,13 +222,19 @@ def to_lines(rule: RuleExplanation) -> Iterator[str]:
     """The explanation as text, one clause a line: `+` true, `-` false, `?` unknown."""
     yield f"{rule.id} ({rule.outcome}): {rule.result}"
     yield from _lines(rule.clause, 1)
+    for lack in rule.lacks:
+        yield f"  lacks: {' or '.join(lack.wanted)}{_bracketed(lack.values)}"
 
 
 _SIGNS = {"true": "+", "false": "-", "unknown": "?"}
 
 
 def _lines(clause: Clause, depth: int) -> Iterator[str]:
-    read = ", ".join(f"{one.field} is {'missing' if one.missing else repr(one.value)}" for one in clause.values)
-    yield f"{'  ' * depth}{_SIGNS[clause.result]} {clause.text}{f'   [{read}]' if read else ''}"
+    yield f"{'  ' * depth}{_SIGNS[clause.result]} {clause.text}{_bracketed(clause.values)}"
     for child in clause.children:
         yield from _lines(child, depth + 1)
+
+
+def _bracketed(values: Iterable[Read]) -> str:
+    read = ", ".join(f"{one.field} is {'missing' if one.missing else repr(one.value)}" for one in values)
+    return f"   [{read}]" if read else ""

@@ -51,7 +51,7 @@ def explain_signal(
     node = rule.nodes.get(signal.source) if rule else None
     if node is None or event is None:
         return Finding(signal=signal, event=event, rule=rule, changed=changed)
-    result, clause = explain_data(node, event.data)
+    result, clause, _ = explain_data(node, event.data)
     return Finding(signal=signal, event=event, rule=rule, result=result, clause=clause, changed=changed)
 
 
