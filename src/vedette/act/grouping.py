@@ -134,7 +134,7 @@ def to_alert(signal: Signal, grouping: Grouping, log_time: int) -> Alert:
         time = log_time + MAX_AHEAD
         fallbacks.append("alerts.time.ahead")
     entity = _entity(signal, grouping)
-    parts = [_part(signal, entity, name, grouping.missing, fallbacks) for name in grouping.by]
+    parts = _parts(signal, entity, grouping, fallbacks)
     width = max(1, grouping.window_s) * MICROS
     number = time // width
     return Alert(
@@ -203,6 +203,19 @@ def group(
         alert = to_alert(signal, (groupings or {}).get(signal.rule_id, default), log_time)
         alerts[alert.id] = merge(alerts[alert.id], alert) if alert.id in alerts else alert
     return alerts
+
+
+def key_text(signal: Signal, grouping: Grouping) -> str:
+    """The dedup key of a signal as people write it, beside its rule and window: its parts, joined by ` | `.
+
+    A part that is missing is empty; with `Missing.SEPARATE` it is the event's id.
+    """
+    parts = _parts(signal, _entity(signal, grouping), grouping, [])
+    return " | ".join(part[1:] for part in parts)
+
+
+def _parts(signal: Signal, entity: Entity | None, grouping: Grouping, fallbacks: list[str]) -> list[str]:
+    return [_part(signal, entity, name, grouping.missing, fallbacks) for name in grouping.by]
 
 
 def _id(parts: list[Any]) -> str:

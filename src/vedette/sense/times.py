@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any
 
-from vedette.core.clock import DAY, from_datetime
+from vedette.core.clock import DAY, from_datetime, to_datetime, to_iso
 from vedette.core.errors import DataError
 
 FUTURE_LIMIT = DAY
@@ -107,3 +107,20 @@ def _unparsable(value: Any, form: TimeFormat) -> DataError:
     # The value itself may be anything, a card number too: only its type and size are told.
     shown = f"a text of {len(value)} characters" if isinstance(value, str) else f"a {type(value).__name__}"
     return DataError("event.time.unparsable", f"{shown} is no time in the format `{form}`")
+
+
+def write_time(micros: int, form: TimeFormat) -> str | int | float:
+    """A time as a source writes it, so that `parse_time` gives it back; CLF has whole seconds, audit milliseconds.
+
+    Args:
+        micros: Microseconds UTC.
+        form: How the source writes times.
+    """
+    if form in _MICROS:
+        number = micros * _MICROS[form] ** -1
+        return int(number) if number == int(number) else float(number)
+    if form is TimeFormat.CLF:
+        return to_datetime(micros).strftime(_CLF)
+    if form is TimeFormat.AUDIT:
+        return f"audit({micros // 1_000_000}.{micros // 1_000 % 1_000:03d}:1)"
+    return to_iso(micros)

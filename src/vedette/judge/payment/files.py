@@ -37,14 +37,20 @@ def load_rules(
     lists: Mapping[str, ValueList] | None = None,
     levels: RiskLevels = RiskLevels(),  # noqa: B008 - a frozen value
     fields: Mapping[str, str] = NO_FIELDS,
+    tested: bool = True,
 ) -> PaymentRules:
     """Reads a rule file, and runs the tests in it. `fields`: how rules spell the event fields that tests may name.
+
+    `tested`: as of `PaymentRules`.
 
     Raises:
         Problems: Everything wrong with it, each with file, line and column; codes in docs/rules.md.
         DefinitionError: `payment.file.unreadable`, `payment.file.too_large`, `documents.yaml.*`.
     """
-    return read_rules(_read(path), path=str(path), attributes=attributes, lists=lists, levels=levels, fields=fields)
+    text = _read(path)
+    return read_rules(
+        text, path=str(path), attributes=attributes, lists=lists, levels=levels, fields=fields, tested=tested
+    )
 
 
 def load_lists(path: Path) -> dict[str, ValueList]:
@@ -68,6 +74,7 @@ def read_rules(
     lists: Mapping[str, ValueList] | None = None,
     levels: RiskLevels = RiskLevels(),  # noqa: B008 - a frozen value
     fields: Mapping[str, str] = NO_FIELDS,
+    tested: bool = True,
 ) -> PaymentRules:
     """Rules from text: YAML when its first character of content is `-` or `[`, else one rule a line.
 
@@ -85,7 +92,7 @@ def read_rules(
         except VedetteError as error:
             problems.append(error)
     try:
-        rules = PaymentRules(found, levels=levels)
+        rules = PaymentRules(found, levels=levels, tested=tested)
     except Problems as several:
         problems += several.problems
     if problems:

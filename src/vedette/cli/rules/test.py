@@ -1,0 +1,154 @@
+"""Run the tests that rules carry: Sigma rules, correlations and payment rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vedette.cli._progress import progress
+from vedette.core.content import shipped
+from vedette.core.render import printable
+from vedette.judge.correlation.definition import Correlation
+from vedette.judge.decisions.bindings import binding_of
+from vedette.judge.payment.attributes import with_features
+from vedette.judge.payment.files import load_lists, load_rules
+from vedette.judge.sigma.files import RuleFile, rule_files
+from vedette.judge.sigma.load import RuleSet, build
+from vedette.judge.sigma.logsources import LogSources
+from vedette.judge.sigma.rules import Rule, Skipped
+from vedette.run.rule_tests import Tested, run_payment_tests, run_tests
+from vedette.sense.features.definition import load_features
+from vedette.sense.sources import load_sources
+
+EXAMPLES = """Examples:
+
+  vedette rules test my-rules/                      # every rule's tests; what failed, and which clause did not hold
+
+  vedette rules test my-rules/ payment.rules --json | jq '.tests[] | select(.problem != "")'
+
+A test stands in the rule, under `vedette: tests:`; docs/detection/start.md shows one.
+
+Exit codes: 0 all passed; 1 a test failed or a rule cannot match; 2 a path cannot be opened."""
+
+FAILED = 1
+"""Exit code when something failed."""
+_LIST = re.compile(rb"\s*(?:#[^\n]*\n\s*)*(?:- |-\n|\[)")
+"""How a file of payment rules begins: it is a list."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What was tested."""
+
+    tests: tuple[Tested, ...]
+    untested: tuple[str, ...]
+    """Ids of rules that carry no tests."""
+    skipped: tuple[Skipped, ...]
+    """Rules that cannot match."""
+
+    @property
+    def failed(self) -> list[Tested]:
+        """The tests that failed."""
+        return [one for one in self.tests if not one.passed]
+
+
+def register(group: typer.Typer) -> None:
+    """Adds the verb."""
+    group.command(name="test", epilog=EXAMPLES)(run)
+
+
+def run(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders, archives or files of rules.")],
+    *,
+    only: Annotated[str, typer.Option(metavar="GLOB", help="Select rule files, such as 'cloud/**'.")] = "",
+    sources: Annotated[Path | None, typer.Option(help="Folder of further source files.")] = None,
+    lists: Annotated[Path | None, typer.Option(help="Lists that payment rules name with @.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Also print the tests that passed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run the tests of rules; say of each that fails which clause did not hold."""
+    report = _tested(paths, only, sources, lists)
+    if as_json:
+        typer.echo(msgspec.json.encode(_shape(report)).decode())
+    else:
+        _print(report, show=show)
+    if report.failed or report.skipped:
+        raise typer.Exit(FAILED)
+
+
+def _tested(paths: Sequence[Path], only: str, sources: Path | None, lists: Path | None) -> Report:
+    known = load_sources(sources)
+    sigma: list[RuleFile] = []
+    payment: list[Path] = []
+    for path in paths:
+        if path.suffix == ".rules":
+            payment.append(path)
+            continue
+        for file in rule_files(path, only):
+            here = path / file.path if path.is_dir() else path
+            if _LIST.match(file.content) and here.is_file():
+                payment.append(here)
+            else:
+                sigma.append(file)
+    rules = build(sigma, LogSources({name: source.logsource for name, source in known.items()}))
+    found = [*_watched(rules, run_tests(rules, known)), *(one for path in payment for one in _payment(path, lists))]
+    tested = {one.rule_id for one in found}
+    alerting: list[Rule | Correlation] = [*rules.correlations, *rules.rules]
+    parts = {part.id for one in rules.correlations for part in one.parts}
+    untested = tuple(one.id for one in alerting if one.id not in tested | parts)
+    return Report(tuple(found), untested, rules.skipped)
+
+
+def _watched(rules: RuleSet, results: Iterator[Tested]) -> Iterator[Tested]:
+    cards = [*(one.card for one in rules.rules), *(one.card for one in rules.correlations)]
+    total = sum(len(card.tests) for card in cards)
+    with progress() as tell:
+        for done, one in enumerate(results, 1):
+            tell("tests", done, total)
+            yield one
+
+
+def _payment(path: Path, lists: Path | None) -> Iterator[Tested]:
+    names = [name for file in sorted(shipped("features").glob("*.yaml")) for name in load_features(file).names]
+    rules = load_rules(
+        path,
+        attributes=with_features(names),
+        lists=load_lists(lists) if lists else {},
+        fields=binding_of("card_transactions").spelled(),
+        tested=False,
+    )
+    return run_payment_tests(rules, str(path))
+
+
+def _shape(report: Report) -> dict[str, object]:
+    return {
+        "passed": len(report.tests) - len(report.failed),
+        "failed": len(report.failed),
+        "tests": report.tests,
+        "untested": report.untested,
+        "skipped": [{"id": one.id, "path": one.path, "reason": one.reason} for one in report.skipped],
+    }
+
+
+def _print(report: Report, *, show: bool) -> None:
+    if show:
+        table = Table("", "rule", "test")
+        for one in report.tests:
+            table.add_row("pass" if one.passed else "FAIL", printable(one.title), printable(one.test))
+        Console(markup=False, highlight=False, emoji=False).print(table)
+    for one in report.failed:
+        typer.echo(printable(f"FAIL {one.path}: {one.title}: {one.test}"))
+        for line in (one.problem, *one.why):
+            typer.echo(printable(f"  {line}"))
+    for skipped in report.skipped:
+        typer.echo(printable(f"FAIL {skipped.path}: {skipped.reason}"))
+    rules = len({one.rule_id for one in report.tests})
+    passed = len(report.tests) - len(report.failed)
+    counts = f"{passed:,} tests of {rules:,} rules passed, {len(report.failed):,} failed"
+    typer.echo(f"{counts}; {len(report.untested):,} rules have none, {len(report.skipped):,} cannot match")
