@@ -138,6 +138,72 @@ def test_encodings():
     assert one({"a|wide|base64offset|contains": hidden}, {"a": f"-e {wide}"})
     assert not one({"a|base64|cased": hidden}, {"a": base64.b64encode(hidden.encode()).decode().lower()})
 
+    accented = base64.b64encode("xé ü".encode()).decode()
+    assert one({"a|base64offset|contains": "é ü"}, {"a": accented}), "shifts are of bytes"
+    assert one({"a|base64": r"a\*b\?"}, {"a": base64.b64encode(b"a*b?").decode()}), "an escape is not encoded"
+    for modifier, codec, mark in (
+        ("utf16le", "utf-16-le", b""),
+        ("utf16be", "utf-16-be", b""),
+        ("utf16", "utf-16-le", b"\xff\xfe"),
+    ):
+        encoded = base64.b64encode(mark + "né".encode(codec)).decode()
+        assert one({f"a|{modifier}|base64": "né"}, {"a": encoded})
+    assert one({"a|wide|contains": "ab"}, {"a": "xa\0b\0"})
+
+
+def test_cased_holds_wherever_it_stands():
+    for key in ("a|cased|contains|windash", "a|windash|cased|contains", "a|contains|cased|windash"):
+        assert [one({key: "-Enc"}, {"a": text}) for text in ("/Enc", "/enc")] == [True, False]
+    assert not one({"a|cased|base64": "x"}, {"a": base64.b64encode(b"x").decode().lower()})
+    for key in ("a|cased|fieldref", "a|fieldref|cased"):
+        assert [one({key: "b"}, {"a": "X", "b": each}) for each in ("X", "x")] == [True, False]
+
+
+def test_words_of_a_condition_are_not_the_first_letters_of_a_name():
+    both = {"x": {"a": "1"}, "notx": {"a": "2"}, "orb": {"a": "3"}, "sel-1": {"a": "4"}}
+    answers = {
+        "notx": ["2"],
+        "NOT notx and Not x": ["3", "4"],
+        "x or orb": ["1", "3"],
+        "1 of sel-*": ["4"],
+        "(x)or(orb)": ["1", "3"],
+        "not (x or notx) and not orb": ["4"],
+    }
+    for condition, wanted in answers.items():
+        assert [text for text in "1234" if fires({**both, "condition": condition}, {"a": text})] == wanted
+
+
+def test_numbers_are_exact():
+    number = 2**53 + 1
+    assert [one({"a": number}, {"a": value}) for value in (number, number - 1, str(number))] == [True, False, True]
+    assert [one({"a|gte": number}, {"a": value}) for value in (number, number - 1)] == [True, False]
+
+
+def test_parts_of_a_time():
+    late = {"s": {"t|hour|gte": 22}, "e": {"t|hour|lt": 6}, "w": {"t|week": 9}, "condition": "(s or e) and w"}
+    times = ("2026-02-25T23:59:00Z", "2026-02-25T12:00:00Z", "2026-02-25T23:30:00-02:00", 1772150400, "x", None)
+    assert [fires(late, {"t": time}) for time in times] == [True, False, True, True, False, False]
+    assert fires({"s": {"t|minute": [0, 30]}, "condition": "s"}, {"t": "2026-02-25 23:30"})
+    assert [one({"t|year|neq": 2026}, event) for event in ({"t": "2026-01-01"}, {"t": "2025-01-01"}, {})] == [
+        False,
+        True,
+        True,
+    ]
+    assert [one({"t|day": 31, "t|month": 12}, {"t": time}) for time in ("2026-12-31", "2026-12-30")] == [True, False]
+
+
+def test_negation_of_any_value():
+    assert [one({"a|neq": ["x", "y*"]}, event) for event in ({"a": "X"}, {"a": "yes"}, {"a": "z"}, {})] == [
+        False, False, True, True,
+    ]  # fmt: skip
+
+
+def test_lists_and_maps_inside_one_another():
+    nested = [[{"a": "1"}, {"b|contains": ["2", "3"]}], "word"]
+    assert [one(nested, event) for event in ({"a": "1"}, {"b": "x3"}, {"c": "a word"}, {"b": "1"})] == [
+        True, True, True, False,
+    ]  # fmt: skip
+
 
 def test_field_references():
     assert one({"a|fieldref": "b"}, {"a": "X", "b": "x"})
@@ -188,10 +254,24 @@ def test_windows_log_sources_become_conditions():
         ({"s": {"a|expand": "%admins%"}, "condition": "s"}, "sigma.placeholder.unresolved"),
         ({"s": {"a|re": "(?=x)"}, "condition": "s"}, "sigma.regex.refused"),
         ({"s": {"a|re": "("}, "condition": "s"}, "sigma.detection.invalid"),
-        ({"s": {"a|hour": 3}, "condition": "s"}, "sigma.value.unsupported"),
-        ({"s": {"a|base64offset|contains": "é"}, "condition": "s"}, "sigma.value.unsupported"),
+        ({"s": {"a|hour": 3.5}, "condition": "s"}, "sigma.detection.invalid"),
+        ({"s": {"a|wide": "é"}, "condition": "s"}, "sigma.value.unsupported"),
+        ({"s": {"a|base64offset|contains": "a"}, "condition": "s"}, "sigma.detection.invalid"),
+        ({"s": {"a|base64": "a*"}, "condition": "s"}, "sigma.detection.invalid"),
+        ({"s": {"a|expand|base64": "%admins%"}, "condition": "s"}, "sigma.detection.invalid"),
+        ({"s": {"a|expand|windash": "%admins%"}, "condition": "s"}, "sigma.detection.invalid"),
+        ({"s": {"a|expand|fieldref": "%admins%"}, "condition": "s"}, "sigma.detection.invalid"),
+        ({"s": {"a|windash": "-a -b -c -d -e -f"}, "condition": "s"}, "sigma.detection.invalid"),
+        ({"s": {"a": []}, "condition": "s"}, "sigma.detection.invalid"),
+        ({"s": {"|startswith": "x"}, "condition": "s"}, "sigma.value.unsupported"),
+        ({"s": {"a": "x"}, "timeframe": "5m", "condition": "s"}, "sigma.detection.invalid"),
+        ({"s": {"a": "x"}, "condition": "((s)"}, "sigma.condition.invalid"),
+        ({"s": {"a": "x"}, "condition": "s s"}, "sigma.condition.invalid"),
+        ({"s": {"a": "x"}, "condition": "not " * 100 + "s"}, "sigma.condition.invalid"),
+        ({"s": {"a": "x"}, "condition": "2 of s*"}, "sigma.condition."),
+        ({"s": {"a": "x"}, "condition": 3}, "sigma.condition.invalid"),
         ({"s": {"a|nonsense": 3}, "condition": "s"}, "sigma.detection.invalid"),
-        ({"s": {"a": "x"}, "condition": "t"}, "sigma.condition.invalid"),
+        ({"s": {"a": "x"}, "condition": "t"}, "sigma.condition.unknown_selection"),
         ({"s": {"a": "x"}, "condition": "1 of t*"}, "sigma.condition.empty"),
         ({"s": {"a": "x"}, "condition": "s and"}, "sigma.condition.invalid"),
         ({"s": {"a": "x"}, "condition": "s | count() > 3"}, "sigma.condition.invalid"),

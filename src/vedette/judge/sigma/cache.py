@@ -10,6 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from vedette.expr.codec import decode, encode
 from vedette.expr.nodes import Node
 from vedette.judge.correlation.definition import Correlation
 from vedette.judge.sigma.card import Card
+from vedette.judge.sigma.documents import Skipped
 from vedette.judge.sigma.files import RuleFile
+from vedette.judge.sigma.filters import Filter
 from vedette.judge.sigma.load import RuleSet, build
 from vedette.judge.sigma.logsources import LogSources
-from vedette.judge.sigma.rules import Rule, Skipped
+from vedette.judge.sigma.rules import Rule
 
 KEPT = 16
 """Most cache files kept; the ones used longest ago go first."""
@@ -65,23 +68,27 @@ class _Set(msgspec.Struct, array_like=True):
     rules: list[_Stored]
     skipped: list[Skipped]
     correlations: list[Correlation]
+    filters: list[Filter]
 
 
-def load_cached(files: Iterable[RuleFile], places: LogSources, folder: Path | None) -> RuleSet:
+def load_cached(
+    files: Iterable[RuleFile], places: LogSources, folder: Path | None, today: date | None = None
+) -> RuleSet:
     """`load.build`, or what it gave for the same files, log sources and program before.
 
     Args:
         files: Rule files with their content.
         places: Where log sources are found.
         folder: Where compiled sets are kept; None to build every time.
+        today: The day (UTC) by which filters expire; None: none does.
     """
     held = list(files)
     if folder is None:
-        return build(held, places)
+        return build(held, places, today)
     path = folder / (_key(held, places) + _SUFFIX)
     found = _read(path)
-    if found is None:
-        found = build(held, places)
+    if found is None or any(one.applies != one.applies_on(today) for one in found.filters):
+        found = build(held, places, today)
         _write(path, found)
     return found
 
@@ -109,7 +116,7 @@ def _read(path: Path) -> RuleSet | None:
         os.utime(path)
     except (OSError, DataError, msgspec.DecodeError, IndexError):
         return None
-    return RuleSet(rules, tuple(stored.skipped), tuple(stored.correlations))
+    return RuleSet(rules, tuple(stored.skipped), tuple(stored.correlations), tuple(stored.filters))
 
 
 def _restored(one: _Stored, nodes: list[Node]) -> Rule:
@@ -131,7 +138,8 @@ def _write(path: Path, rules: RuleSet) -> None:
         facts = (rule.id, rule.title, rule.level, rule.status, rule.tags, rule.path, rule.version)
         renames = {source: dict(names) for source, names in rule.renames.items()}
         stored.append(_Stored(*facts, held, rule.name, renames, rule.card))
-    payload = msgspec.msgpack.encode(_Set(nodes, stored, list(rules.skipped), list(rules.correlations)))
+    whole = _Set(nodes, stored, list(rules.skipped), list(rules.correlations), list(rules.filters))
+    payload = msgspec.msgpack.encode(whole)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".new", delete=False) as file:

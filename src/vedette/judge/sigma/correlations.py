@@ -31,8 +31,9 @@ from vedette.expr.values import number_of
 from vedette.judge.correlation.definition import Condition, Correlation, Kind, Measure, Number, Part
 from vedette.judge.correlation.window import GROUP_MOMENTS
 from vedette.judge.sigma.card import NO_CARD, Card
+from vedette.judge.sigma.documents import Skipped
 from vedette.judge.sigma.logsources import LogSources
-from vedette.judge.sigma.rules import Rule, Skipped, level_of
+from vedette.judge.sigma.rules import Rule, level_of
 
 MAX_PARTS = 100
 """Most rules that one correlation refers to."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from vedette.core.errors import DefinitionError
 from vedette.expr.nodes import Node
 from vedette.judge.correlation.definition import Correlation
 from vedette.judge.sigma.correlations import Draft, bind, draft
+from vedette.judge.sigma.documents import Skipped, Written, read, reason
 from vedette.judge.sigma.files import RuleFile, rule_files
+from vedette.judge.sigma.filters import Filter, Filters
 from vedette.judge.sigma.logsources import LogSources
-from vedette.judge.sigma.rules import Rule, Skipped, Written, parse
+from vedette.judge.sigma.rules import Rule, to_rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,41 +26,46 @@ class RuleSet:
     skipped: tuple[Skipped, ...] = ()
     correlations: tuple[Correlation, ...] = ()
     """Those that others refer to come first."""
+    filters: tuple[Filter, ...] = ()
+    """Those that apply, and those that have expired."""
 
     def of(self, source: str) -> list[tuple[Rule, Node]]:
         """The rules that read a source, each with its expression over that source's events."""
         return [(rule, rule.nodes[source]) for rule in self.rules if source in rule.nodes]
 
 
-def load(paths: Sequence[Path], places: LogSources, *, only: str = "") -> RuleSet:
+def load(paths: Sequence[Path], places: LogSources, *, only: str = "", today: date | None = None) -> RuleSet:
     """Parses and lowers every rule below some paths.
 
     Args:
         paths: Folders, `.tar.gz` archives or rule files.
-        places: Where log sources are found.
+        places: Where log sources are found, by which pipelines and lists.
         only: Glob that selects files inside each path.
+        today: The day (UTC) by which filters expire; None: none does.
 
     Raises:
         DataError: `sigma.rules.missing`, `sigma.rules.unreadable`: a path that cannot be opened.
     """
-    return build((file for path in paths for file in rule_files(path, only)), places)
+    return build((file for path in paths for file in rule_files(path, only)), places, today)
 
 
-def build(files: Iterable[RuleFile], places: LogSources) -> RuleSet:
-    """Parses and lowers rule files that are already in hand."""
+def build(files: Iterable[RuleFile], places: LogSources, today: date | None = None) -> RuleSet:
+    """Parses and lowers rule files that are already in hand. All are read first: filters may stand in any of them."""
+    documents = [one for file in files for one in read(file)]
+    skipped = [one for one in documents if isinstance(one, Skipped)]
+    written = [one for one in documents if isinstance(one, Written)]
+    filters = Filters((one for one in written if one.is_filter), today)
+    skipped += filters.skipped
     rules: list[Rule] = []
-    skipped: list[Skipped] = []
     drafts: list[Draft] = []
-    for file in files:
-        for one in parse(file, places):
-            if isinstance(one, Rule):
-                rules.append(one)
-            elif isinstance(one, Written):
-                drafts += _drafted(one, skipped)
-            else:
-                skipped.append(one)
+    for one in written:
+        if one.is_correlation:
+            drafts += _drafted(one, skipped)
+        elif not one.is_filter:
+            made = to_rule(one, places, filters)
+            rules.append(made) if isinstance(made, Rule) else skipped.append(made)
     correlations, refused = bind(drafts, rules, skipped, places)
-    return RuleSet(tuple(rules), (*skipped, *refused), tuple(correlations))
+    return RuleSet(tuple(rules), (*skipped, *refused), tuple(correlations), filters.told())
 
 
 def _drafted(one: Written, skipped: list[Skipped]) -> list[Draft]:
@@ -65,5 +73,5 @@ def _drafted(one: Written, skipped: list[Skipped]) -> list[Draft]:
         return [draft(one.document, one.path, one.version, one.number, one.card)]
     except DefinitionError as error:
         name = str(one.document.get("id") or f"{one.path}#{one.document.get('name') or one.number}")
-        skipped.append(Skipped(name, f"{error.message} [{error.code}]", one.path))
+        skipped.append(Skipped(name, reason(error), one.path))
         return []

@@ -7,7 +7,7 @@ log source nobody holds is refused, so that it neither matches everything nor va
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,9 @@ from sigma.rule import SigmaDetectionItem, SigmaRule
 from vedette.core.errors import DefinitionError
 from vedette.expr.nodes import And, Field, Known, Node, Or, Text, TextMatch
 from vedette.expr.values import text_of
-from vedette.judge.sigma.lower import joined, lower
+from vedette.judge.sigma.conditions import joined
+from vedette.judge.sigma.lower import lower
+from vedette.judge.sigma.pipelines import NO_PIPELINES, Pipelines
 
 _TABLE = Path(__file__).with_name("logsources.yaml")
 _WINDOWS = "windows"
@@ -55,9 +57,16 @@ class LogSources:
     Args:
         sources: Name of each source -> what its file says about its log source.
         table: Further entries; those of sources that are not there are left out.
+        pipelines: What every rule goes through besides: the user's pipelines and lists.
     """
 
-    def __init__(self, sources: Mapping[str, Named], table: tuple[Entry, ...] | None = None) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, Named],
+        table: tuple[Entry, ...] | None = None,
+        pipelines: Pipelines = NO_PIPELINES,
+    ) -> None:
+        self.pipelines = pipelines
         entries = load_table() if table is None else table
         self._sources = dict(sources)
         self._table = tuple(entry for entry in entries if entry.source in sources)
@@ -70,25 +79,33 @@ class LogSources:
         named = [
             (name, one.product, one.category, one.service, one.service_from) for name, one in self._sources.items()
         ]
-        return msgspec.json.encode([sorted(named), self._table])
+        return msgspec.json.encode([sorted(named), self._table, self.pipelines.versions])
 
-    def place(self, rule: SigmaRule) -> dict[str, Node]:
+    def place(self, rule: SigmaRule, beside: Sequence[SigmaRule] = ()) -> dict[str, Node]:
         """Source name -> the rule's expression over that source's events.
 
-        The rule itself is changed by the pipelines; it is parsed afresh for every load.
+        The rules themselves are changed by the pipelines; they are parsed afresh for every load.
+
+        Args:
+            rule: The rule.
+            beside: What must hold too: filters, as rules of the same log source.
 
         Raises:
-            DefinitionError: `sigma.logsource.unmapped`, and what `lower` raises.
-            sigma.exceptions.SigmaError: What pySigma finds wrong with a condition.
+            DefinitionError: `sigma.logsource.unmapped`, `sigma.pipeline.failed`, and what `lower` raises.
         """
+        text, rules = describe(rule), (rule, *beside)
+        for one in rules:
+            self.pipelines.before(one)
         if rule.logsource.product == _WINDOWS:
-            return self._place_windows(rule)
+            return self._place_windows(rules, text)
+        for one in rules:
+            self.pipelines.after(one)
         entries = [*self._own(rule), *self._listed(rule)]
         if not entries:
-            raise _unmapped(rule)
+            raise _unmapped(text)
         placed: dict[str, list[Node]] = {}
         for entry in entries:
-            placed.setdefault(entry.source, []).append(_narrowed(rule, entry))
+            placed.setdefault(entry.source, []).append(_narrowed(rules, entry))
         return {source: joined(Or, parts) for source, parts in placed.items()}
 
     def renames(self, rule: SigmaRule) -> dict[str, dict[str, str]]:
@@ -103,15 +120,16 @@ class LogSources:
         """A field's name as the events of a source spell it."""
         return _squeeze(name) if source in self._windows else name
 
-    def _place_windows(self, rule: SigmaRule) -> dict[str, Node]:
-        text = describe(rule)
-        before = set(rule.detection.detections)
-        self._pipeline.apply(rule)
-        added = (rule.detection.detections[name] for name in rule.detection.detections if name not in before)
-        names = {item.field for part in added for item in part.detection_items if isinstance(item, SigmaDetectionItem)}
-        if "Channel" not in names:
-            raise _unmapped(rule, text)
-        node = lower(rule, rename=_squeeze)
+    def _place_windows(self, rules: Sequence[SigmaRule], text: str) -> dict[str, Node]:
+        for rule in rules:
+            before = set(rule.detection.detections)
+            self._pipeline.apply(rule)
+            added = (part for name, part in rule.detection.detections.items() if name not in before)
+            items = (item for part in added for item in part.detection_items)
+            if "Channel" not in {item.field for item in items if isinstance(item, SigmaDetectionItem)}:
+                raise _unmapped(text)
+            self.pipelines.after(rule)
+        node = joined(And, [lower(rule, rename=_squeeze) for rule in rules])
         return dict.fromkeys(self._windows, node)
 
     def _own(self, rule: SigmaRule) -> list[Entry]:
@@ -149,8 +167,8 @@ def _words(rule: SigmaRule) -> tuple[str, str, str]:
     return source.product or "", source.category or "", source.service or ""
 
 
-def _unmapped(rule: SigmaRule, text: str = "") -> DefinitionError:
-    return DefinitionError("sigma.logsource.unmapped", f"no source holds the log source `{text or describe(rule)}`")
+def _unmapped(text: str) -> DefinitionError:
+    return DefinitionError("sigma.logsource.unmapped", f"no source holds the log source `{text}`")
 
 
 def _squeeze(name: str) -> str:
@@ -158,9 +176,9 @@ def _squeeze(name: str) -> str:
     return name.replace(" ", "")
 
 
-def _narrowed(rule: SigmaRule, entry: Entry) -> Node:
-    node = lower(rule, rename=lambda name: entry.fields.get(name, name))
+def _narrowed(rules: Sequence[SigmaRule], entry: Entry) -> Node:
+    asked = [lower(rule, rename=lambda name: entry.fields.get(name, name)) for rule in rules]
     marks: list[Node] = [
         Known(Text(Field(name), TextMatch.EQUALS, text_of(value))) for name, value in entry.where.items()
     ]
-    return joined(And, [*marks, node])
+    return joined(And, [*marks, *asked])

@@ -2,21 +2,15 @@
 
 Sigma knows two answers: a field that is absent or null does not match, and is matched by `not`. So every predicate is
 wrapped in `Known`. `null` in a rule means absent or null; the empty text is neither.
-Source: Sigma specification 2.1, "Detection" and "Modifiers" appendix; pySigma 1.x types.
+Source: Sigma specification 2.1, "Detection" and "Modifiers" appendix; pySigma's types and pipelines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from sigma.conditions import (
-    ConditionAND,
-    ConditionFieldEqualsValueExpression,
-    ConditionNOT,
-    ConditionOR,
-    ConditionValueExpression,
-)
-from sigma.rule import SigmaRule
+from sigma.conditions import ConditionAND
+from sigma.rule import SigmaDetection, SigmaDetectionItem, SigmaRule
 from sigma.types import (
     CompareOperators,
     Placeholder,
@@ -40,6 +34,9 @@ from vedette.expr import nodes
 from vedette.expr.nodes import Comparison, Field, Known, Literal, Node, Not, TextMatch
 from vedette.expr.patterns import glob_quote, regex_refusal
 from vedette.expr.values import text_of
+from vedette.judge.sigma.conditions import joined, parse
+from vedette.judge.sigma.modifiers import CasedReference
+from vedette.judge.sigma.selections import settle
 
 Rename = Callable[[str], str]
 """A rule's field name -> the name that the source's events use."""
@@ -63,44 +60,43 @@ def lower(rule: SigmaRule, rename: Rename = str) -> Node:
         rename: Applied to every field name, also of field references.
 
     Raises:
-        DefinitionError: `sigma.placeholder.unresolved`, `sigma.regex.refused`, `sigma.value.unsupported`,
-            `sigma.condition.empty`.
-        sigma.exceptions.SigmaError: What pySigma finds wrong with a condition.
+        DefinitionError: `sigma.placeholder.unresolved`, `sigma.regex.refused`, `sigma.value.unsupported`, and what
+            `conditions.parse` raises.
     """
     lowering = _Lowering(rename)
-    parts = [lowering.condition(condition.parsed) for condition in rule.detection.parsed_condition]
-    return joined(nodes.Or, parts)
-
-
-def joined(kind: type[nodes.And | nodes.Or], parts: Sequence[Node]) -> Node:
-    """The parts under one node, without groups inside groups of the same kind; a single part stands alone."""
-    flat: list[Node] = []
-    for part in parts:
-        flat += part.children if isinstance(part, kind) else [part]
-    return flat[0] if len(flat) == 1 else kind(tuple(flat))
+    parts = rule.detection.detections
+    for part in parts.values():
+        settle(part)
+    texts = [condition.condition for condition in rule.detection.parsed_condition]
+    return joined(nodes.Or, [parse(text, parts, lambda name: lowering.selection(parts[name])) for text in texts])
 
 
 class _Lowering:
     def __init__(self, rename: Rename) -> None:
         self._rename = rename
 
-    def condition(self, item: object) -> Node:
-        match item:
-            case ConditionAND():
-                return joined(nodes.And, [self.condition(part) for part in item.args])
-            case ConditionOR():
-                return joined(nodes.Or, [self.condition(part) for part in item.args])
-            case ConditionNOT():
-                return Not(self.condition(item.args[0]))
-            case ConditionFieldEqualsValueExpression():
-                return self._value(Field(self._rename(item.field)), item.value)
-            case ConditionValueExpression():
-                return _keyword(item.value)
-            case _:
-                # A selector such as `1 of x*` that names no selection leaves nothing behind.
-                raise DefinitionError("sigma.condition.empty", "a part of the condition selects nothing")
+    def selection(self, part: SigmaDetection) -> Node | None:
+        """None when a pipeline has dropped every item."""
+        items = [
+            self.selection(item) if isinstance(item, SigmaDetection) else self._item(item)
+            for item in part.detection_items
+        ]
+        asked = [item for item in items if item is not None]
+        return joined(nodes.And if part.item_linking is ConditionAND else nodes.Or, asked) if asked else None
 
-    def _value(self, field: Field, value: object) -> Node:  # noqa: C901, PLR0911 - one line per type of the language
+    def _item(self, item: SigmaDetectionItem) -> Node:
+        if not item.value:
+            # The placeholder of an empty list: nothing is among its values.
+            found: Node = nodes.Constant(value=False)
+        else:
+            kind = nodes.And if item.value_linking is ConditionAND else nodes.Or
+            found = joined(kind, [self._asked(item.field, value) for value in item.value])
+        return Not(found) if item.negated else found
+
+    def _asked(self, name: str | None, value: object) -> Node:
+        return _keyword(value) if name is None else self._value(Field(self._rename(name)), value)
+
+    def _value(self, field: Field, value: object) -> Node:  # noqa: C901, PLR0911, PLR0912 - one line per type
         match value:
             case SigmaExpansion():
                 return joined(nodes.Or, [self._value(field, each) for each in value.values])
@@ -112,7 +108,9 @@ class _Lowering:
                 match, text = _text(value)
                 return Known(nodes.Text(field, match, text, cased=isinstance(value, SigmaCasedString)))
             case SigmaTimestampPart():
-                raise _unsupported(f"the modifier `{value.timestamp_part.name.lower()}`")
+                return _time_part(field, Comparison.EQ, value)
+            case SigmaCompareExpression(number=SigmaTimestampPart() as part):
+                return _time_part(field, _COMPARISONS[value.op], part)
             case SigmaNumber():
                 return Known(nodes.Text(field, TextMatch.EQUALS, text_of(value.number)))
             case SigmaBool():
@@ -124,9 +122,15 @@ class _Lowering:
             case SigmaCompareExpression():
                 return Known(nodes.Compare(field, _COMPARISONS[value.op], Literal(value.number.number)))
             case SigmaFieldReference():
-                return Known(nodes.FieldMatch(field, _reference(value), Field(self._rename(value.field))))
+                other, cased = Field(self._rename(value.field)), isinstance(value, CasedReference)
+                return Known(nodes.FieldMatch(field, _reference(value), other, cased))
             case _:
                 raise _unsupported(f"a value of type `{type(value).__name__}`")
+
+
+def _time_part(field: Field, op: Comparison, value: SigmaTimestampPart) -> Node:
+    part = nodes.Part(value.timestamp_part.name.lower())
+    return Known(nodes.TimePart(field, part, op, int(value.number)))
 
 
 def _unsupported(what: str) -> DefinitionError:
@@ -197,6 +201,8 @@ def _keyword(value: object) -> Node:
             return nodes.Keyword(TextMatch.CONTAINS, text, cased)
         case SigmaNumber() if not isinstance(value, SigmaTimestampPart):
             return nodes.Keyword(TextMatch.CONTAINS, text_of(value.number))
+        case SigmaBool():
+            return nodes.Keyword(TextMatch.CONTAINS, text_of(value.boolean))
         case SigmaRegularExpression():
             return nodes.KeywordRegex(*_regex(value))
         case _:

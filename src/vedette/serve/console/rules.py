@@ -18,7 +18,8 @@ from vedette.expr.printer import to_text
 from vedette.judge.correlation.definition import Correlation, Part
 from vedette.judge.decisions.register import Filters, Row
 from vedette.judge.payment.rules import PaymentRule
-from vedette.judge.sigma.rules import Rule, Skipped
+from vedette.judge.sigma.documents import Skipped
+from vedette.judge.sigma.rules import Rule
 from vedette.judge.versions import Kind
 from vedette.run.platform import Platform
 from vedette.serve.console.page import show
