@@ -20,6 +20,8 @@ from vedette.judge.sigma.filters import Filters
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.selections import to_detections
 
+__all__ = ["DEFAULT_LEVEL", "Rule", "Skipped", "level_of", "to_rule"]
+
 DEFAULT_LEVEL = Level.MEDIUM
 """Level of a rule that states none or one that Sigma does not know."""
 
