@@ -6,7 +6,7 @@ import pytest
 
 from vedette.cli.main import main
 
-GOOD = "title: A\nlogsource: {category: webserver}\ndetection: {s: {cs-method: GET}, condition: s}\n"
+GOOD = "title: A\nlogsource: {product: okta, service: okta}\ndetection: {s: {eventType: GET}, condition: s}\n"
 
 
 @pytest.fixture
@@ -24,17 +24,17 @@ def test_check_says_what_a_rule_becomes(run, tmp_path):
     (tmp_path / "a.yml").write_text(GOOD)
     code, out, _ = run(tmp_path, "--json")
     assert code == 0
-    text = 'known(cs-method is "GET")'
+    text = 'known(eventType is "GET")'
     assert json.loads(out) == {
-        "loaded": [{"id": "a.yml", "title": "A", "path": "a.yml", "sources": {"web_access": text}}],
+        "loaded": [{"id": "a.yml", "title": "A", "path": "a.yml", "sources": {"identity": text}}],
         "skipped": [],
     }
-    assert 'web_access: known(cs-method is "GET")' in run(tmp_path, "--show")[1]
+    assert 'identity: known(eventType is "GET")' in run(tmp_path, "--show")[1]
 
 
 def test_check_fails_when_a_rule_cannot_match(run, tmp_path):
     (tmp_path / "a.yml").write_text(GOOD)
-    (tmp_path / "b.yml").write_text(GOOD.replace("webserver", "moon"))
+    (tmp_path / "b.yml").write_text(GOOD.replace("product: okta", "product: moon"))
     code, out, _ = run(tmp_path)
     assert code == 1
     assert "1 rules can match, 1 cannot" in out

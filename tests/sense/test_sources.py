@@ -76,6 +76,17 @@ def test_sniff_knows_its_own_samples(name: str) -> None:
     assert sniff(records, SOURCES).name == name
 
 
+@pytest.mark.parametrize(("name", "sample"), samples())
+def test_no_other_source_claims_a_record_as_well(name: str, sample: dict[str, Any]) -> None:
+    raw = raw_of(sample["record"])
+    claims = {}
+    for other, source in SOURCES.items():
+        (data,) = source.parse_many([raw])
+        claims[other] = 0 if isinstance(data, DataError) else source.recognises(data)
+    own = claims.pop(name)
+    assert own > max(claims.values()), claims
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [
@@ -101,7 +112,22 @@ def test_public_logs_are_recognised_and_read(shared_data: Path, path: str, name:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("Okta.SystemLog", "identity"), ("AWS.CloudTrail", "cloudtrail"), ("Osquery.Differential", "osquery")],
+    [
+        ("Okta.SystemLog", "identity"),
+        ("AWS.CloudTrail", "cloudtrail"),
+        ("Osquery.Differential", "osquery"),
+        ("Azure.MonitorActivity", "azure"),
+        ("Azure.Audit", "azure"),
+        ("GCP.AuditLog", "gcp"),
+        ("GSuite.ActivityEvent", "google_workspace"),
+        ("GitHub.Audit", "github"),
+        ("GitHub.Webhook", "github_webhook"),
+        ("Slack.AuditLogs", "slack"),
+        ("OneLogin.Events", "onelogin"),
+        ("Notion.AuditLogs", "notion"),
+        ("Auth0.Events", "auth0"),
+        ("Databricks.Audit", "databricks"),
+    ],
 )
 def test_public_schemas_are_recognised(shared_data: Path, kind: str, name: str) -> None:
     with gzip.open(shared_data / "labelled" / "rule_tests.ndjson.gz") as file:

@@ -165,7 +165,9 @@ class Source:
 
     def recognises(self, data: Mapping[str, Any]) -> int:
         """How many field names of the definition's `detect` sets the record has; 0 when no set is complete."""
-        return max((len(names) for names in self.definition.detect if all(name in data for name in names)), default=0)
+        return max(
+            (len(names) for names in self.definition.detect if all(_has(data, name) for name in names)), default=0
+        )
 
     def _attempt(self, line: bytes) -> dict[str, Any] | DataError:
         try:
@@ -319,6 +321,10 @@ def _score(source: Source, records: Sequence[bytes]) -> tuple[int, int]:
         if not isinstance(data, DataError) and (fields := source.recognises(data))
     ]
     return len(known), sum(known)
+
+
+def _has(data: Mapping[str, Any], name: str) -> bool:
+    return name in data or ("." in name and compile_path(name)(dict(data)) is not None)
 
 
 def _is_document(line: bytes, name: str) -> bool:

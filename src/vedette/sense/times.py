@@ -19,7 +19,8 @@ class TimeFormat(StrEnum):
     """How a source writes times. A time without a zone is taken as UTC."""
 
     ISO = "iso"
-    """ISO 8601 or RFC 3339, with `T` or a space, any number of digits of a second (cut to six), any offset."""
+    """ISO 8601 or RFC 3339, with `T` or a space, any number of digits of a second (cut to six), any offset, a
+    space before the offset (as Snowflake writes it), and the words `UTC` and `GMT` (as PostgreSQL does)."""
     EPOCH_S = "epoch_s"
     EPOCH_MS = "epoch_ms"
     EPOCH_US = "epoch_us"
@@ -39,6 +40,7 @@ _MICROS = {
     TimeFormat.EPOCH_NS: Decimal("0.001"),
 }
 _AUDIT = re.compile(r"audit\((\d{1,12}\.\d{1,9}):\d{1,20}\)")
+_LOOSE_ZONE = re.compile(r" (?:(?:UTC|GMT)\Z|(?=[+-]\d\d:?\d\d\Z))")
 _CLF = "%d/%b/%Y:%H:%M:%S %z"
 _ISO_LONGEST = 64
 _LAST = from_datetime(datetime(9999, 12, 31, tzinfo=UTC))
@@ -84,7 +86,7 @@ def _parse(value: Any, form: TimeFormat) -> int:
     if not isinstance(value, str) or len(value) > _ISO_LONGEST:
         raise ValueError
     if form is TimeFormat.ISO:
-        return from_datetime(datetime.fromisoformat(value))
+        return from_datetime(datetime.fromisoformat(_LOOSE_ZONE.sub("", value)))
     if form is TimeFormat.CLF:
         return from_datetime(datetime.strptime(value, _CLF))  # noqa: DTZ007 - the format has the zone
     found = _AUDIT.match(value)

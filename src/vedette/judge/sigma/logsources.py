@@ -17,7 +17,7 @@ from sigma.pipelines.windows import windows_logsource_pipeline
 from sigma.rule import SigmaDetectionItem, SigmaRule
 
 from vedette.core.errors import DefinitionError
-from vedette.expr.nodes import And, Field, Known, Node, Or, Text, TextMatch
+from vedette.expr.nodes import And, Field, Known, Node, Not, Or, Text, TextMatch
 from vedette.expr.values import text_of
 from vedette.judge.sigma.conditions import joined
 from vedette.judge.sigma.lower import lower
@@ -43,12 +43,18 @@ class Named(Protocol):
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One line of the table: a log source, and the source that holds its events."""
 
-    source: str
+    source: str = ""
     product: str = ""
     category: str = ""
     service: str = ""
     where: dict[str, str | int] = {}
+    """What marks the log source's events among the source's."""
     fields: dict[str, str] = {}
+    """The rule's field name -> the event's."""
+    values: dict[str, dict[str, str | int]] = {}
+    """The rule's field name -> whole value as rules write it -> as events do. Parts of values stay as they are."""
+    because: str = ""
+    """Of an entry without a source: why nothing holds the log source."""
 
 
 class LogSources:
@@ -70,6 +76,7 @@ class LogSources:
         entries = load_table() if table is None else table
         self._sources = dict(sources)
         self._table = tuple(entry for entry in entries if entry.source in sources)
+        self._refused = {_words_of(entry): entry.because for entry in entries if entry.because}
         self._pipeline = sysmon_pipeline() + windows_logsource_pipeline()
         self._windows = tuple(name for name, named in sources.items() if named.product == _WINDOWS)
 
@@ -96,17 +103,18 @@ class LogSources:
         text, rules = describe(rule), (rule, *beside)
         for one in rules:
             self.pipelines.before(one)
-        if rule.logsource.product == _WINDOWS:
-            return self._place_windows(rules, text)
+        listed, windows = self._listed(rule), rule.logsource.product == _WINDOWS
+        if windows and not listed:
+            return self._place_windows(rules, self._unmapped(rule, text))
         for one in rules:
             self.pipelines.after(one)
-        entries = [*self._own(rule), *self._listed(rule)]
+        entries = listed if windows else [*self._own(rule), *listed]
         if not entries:
-            raise _unmapped(text)
-        placed: dict[str, list[Node]] = {}
+            raise self._unmapped(rule, text)
+        placed: dict[str, dict[Node, None]] = {}
         for entry in entries:
-            placed.setdefault(entry.source, []).append(_narrowed(rules, entry))
-        return {source: joined(Or, parts) for source, parts in placed.items()}
+            placed.setdefault(entry.source, {})[self._narrowed(rules, entry)] = None
+        return {source: joined(Or, list(parts)) for source, parts in placed.items()}
 
     def renames(self, rule: SigmaRule) -> dict[str, dict[str, str]]:
         """Source name -> the rule's field name -> the event's, where a listed source spells it otherwise."""
@@ -120,14 +128,14 @@ class LogSources:
         """A field's name as the events of a source spell it."""
         return _squeeze(name) if source in self._windows else name
 
-    def _place_windows(self, rules: Sequence[SigmaRule], text: str) -> dict[str, Node]:
+    def _place_windows(self, rules: Sequence[SigmaRule], unmapped: DefinitionError) -> dict[str, Node]:
         for rule in rules:
             before = set(rule.detection.detections)
             self._pipeline.apply(rule)
             added = (part for name, part in rule.detection.detections.items() if name not in before)
             items = (item for part in added for item in part.detection_items)
             if "Channel" not in {item.field for item in items if isinstance(item, SigmaDetectionItem)}:
-                raise _unmapped(text)
+                raise unmapped
             self.pipelines.after(rule)
         node = joined(And, [lower(rule, rename=_squeeze) for rule in rules])
         return dict.fromkeys(self._windows, node)
@@ -149,7 +157,29 @@ class LogSources:
 
     def _listed(self, rule: SigmaRule) -> list[Entry]:
         words = _words(rule)
-        return [entry for entry in self._table if (entry.product, entry.category, entry.service) == words]
+        return [entry for entry in self._table if _words_of(entry) == words]
+
+    def _narrowed(self, rules: Sequence[SigmaRule], entry: Entry) -> Node:
+        def rename(name: str) -> str:
+            return self.spelled(entry.source, entry.fields.get(name, name))
+
+        spelling = {
+            rename(name): {key.casefold(): text_of(to) for key, to in of.items()} for name, of in entry.values.items()
+        }
+        asked = [lower(rule, rename=rename) for rule in rules]
+        if spelling:
+            asked = [_respelled(node, spelling) for node in asked]
+        marks: list[Node] = [
+            Known(Text(Field(name), TextMatch.EQUALS, text_of(value))) for name, value in entry.where.items()
+        ]
+        return joined(And, [*marks, *asked])
+
+    def _unmapped(self, rule: SigmaRule, text: str) -> DefinitionError:
+        because = self._refused.get(_words(rule), "")
+        return DefinitionError(
+            "sigma.logsource.unmapped",
+            f"no source holds the log source `{text}`" + (f": {because}" if because else ""),
+        )
 
 
 def load_table() -> tuple[Entry, ...]:
@@ -167,8 +197,8 @@ def _words(rule: SigmaRule) -> tuple[str, str, str]:
     return source.product or "", source.category or "", source.service or ""
 
 
-def _unmapped(text: str) -> DefinitionError:
-    return DefinitionError("sigma.logsource.unmapped", f"no source holds the log source `{text}`")
+def _words_of(entry: Entry) -> tuple[str, str, str]:
+    return entry.product, entry.category, entry.service
 
 
 def _squeeze(name: str) -> str:
@@ -176,9 +206,19 @@ def _squeeze(name: str) -> str:
     return name.replace(" ", "")
 
 
-def _narrowed(rules: Sequence[SigmaRule], entry: Entry) -> Node:
-    asked = [lower(rule, rename=lambda name: entry.fields.get(name, name)) for rule in rules]
-    marks: list[Node] = [
-        Known(Text(Field(name), TextMatch.EQUALS, text_of(value))) for name, value in entry.where.items()
-    ]
-    return joined(And, [*marks, *asked])
+def _respelled(node: Node, spelling: Mapping[str, Mapping[str, str]]) -> Node:
+    """The expression with whole values of some fields as the events spell them."""
+    match node:
+        case And(children=children):
+            return And(tuple(_respelled(child, spelling) for child in children))
+        case Or(children=children):
+            return Or(tuple(_respelled(child, spelling) for child in children))
+        case Not(child=child):
+            return Not(_respelled(child, spelling))
+        case Known(child=child):
+            return Known(_respelled(child, spelling))
+        case Text(field=field, match=TextMatch.EQUALS, value=value):
+            to = spelling.get(field.name, {}).get(value.casefold(), value)
+            return node if to == value else Text(field, TextMatch.EQUALS, to, cased=node.cased)
+        case _:
+            return node
