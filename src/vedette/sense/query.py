@@ -48,7 +48,7 @@ REFUSED_FUNCTIONS = frozenset(
 those that tell of the process."""
 
 _SCHEMAS = frozenset({"", "main"})
-_WALL = (
+WALL = (
     "SET python_enable_replacements = false",
     "SET temp_directory = ''",
     "SET autoinstall_known_extensions = false",
@@ -56,6 +56,7 @@ _WALL = (
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
+"""Statements after which a connection reaches nothing but what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def run_query(
                 connection.register(name, dataset)
         connection.execute(f"SET memory_limit = '{int(budget.memory_mb)}MB'")
         connection.execute(f"SET threads = {int(budget.threads)}")
-        for statement in _WALL:
+        for statement in WALL:
             connection.execute(statement)
         return _run(connection, text, parameters, budget)
 
