@@ -28,6 +28,7 @@ def test_check_says_what_a_rule_becomes(run, tmp_path):
     assert json.loads(out) == {
         "loaded": [{"id": "a.yml", "title": "A", "path": "a.yml", "sources": {"identity": text}}],
         "skipped": [],
+        "filters": [],
     }
     assert 'identity: known(eventType is "GET")' in run(tmp_path, "--show")[1]
 
@@ -40,3 +41,44 @@ def test_check_fails_when_a_rule_cannot_match(run, tmp_path):
     assert "1 rules can match, 1 cannot" in out
     assert "[sigma.logsource.unmapped]" in out.replace("\n", "").replace("│", "").replace(" ", "")
     assert run(tmp_path / "nowhere")[0] == 2
+
+
+FILTER = """
+title: Maintenance
+id: 22222222-2222-4222-8222-222222222222
+logsource: {category: webserver}
+filter: {rules: any, robots: {cs-uri-stem|expand: '%%paths%%'}, condition: not robots}
+vedette: {owner: web, reason: health checks, expires: %s}
+"""
+
+
+def test_check_lists_filters_and_takes_pipelines_and_lists(run, tmp_path):
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "a.yml").write_text(GOOD)
+    (tmp_path / "rules" / "f.yml").write_text(FILTER % "2999-01-31")
+    (tmp_path / "rules" / "g.yml").write_text(
+        FILTER.replace("2222-4222-8222-222222222222", "3333-4333-8333-333333333333").replace("22222222-", "33333333-")
+        % "2020-01-31"
+    )
+    (tmp_path / "lists.json").write_text('{"paths": ["/health"]}')
+    (tmp_path / "p.yml").write_text("transformations: [{type: field_name_mapping, mapping: {cs-method: verb}}]")
+    assert run(tmp_path / "rules")[0] == 1, "the placeholder of the filter has no value"
+    given = [tmp_path / "rules", "--pipeline", tmp_path / "p.yml", "--lists", tmp_path / "lists.json"]
+    code, out, _ = run(*given)
+    assert code == 0
+    assert "filter f.yml: Maintenance: applies until 2999-01-31 to 1 rules" in out
+    assert "filter g.yml: Maintenance: expired on 2020-01-31, was applied to 1 rules" in out
+    found = json.loads(run(*given, "--json")[1])
+    assert found["loaded"][0]["sources"] == {
+        "web_access": 'known(verb is "GET") and not known(cs-uri-stem is "/health")'
+    }
+    assert found["filters"][1] == {
+        "id": "33333333-3333-4333-8333-333333333333",
+        "path": "g.yml",
+        "owner": "web",
+        "reason": "health checks",
+        "expires": "2020-01-31",
+        "applies": False,
+        "rules": ["a.yml"],
+    }
+    assert run(tmp_path / "rules", "--pipeline", tmp_path / "nowhere.yml")[0] == 2

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from vedette.cli._rules import Lists, Pipeline, log_sources, today
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.errors import DataError
 from vedette.core.render import printable
@@ -22,7 +23,6 @@ from vedette.judge.sigma.cache import load_cached
 from vedette.judge.sigma.detect import Detector, Match, Tally
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import RuleSet
-from vedette.judge.sigma.logsources import LogSources
 from vedette.sense.files import Chunk
 from vedette.sense.sources import load_sources
 
@@ -54,6 +54,8 @@ def detect(
     ] = "",
     source: Annotated[str, typer.Option(metavar="NAME", help="Source of the records; else recognised.")] = "",
     sources: Annotated[Path | None, typer.Option(help="Folder of further source files.")] = None,
+    pipeline: Pipeline = None,
+    lists: Lists = None,
     counts: Annotated[bool, typer.Option("--counts", help="Print one JSON object of counts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one match a line as JSON.")] = False,
     cache: Annotated[
@@ -71,8 +73,8 @@ def detect(
         typer.echo(
             f"warning: {wanted}; globs are over the paths inside {printable(', '.join(map(str, rules)))}", err=True
         )
-    places = LogSources({name: each.logsource for name, each in known.items()})
-    loaded = load_cached(files, places, None if no_cache else cache.expanduser())
+    places = log_sources(known, pipeline, lists)
+    loaded = load_cached(files, places, None if no_cache else cache.expanduser(), today())
     detector = Detector(loaded, known, source=known[source] if source else None, now=SystemClock().now())
     with _progress(detector.tally) as tell:
         found = detector.run(paths, tell)

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from vedette.act.alerts import Alerts
+from vedette.cli._rules import today
 from vedette.cli.ingest import find_source
 from vedette.core.clock import SystemClock
 from vedette.core.db import open_database
@@ -38,6 +39,7 @@ from vedette.judge.payment.rules import PaymentRules
 from vedette.judge.sigma.explain import Explainer, Taken, take
 from vedette.judge.sigma.load import load
 from vedette.judge.sigma.logsources import LogSources
+from vedette.judge.sigma.pipelines import NO_PIPELINES, Pipelines
 from vedette.sense.sources import Source, load_sources, sniff
 
 MAX_TAIL = 100_000
@@ -223,7 +225,13 @@ def _payment(rules: PaymentRules, data: dict[str, Any], source: Source, tenant: 
 
 
 def explain_sigma(
-    path: Path, taken: Sequence[Taken], *, line: int = 0, group: Mapping[str, str] | None = None, most: int = 3
+    path: Path,
+    taken: Sequence[Taken],
+    *,
+    line: int = 0,
+    group: Mapping[str, str] | None = None,
+    most: int = 3,
+    pipelines: Pipelines = NO_PIPELINES,
 ) -> Iterator[RuleExplanation]:
     """Every rule and correlation of a path on records; what cannot be explained is told on stderr.
 
@@ -233,6 +241,7 @@ def explain_sigma(
         line: Number of the one record to look at; 0 for those that come nearest.
         group: Of correlations, only groups with these values.
         most: Of a correlation, how many groups.
+        pipelines: What every rule goes through, and the lists of placeholders.
 
     Raises:
         NotFoundError: `explain.event.missing` when there is no such record.
@@ -240,7 +249,8 @@ def explain_sigma(
     if line and all(one.line != line for one in taken):
         raise NotFoundError("explain.event.missing", f"there is no readable record {line}")
     known = load_sources()
-    loaded = load([path], LogSources({name: each.logsource for name, each in known.items()}))
+    places = LogSources({name: each.logsource for name, each in known.items()}, pipelines=pipelines)
+    loaded = load([path], places, today=today())
     explainer = Explainer(loaded, known, taken)
     for rule in loaded.rules:
         shown = explainer.rule(rule, line)

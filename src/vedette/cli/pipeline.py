@@ -19,11 +19,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from vedette.cli._rules import Lists, Pipeline, today
 from vedette.cli.ingest import find_source
 from vedette.core.clock import SystemClock
 from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.core.settings import Settings, load_settings
+from vedette.judge.sigma.pipelines import Pipelines, load_pipelines
 from vedette.run.detecting import Detection, load_detection
 from vedette.run.files import Files
 from vedette.run.parts import Parts
@@ -65,6 +67,8 @@ def run(
     source: Annotated[str, typer.Option(metavar="NAME", help="Source of the records; else recognised.")] = "",
     sigma: Annotated[list[Path] | None, typer.Option(help="Folder or archive of Sigma rules; may be repeated.")] = None,
     only: Annotated[str, typer.Option(metavar="GLOB", help="Select rule files inside.")] = "",
+    pipeline: Pipeline = None,
+    lists: Lists = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what is added, until stopped.")] = False,
     every: Annotated[float, typer.Option(min=0.05, help="Seconds between looks at the files with --follow.")] = 1.0,
     tenant: Annotated[str, typer.Option(help="Whose records; that of the settings by default.")] = "",
@@ -74,9 +78,7 @@ def run(
 ) -> None:
     """Run log files through the log into the store, and through the rules into alerts."""
     settings = _settings(home, config)
-    with _open(
-        settings, load_detection(sigma, only=only, cache=settings.home / "cache") if sigma else None
-    ) as platform:
+    with _open(settings, _detection(settings, sigma, only, load_pipelines(pipeline or (), lists or ()))) as platform:
         whose = tenant or settings.tenant
         chosen = find_source(platform.sources, source) if source else None
         with _bar() as bar:
@@ -92,6 +94,12 @@ def run(
         typer.echo(msgspec.json.encode(report).decode())
     else:
         _show(report)
+
+
+def _detection(settings: Settings, sigma: Sequence[Path] | None, only: str, pipelines: Pipelines) -> Detection | None:
+    if not sigma:
+        return None
+    return load_detection(sigma, only=only, cache=settings.home / "cache", pipelines=pipelines, today=today())
 
 
 def status(*, home: Home = None, config: Config = None, as_json: AsJson = False) -> None:

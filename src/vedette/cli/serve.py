@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from vedette.cli._rules import Pipeline, today
 from vedette.core.clock import SystemClock
 from vedette.core.settings import load_settings
 from vedette.judge.decisions.parts import Policy
+from vedette.judge.sigma.pipelines import load_pipelines
 from vedette.run.detecting import load_detection
 from vedette.run.platform import Platform
 from vedette.run.scoring import load_scoring
@@ -50,6 +52,10 @@ def serve(
     lists: Annotated[Path | None, typer.Option(help="YAML file of the lists that rules name with @.")] = None,
     policy: Annotated[Policy, typer.Option(help="Answer when a part stalls and no rule decides.")] = Policy.OPEN,
     sigma: Annotated[list[Path] | None, typer.Option(help="Folder or archive of Sigma rules for the stream.")] = None,
+    pipeline: Pipeline = None,
+    sigma_lists: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Lists for placeholders of Sigma's `expand`.")
+    ] = None,
     home: Annotated[Path | None, typer.Option(help="Folder of the product's data; VEDETTE_HOME.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
 ) -> None:
@@ -58,11 +64,14 @@ def serve(
     if home is not None:
         environ["VEDETTE_HOME"] = str(home)
     settings = load_settings(config, environ)
+    pipelines = load_pipelines(pipeline or (), sigma_lists or ())
     platform = Platform(
         settings,
         clock=SystemClock(),
         scoring=load_scoring(model, rules, lists, policy),
-        detection=load_detection(sigma, cache=settings.home / "cache") if sigma else None,
+        detection=load_detection(sigma, cache=settings.home / "cache", pipelines=pipelines, today=today())
+        if sigma
+        else None,
         environ=environ,
     )
 

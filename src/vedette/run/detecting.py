@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from vedette.judge.sigma.detect import why
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.logsources import LogSources
+from vedette.judge.sigma.pipelines import NO_PIPELINES, Pipelines
 from vedette.judge.sigma.ready import Ready
 from vedette.judge.sigma.rules import Rule
 from vedette.run import decided
@@ -80,17 +82,31 @@ class Detection:
         return bool(self._ready.of(source)[1])
 
 
-def load_detection(paths: Iterable[Path], *, only: str = "", cache: Path | None = None) -> Detection:
+def load_detection(
+    paths: Iterable[Path],
+    *,
+    only: str = "",
+    cache: Path | None = None,
+    pipelines: Pipelines = NO_PIPELINES,
+    today: date | None = None,
+) -> Detection:
     """Reads Sigma rules from folders and archives.
+
+    Args:
+        paths: Folders, archives and files.
+        only: Glob that selects files inside each.
+        cache: Where compiled rules are kept; None: nowhere.
+        pipelines: What every rule goes through, and the lists of placeholders.
+        today: The day (UTC) by which filters expire; None: none does.
 
     Raises:
         DataError, DefinitionError: When a path cannot be opened. A rule that cannot match is in `rules.skipped`.
     """
     roots = tuple(paths)
     sources = load_sources()
-    places = LogSources({name: source.logsource for name, source in sources.items()})
+    places = LogSources({name: source.logsource for name, source in sources.items()}, pipelines=pipelines)
     files = [file for path in roots for file in rule_files(path, only)]
-    return Detection(load_cached(files, places, cache), sources, roots)
+    return Detection(load_cached(files, places, cache, today), sources, roots)
 
 
 def _signal(rule: Rule, node: Node, event: Event) -> Signal:

@@ -10,13 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vedette.cli._rules import Lists, Pipeline, log_sources, today
 from vedette.core.clock import MICROS
 from vedette.core.render import printable
 from vedette.expr.printer import to_text
 from vedette.judge.correlation.correlator import condition_text
 from vedette.judge.correlation.definition import Correlation
+from vedette.judge.sigma.filters import Filter
 from vedette.judge.sigma.load import RuleSet, load
-from vedette.judge.sigma.logsources import LogSources
 from vedette.sense.sources import load_sources
 
 EXAMPLES = """Examples:
@@ -41,12 +42,13 @@ def check(
     *,
     only: Annotated[str, typer.Option(metavar="GLOB", help="Select rule files, such as 'rules/windows/**'.")] = "",
     sources: Annotated[Path | None, typer.Option(help="Folder of further source files.")] = None,
+    pipeline: Pipeline = None,
+    lists: Lists = None,
     show: Annotated[bool, typer.Option("--show", help="Also print what each rule asks, per source.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say which rules load, by which sources, and why the others are skipped."""
-    places = LogSources({name: source.logsource for name, source in load_sources(sources).items()})
-    rules = load([path], places, only=only)
+    rules = load([path], log_sources(load_sources(sources), pipeline, lists), only=only, today=today())
     if as_json:
         typer.echo(msgspec.json.encode(_shape(rules)).decode())
     else:
@@ -71,6 +73,7 @@ def _shape(rules: RuleSet) -> dict[str, object]:
             for one in rules.correlations
         ],
         "skipped": [{"id": one.id, "path": one.path, "reason": one.reason} for one in rules.skipped],
+        "filters": [_filter(one) for one in rules.filters],
     }
 
 
@@ -84,6 +87,10 @@ def _print(rules: RuleSet, *, show: bool) -> None:
             typer.echo(printable(f"{correlation.path}: {correlation.title}"))
             for name, value in _correlation(correlation).items():
                 typer.echo(printable(f"  {name}: {value}"))
+    for exception in rules.filters:
+        day = exception.card.expires
+        until = f"applies{f' until {day}' if day else ''}" if exception.applies else f"expired on {day}, was applied"
+        typer.echo(printable(f"filter {exception.path}: {exception.title}: {until} to {len(exception.rules):,} rules"))
     if rules.skipped:
         table = Table("skipped", "reason")
         for one in rules.skipped:
@@ -91,6 +98,18 @@ def _print(rules: RuleSet, *, show: bool) -> None:
         Console(markup=False, highlight=False, emoji=False).print(table)
     count = len(rules.rules) + len(rules.correlations)
     typer.echo(f"{count:,} rules can match, {len(rules.skipped):,} cannot")
+
+
+def _filter(one: Filter) -> dict[str, object]:
+    return {
+        "id": one.id,
+        "path": one.path,
+        "owner": one.card.owner,
+        "reason": one.card.reason,
+        "expires": one.card.expires,
+        "applies": one.applies,
+        "rules": one.rules,
+    }
 
 
 def _correlation(one: Correlation) -> dict[str, str]:

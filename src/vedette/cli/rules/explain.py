@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from vedette.cli._rules import Lists, Pipeline
 from vedette.cli.explain import explain_alert, explain_sigma, only, print_explained
 from vedette.cli.ingest import find_source
 from vedette.core.errors import DataError
 from vedette.judge.sigma.explain import take
+from vedette.judge.sigma.pipelines import load_pipelines
 from vedette.sense.sources import load_sources
 
 EXAMPLES = """Examples:
@@ -43,6 +45,8 @@ def explain(
     group: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Only that group; repeat it.")] = None,
     groups: Annotated[int, typer.Option(min=1, max=100, help="How many groups of a correlation.")] = 3,
     source: Annotated[str, typer.Option(help="Source of the events; recognised by default.")] = "",
+    pipeline: Pipeline = None,
+    lists: Lists = None,
     home: Annotated[Path | None, typer.Option(envvar="VEDETTE_HOME", help="Home that holds the alert.")] = None,
     alert: Annotated[str, typer.Option(help="Id of an alert in that home.")] = "",
     tenant: Annotated[str, typer.Option(envvar="VEDETTE_TENANT", help="Whose alert it is.")] = "default",
@@ -55,7 +59,8 @@ def explain(
         known = load_sources()
         taken = list(take(event, known, find_source(known, source) if source else None))
         wanted = dict(_pair(text) for text in group or ())
-        shown = tuple(explain_sigma(path, taken, line=line, group=wanted, most=groups))
+        through = load_pipelines(pipeline or (), lists or ())
+        shown = tuple(explain_sigma(path, taken, line=line, group=wanted, most=groups, pipelines=through))
     else:
         raise DataError(
             "explain.request.incomplete", "nothing to explain", hint="give RULE and --event, or --home and --alert"
