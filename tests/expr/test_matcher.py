@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import resource
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -9,10 +10,11 @@ from tests.expr.expressions import NAMES, events, fields, predicates, trees, val
 
 from vedette.core.errors import UnsupportedError
 from vedette.expr import nodes as n
-from vedette.expr.matcher import Matcher, engine, formula, index, literals, memo, partition, regexes, route
+from vedette.expr.matcher import Matcher, build, engine, formula, memo, needles, partition, plan, probe, route, rows
+from vedette.expr.patterns import compile_regex, regex_refusal
 from vedette.expr.reference import evaluate
 from vedette.expr.truth import Truth
-from vedette.expr.values import leaves, reader
+from vedette.expr.values import fold, leaves, reader, utf8
 
 PINNED = ["1", "01", "true", "a", "ß"]
 
@@ -102,7 +104,8 @@ def test_crowded_literals_equal_reference(nodes, batch, memory):
 
 
 def test_long_texts_are_searched_window_by_window(monkeypatch):
-    monkeypatch.setattr(literals, "WINDOW", 2)
+    monkeypatch.setattr(needles, "WINDOW", 2)
+    monkeypatch.setattr(needles, "FEW", 0)
     small = settings(max_examples=300, deadline=None, database=None)
     small(given(crowded, crowded_events, memories)(agree))()
 
@@ -118,42 +121,76 @@ def test_a_text_that_is_all_hits_takes_little_memory():
 def _plant_overlap(patch):
     class NoOverlap:
         def __init__(self, patterns):
-            self.inner = literals_automaton(patterns)
+            self.inner = automaton(patterns)
 
         def find_matches_as_indexes(self, text, overlapping):
             return self.inner.find_matches_as_indexes(text, overlapping=False)
 
-    literals_automaton = literals.AhoCorasick
-    patch.setattr(literals, "AhoCorasick", NoOverlap)
+    automaton = needles.AhoCorasick
+    patch.setattr(needles, "AhoCorasick", NoOverlap)
+    patch.setattr(needles, "FEW", 0)
 
 
+def _plant_short_windows(patch):
+    patch.setattr(needles, "WINDOW", 2)
+    patch.setattr(needles, "FEW", 0)
+    patch.setattr(needles.Needles, "_longest", property(lambda self: 1, lambda self, value: None), raising=False)
+
+
+def _remember_all(self, value):
+    self[value] = found = self.find(value)
+    return found
+
+
+def _demand_of_any_field(group, place):
+    mine = [ask for ask in group.asks if ask.place == place and ask.node is None]
+    return plan.Group(group.every, [msgspec.structs.replace(ask, place=0) for ask in mine], []) if mine else None
+
+
+CROWDED = given(crowded, crowded_events, memories)
+TYPED = given(typed, typed_events, memories)
+RULES = given(rules, some_events, memories)
 PLANTS = {
-    "literals that overlap hide each other": _plant_overlap,
-    "folding is only lower case": lambda patch: patch.setattr(index, "fold", str.lower),
-    "true is one": lambda patch: patch.setattr(partition, "confusable", lambda _row: False),
-    "a failed comparison is one that is not true": lambda patch: patch.setattr(
-        formula.Atoms, "_ask", _ask_without_fails
+    "literals that overlap hide each other": (CROWDED, _plant_overlap),
+    "windows do not overlap": (CROWDED, _plant_short_windows),
+    "folding is only lower case": (TYPED, lambda patch: patch.setattr(rows, "fold", str.lower)),
+    "true is one in a row": (TYPED, lambda patch: patch.setattr(partition, "confusable", lambda _row: False)),
+    "true is one in a field": (TYPED, lambda patch: patch.setattr(probe.Probe, "__missing__", _remember_all)),
+    "a failed comparison is one that is not true": (
+        TYPED,
+        lambda patch: patch.setattr(formula.Atoms, "_ask", _ask_without_fails),
     ),
-    "a list has only its first element": lambda patch: patch.setattr(
-        index, "elements", lambda value: iter(value[:1] if isinstance(value, list) else [value])
+    "a list has only its first element": (TYPED, lambda patch: patch.setattr(rows, "elements", _first)),
+    "only the first element brings rules up": (TYPED, lambda patch: patch.setattr(probe, "elements", _first)),
+    "every class of a value is another value": (RULES, lambda patch: patch.setattr(route, "classify", _unfolded)),
+    "negation of an absent field is unknown": (TYPED, lambda patch: patch.setattr(formula, "negate", _not_negated)),
+    "a row is remembered by its first value": (
+        RULES,
+        lambda patch: patch.setattr(partition.Partition, "_look", _remember_by_first_value),
     ),
-    "every class of a value is another value": lambda patch: patch.setattr(
-        route, "classify", lambda value, pinned: str(value) if str(value) in pinned else route.OTHER
-    ),
-    "negation of an absent field is unknown": lambda patch: patch.setattr(
-        formula, "negate", lambda found: formula.Lit(found.atom) if isinstance(found, formula.Lit) else found
-    ),
-    "memory is never emptied of old answers": lambda patch: patch.setattr(
-        partition.Partition, "_judge_and_remember", _remember_by_first_value
-    ),
-    "windows do not overlap": lambda patch: (
-        patch.setattr(literals, "WINDOW", 2),
-        patch.setattr(literals.Literals, "_longest", property(lambda self: 1, lambda self, value: None), raising=False),
-    ),
-    "a set that gives up matches nothing": lambda patch: patch.setattr(
-        regexes.Regexes, "_search_each", lambda self, raw, found: None
+    "a witness is any part": (RULES, lambda patch: patch.setattr(build, "witness", _first_literal)),
+    "a demand of one field is that of the rule": (
+        RULES,
+        lambda patch: patch.setattr(partition, "project", _demand_of_any_field),
     ),
 }
+
+
+def _first(value):
+    return iter(value[:1] if isinstance(value, list) else [value])
+
+
+def _unfolded(value, pinned):
+    return str(value) if str(value) in pinned else route.REST
+
+
+def _not_negated(found):
+    return formula.Lit(found.atom) if isinstance(found, formula.Lit) else found
+
+
+def _first_literal(found, _cost):
+    positive = [one.atom for one in getattr(found, "parts", (found,)) if isinstance(one, formula.Lit) and one.positive]
+    return frozenset(positive[:1]) or None
 
 
 def _ask_without_fails(self, node, *, wanted, _ask=formula.Atoms._ask):
@@ -162,31 +199,25 @@ def _ask_without_fails(self, node, *, wanted, _ask=formula.Atoms._ask):
     return _ask(self, node, wanted=wanted)
 
 
-def _remember_by_first_value(self, row):
-    return self._memory.setdefault(row[:1], self._judge(row))
+def _remember_by_first_value(self, data, row):
+    return self._memory.setdefault(str(row[:1]), self._judge(data, row))
 
 
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_bug_is_caught(name, monkeypatch):
-    PLANTS[name](monkeypatch)
-    quick = [Phase.explicit, Phase.generate]
+    meant, plant = PLANTS[name]
+    plant(monkeypatch)
     profile = settings(
         max_examples=2_000,
         deadline=None,
         database=None,
         derandomize=True,
-        phases=quick,
+        phases=[Phase.generate],
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-
-    def check():
-        profile(given(crowded, crowded_events, memories)(agree))()
-        profile(given(typed, typed_events, memories)(agree))()
-        profile(given(rules, some_events, memories)(agree))()
-
     with pytest.raises((AssertionError, ExceptionGroup)):
-        check()
+        profile(meant(agree))()
 
 
 def test_many_rules_are_routed_and_prepared():
@@ -225,12 +256,57 @@ def test_memory_stays_within_its_bound():
     assert held * memo.ENTRY_COST <= budget.limit
 
 
-def test_a_regex_set_that_does_not_fit_asks_each_pattern(monkeypatch):
-    monkeypatch.setattr(regexes, "_SET_BYTES", 1 << 12)
-    wanted = [(place, f"(a|b)[^c]{{50}}{place}", "") for place in range(20)]
-    searched: set[int] = set()
-    regexes.Regexes(wanted).search("a" + "x" * 50 + "7", searched)
-    assert searched == {7}
+parts = st.sampled_from(
+    ["abc", "A", "k", "s", "é", "\\.", "\\d", "[bc]", ".", "x?", "(?:abc)?", "(?i:k)", "abc|xyz", "\\\\", "^"]
+)
+repeats = st.sampled_from(["", "+", "*", "?", "{2}", "{0,3}", "{,3}", "+?"])
+patterns = st.lists(
+    st.tuples(parts, repeats, st.booleans()).map(lambda one: (f"({one[0]})" if one[2] else one[0]) + one[1]),
+    min_size=1,
+    max_size=5,
+).map("".join)
+searched = st.text("abcABCkKsS\u212a\u017fxyz1.\\{},3é?\ud800", max_size=12)
+
+
+def literals_are_required(pattern, flags, text):
+    if regex_refusal(pattern, flags):
+        return
+    if compile_regex(pattern, flags).search(utf8(text)):
+        assert needles.required(pattern) in fold(text)
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(patterns, st.sampled_from(["", "i"]), searched)
+def test_the_literal_of_a_regex_is_in_every_match(pattern, flags, text):
+    literals_are_required(pattern, flags, text)
+
+
+def test_a_literal_that_is_not_required_is_caught(monkeypatch):
+    def also_optional(parsed):
+        return [part for op, value in parsed if "REPEAT" in repr(op) for part in _runs(value[-1])] or _runs(parsed)
+
+    _runs = needles._runs
+    monkeypatch.setattr(needles, "_runs", also_optional)
+    quick = settings(max_examples=2_000, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
+    with pytest.raises(AssertionError):
+        quick(given(patterns, st.just(""), searched)(literals_are_required))()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "literal"),
+    [
+        (r"(?i)\\NET +user", "\\net"),
+        (r"foo(bar)+baz", "foo"),
+        (r"a{3}bcd", "bcd"),
+        (r"foo|bar", ""),
+        (r"what?ever", "ever"),
+        (r"[[:alpha:]]abc", ""),
+        (r"(?x) a b c", ""),
+        (r"\pLabc", ""),
+    ],
+)
+def test_the_longest_literal_that_is_sure(pattern, literal):
+    assert needles.required(pattern) == literal
 
 
 @pytest.mark.soak

@@ -1,9 +1,9 @@
-r"""The matcher: thousands of rules over one event, each distinct question asked once per distinct value.
+r"""The matcher: thousands of rules over one event, each rule looked at only when something in the event brings it up.
 
 How: events are routed by the fields that most rules pin (Channel and EventID); a partition reads only the fields that
-its rules use; the row of those values is looked up among rows already judged; for a new row each field's value is
-looked up among values already seen; for a new value one automaton, one hash lookup and one regex set answer everything
-any rule asks of that field; true answers name candidate rules by their witnesses; only those are evaluated.
+its rules use. Every rule has a witness: a few literals (or other questions) of which one must hold for it to be true.
+The witnesses of all rules on a field are watched for in one pass, and what a value brings up is remembered by value; a
+rule that was brought up is asked in full, and the answer is remembered by row.
 
 It agrees with `expr.reference` on every event, or refuses a rule when it is built. See docs/decisions/expr.md.
 

@@ -2,126 +2,132 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from operator import call
 
-from vedette.expr.matcher.formula import Formula, atoms_of, compile_check
-from vedette.expr.matcher.index import Index
-from vedette.expr.matcher.memo import Budget
-from vedette.expr.matcher.witness import Cost, witness
-from vedette.expr.nodes import Field
+from vedette.expr.matcher.asks import Check, compile_group, project
+from vedette.expr.matcher.memo import Budget, Memo
+from vedette.expr.matcher.plan import Column, Part
+from vedette.expr.matcher.probe import Probe
+from vedette.expr.matcher.rows import Row
+from vedette.expr.nodes import Field, Space
 from vedette.expr.values import leaves
 
 Data = Mapping[str, object]
 Matches = tuple[int, ...]
 Access = Callable[[Data], object]
-Check = Callable[[set[int]], bool]
-Cross = Callable[[Callable[[Field], object]], bool]
-"""A question about two fields at once: from a reader of fields to the answer."""
+"""Reads one field of an event; `MISSING` where it is absent."""
 
 
 class Partition:
     """Judges the events of one log source.
 
+    For most events every field's value is one seen before that brings up no rule: they cost one dictionary lookup a
+    field. Of the others the whole row is looked up, and what is new is judged rule by rule.
+
     Args:
-        formulas: Rule number -> when it is true, over atoms that the log source leaves open.
-        plain: Field -> index, of fields read by their name alone.
-        walked: Field -> index and way to read it, of all other fields.
-        crosses: Atom -> question about two fields.
-        keywords: Index over every value of the event, when a rule asks for keywords.
-        cost: How likely each atom is.
+        part: Its rules.
+        reader: How to read a field that is not found by its name alone.
         budget: Bound of the memory.
     """
 
-    def __init__(
-        self,
-        formulas: Mapping[int, Formula],
-        *,
-        plain: Mapping[Field, Index],
-        walked: Mapping[Field, tuple[Index, Access]],
-        crosses: Mapping[int, Cross],
-        keywords: Index | None,
-        cost: Cost,
-        budget: Budget,
-    ) -> None:
-        self._always = sorted(number for number, formula in formulas.items() if formula is True)
-        self._fixed = tuple(self._always)
-        self._names = tuple(field.name for field in plain)
-        self._walks = tuple(access for _, access in walked.values())
-        self._fields = (*plain, *walked)
-        self._indexes = (*plain.values(), *(index for index, _ in walked.values()))
-        self._crosses = tuple(crosses.items())
-        self._keywords = keywords
+    def __init__(self, part: Part, reader: Callable[..., Access], budget: Budget) -> None:
+        self._fixed = tuple(part.fixed)
+        self._rules = part.rules
+        self._groups = part.groups
         self._checks: dict[int, Check] = {}
-        self._by_witness: dict[int, list[int]] = defaultdict(list)
-        self._unwitnessed: list[int] = []
-        for number, formula in formulas.items():
-            if formula is not True:
-                self._add(number, formula, cost)
-        self._formulas = {number: formula for number, formula in formulas.items() if formula is not True}
-        self._memory: dict[tuple[object, ...], Matches] = budget.memory()
-        self._typed_memory: dict[tuple[object, ...], Matches] = budget.memory()
+        self._free = frozenset(part.free)
+        # Fields found by name come first, so that the walked ones are a tail of the row.
+        self._columns = part.columns
+        fields = [Field(one.name, Space(one.space)) for one in part.columns]
+        self._places = {field: place for place, field in enumerate(fields)}
+        self._names = tuple(one.name for one in part.columns)
+        self._walks: tuple[Access, ...] = ()
+        if not all(map(is_plain, part.columns)):
+            self._walks = tuple(
+                reader(field, existing=one.existing) for field, one in zip(fields, part.columns, strict=True)
+            )
+        groups = part.groups
+        self._probes = tuple(
+            Probe(one.watch, lambda slot, place=place: project(groups[slot], place), budget)  # type: ignore[misc]
+            for place, one in enumerate(part.columns)
+        )
+        self._finds = tuple(probe.__getitem__ for probe in self._probes)
+        self._keywords = Probe(part.keywords, lambda _slot: None, budget) if part.keywords else None
+        self._simple = not (self._walks or self._free or self._keywords is not None)
+        self._whole = part.whole
+        self._memory = Memo()
         self._budget = budget
-
-    def _add(self, number: int, formula: Formula, cost: Cost) -> None:
-        found = witness(formula, cost)
-        if found is None:
-            self._unwitnessed.append(number)
-        else:
-            for atom in found:
-                self._by_witness[atom].append(number)
+        budget.add(self._memory)
 
     def match(self, data: Data) -> Matches:
         """Numbers of the rules that are true for an event, in rising order."""
-        if not self._formulas:
-            return self._fixed
-        row: tuple[object, ...] = tuple(map(data.get, self._names))
-        if self._walks:
-            row += tuple([access(data) for access in self._walks])
-        if self._keywords is not None:
-            row += (self._find_keywords(data),)
+        if self._simple:
+            try:
+                if not any(map(call, self._finds, map(data.get, self._names))):
+                    return self._fixed
+            except TypeError:  # a list or an object in a field
+                pass
+            return self._look(data, tuple(map(data.get, self._names)))
+        row = tuple([read(data) for read in self._walks]) if self._walks else tuple(map(data.get, self._names))
+        return self._look(data, row)
+
+    def _look(self, data: Data, row: tuple[object, ...]) -> Matches:
+        """Looks at the rules that a row brings up, or remembers what they said."""
+        if self._whole:
+            return self._judge(data, row)
         try:
             known = self._memory.get(row)
-        except TypeError:  # a list or an object in a field: judged every time
-            return self._judge(row)
-        return self._judge_and_remember(row) if known is None else known
-
-    def _find_keywords(self, data: Data) -> frozenset[int]:
-        index = self._keywords
-        return frozenset(atom for value in leaves(data) for atom in index.atoms(value)) if index else frozenset()
-
-    def _judge_and_remember(self, row: tuple[object, ...]) -> Matches:
-        memory, key = self._memory, row
-        if confusable(row):
-            memory, key = self._typed_memory, (*row, *map(type, row))
-            if (known := memory.get(key)) is not None:
-                return known
-        matches = self._judge(row)
-        self._budget.spend(sum(len(value) for value in row if isinstance(value, str)) + 8 * len(row))
-        memory[key] = matches
+        except TypeError:
+            return self._judge(data, row)
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        slots = self._brought(data, row)
+        if not slots:
+            return self._fixed
+        key = (row, *map(type, row)) if confusable(row) else row
+        if key is not row and (known := self._memory.get(key)) is not None:
+            return known  # type: ignore[no-any-return]
+        matches = self._asked(data, row, slots)
+        self._budget.spend(self._memory, sum([len(each) for each in row if type(each) is str]) + 8 * len(row))
+        self._memory[key] = matches
         return matches
 
-    def _judge(self, row: tuple[object, ...]) -> Matches:
-        true: set[int] = set()
-        for index, value in zip(self._indexes, row, strict=False):
-            true.update(index.atoms(value))
-        if self._keywords is not None:
-            true |= row[-1]  # type: ignore[arg-type]
-        if self._crosses:
-            values = dict(zip(self._fields, row, strict=False))
-            true.update(atom for atom, holds in self._crosses if holds(values.__getitem__))
-        by_witness = self._by_witness
-        candidates = set(self._unwitnessed)
-        for atom in true & by_witness.keys():
-            candidates.update(by_witness[atom])
-        matched = [number for number in candidates if self._check(number)(true)]
-        return tuple(sorted([*self._always, *matched])) if matched else self._fixed
+    def _judge(self, data: Data, row: tuple[object, ...]) -> Matches:
+        slots = self._brought(data, row)
+        return self._asked(data, row, slots) if slots else self._fixed
 
-    def _check(self, number: int) -> Check:
-        check = self._checks.get(number)
+    def _brought(self, data: Data, row: tuple[object, ...]) -> set[int]:
+        slots = set(self._free)
+        for probe, value in zip(self._probes, row, strict=True):
+            slots.update(_slots(probe, value))
+        if self._keywords is not None:
+            for value in leaves(data):
+                slots.update(_slots(self._keywords, value))
+        return slots
+
+    def _asked(self, data: Data, row: tuple[object, ...], slots: set[int]) -> Matches:
+        facts = Row(row, self._places, data)
+        matched = [self._rules[slot] for slot in slots if self._check(slot)(facts)]
+        return tuple(sorted([*self._fixed, *matched])) if matched else self._fixed
+
+    def _check(self, slot: int) -> Check:
+        check = self._checks.get(slot)
         if check is None:
-            check = self._checks[number] = compile_check(self._formulas[number])
+            check = self._checks[slot] = compile_group(self._groups[slot])
         return check
+
+
+def _slots(probe: Probe, value: object) -> Sequence[int]:
+    try:
+        return probe[value]  # type: ignore[no-any-return]
+    except TypeError:
+        return probe.find(value)
+
+
+def is_plain(column: Column) -> bool:
+    """Whether a field is read by its name alone."""
+    return column.space == Space.DATA and "." not in column.name and not column.existing
 
 
 def confusable(row: tuple[object, ...]) -> bool:
@@ -130,13 +136,3 @@ def confusable(row: tuple[object, ...]) -> bool:
     Such rows are remembered together with the types of their values.
     """
     return any(type(value) is not str and value in (0, 1) for value in row)
-
-
-def needed(formulas: Iterable[Formula]) -> set[int]:
-    """Every atom that some formula still asks for."""
-    return set().union(*(atoms_of(formula) for formula in formulas))
-
-
-def judged(formulas: Mapping[int, Formula]) -> dict[int, Formula]:
-    """The formulas that are not false, in rising order."""
-    return {number: formulas[number] for number in sorted(formulas) if formulas[number] is not False}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from vedette.expr.matcher.formula import All, Any, Atom, Formula, Kind, Lit
@@ -18,8 +18,8 @@ _SHARE = 20
 Pins = Mapping[Field, frozenset[str]]
 """Field -> the folded values of which the field must have one for the rule to be true."""
 
-OTHER = "\0other"
-"""Class of a value that no rule pins, absent and null included. No text of an event can equal it: see `classify`."""
+REST = "\0rest"
+"""Class of a field that a rule demands nothing of, and of a value that no rule demands. No text can equal it."""
 
 OPEN = "\0open"
 """Class of a value that may equal several texts (a list) or has no plain text: nothing is assumed about it."""
@@ -69,35 +69,10 @@ def routing_fields(demands: Sequence[Pins]) -> tuple[Field, ...]:
 
 
 def classify(value: object, pinned: frozenset[str]) -> str:
-    """The class of a field's value: its folded text if a rule pins it, else `OTHER` or `OPEN`."""
+    """The class of a field's value: its folded text if a rule demands it, else `REST` or `OPEN`."""
     if value is None or value is MISSING:
-        return OTHER
+        return REST
     if isinstance(value, list | tuple | dict):
         return OPEN
     text = fold(text_of(value))
-    return text if text in pinned else OTHER
-
-
-class Takers:
-    """Which rules can be true for each class of one routing field.
-
-    Args:
-        field: The routing field.
-        demands: What each rule demands, by its number.
-    """
-
-    def __init__(self, field: Field, demands: Sequence[Pins]) -> None:
-        self._all = frozenset(range(len(demands)))
-        self._free = frozenset(number for number, demand in enumerate(demands) if field not in demand)
-        self._by_value: dict[str, set[int]] = defaultdict(set)
-        for number in self._all - self._free:
-            for value in demands[number][field]:
-                self._by_value[value].add(number)
-        self.pinned = frozenset(self._by_value)
-        """Every value that some rule pins the field to."""
-
-    def of(self, chosen: str) -> frozenset[int]:
-        """Numbers of the rules that an event of this class may make true."""
-        if chosen == OPEN:
-            return self._all
-        return self._free.union(self._by_value.get(chosen, ()))
+    return text if text in pinned else REST
