@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from vedette.cli.main import main
 from vedette.core.clock import MICROS
 from vedette.judge.sigma.files import RuleFile
-from vedette.judge.sigma.load import build
 from vedette.judge.sigma.logsources import LogSources
-from vedette.run.rule_tests import run_tests
+from vedette.run.rule_tests import RuleTests
 from vedette.sense.sources import load_sources
 from vedette.sense.times import TimeFormat, parse_time, write_time
 
@@ -58,9 +57,9 @@ detection: {failed: {outcome.result: FAILURE}, condition: failed}
 
 
 def results(text):
-    rules = build([RuleFile("a.yml", text.encode())], PLACES)
-    assert not rules.skipped, rules.skipped
-    return list(run_tests(rules, SOURCES))
+    tests = RuleTests([RuleFile("a.yml", text.encode())], PLACES, SOURCES)
+    assert not tests.rules.skipped, tests.rules.skipped
+    return list(tests.run())
 
 
 def test_what_is_right_passes():
@@ -122,6 +121,16 @@ def test_events_that_are_delivered_too_late_are_not_counted():
     text = BURST[:start] + steps + BURST[end:]
     assert results(text.replace("LATE", "13m"))[0].passed
     assert results(text.replace("LATE", "40m"))[0].problem == "it did not fire for ip:203.0.113.7"
+
+
+def test_a_test_brings_its_own_look_ups():
+    text = STOPPED.replace("userIdentity.userName: terraform", "'userIdentity.userName|expand': '%robots%'")
+    with_list = text.replace(
+        "- name: by the robot", "- name: by the robot\n      lists: {robots: [terraform, atlantis]}"
+    )
+    assert [one.problem for one in results(with_list)] == ["", ""]
+    wrong = with_list.replace("[terraform, atlantis]", "[atlantis]")
+    assert [one.problem for one in results(wrong)] == ["", "it fired 1 times, not 0"]
 
 
 def test_another_rule_of_the_file_may_fire_only_when_it_is_named():

@@ -32,7 +32,7 @@ MAX_HISTORY = 100
 BATCH = 100
 
 _METADATA = sa.MetaData()
-_CHANGE = sa.Table(
+CHANGE = sa.Table(
     "alert_change",
     _METADATA,
     sa.Column("tenant", sa.Text, primary_key=True),
@@ -159,9 +159,7 @@ class Triage:
         turns: list[Turn] = []
         with self._database.begin() as connection:
             rows = connection.execute(
-                _CHANGE.select()
-                .where(_CHANGE.c.tenant == tenant, _CHANGE.c.id == change_id)
-                .order_by(_CHANGE.c.alert_id)
+                CHANGE.select().where(CHANGE.c.tenant == tenant, CHANGE.c.id == change_id).order_by(CHANGE.c.alert_id)
             ).all()
             if not rows:
                 raise NotFoundError("alerts.change.unknown", "no such change", at=change_id[:64])
@@ -179,8 +177,8 @@ class Triage:
 
     def history(self, tenant: str, alert_id: str) -> list[Turn]:
         """The alert's changes, newest first, at most `MAX_HISTORY`."""
-        query = _CHANGE.select().where(_CHANGE.c.tenant == tenant, _CHANGE.c.alert_id == alert_id)
-        query = query.order_by(_CHANGE.c.time.desc(), _CHANGE.c.id.desc()).limit(MAX_HISTORY)
+        query = CHANGE.select().where(CHANGE.c.tenant == tenant, CHANGE.c.alert_id == alert_id)
+        query = query.order_by(CHANGE.c.time.desc(), CHANGE.c.id.desc()).limit(MAX_HISTORY)
         with self._database.read() as connection:
             return [_turn(row) for row in connection.execute(query).all()]
 
@@ -230,7 +228,7 @@ class Triage:
         connection.execute(ALERT.update().where(here).values(**to_row(changed)))
         body = msgspec.json.encode(_Body(turn.before, after)).decode()
         row = {"id": turn.id, "time": turn.time, "operator": turn.operator, "body": body}
-        connection.execute(_CHANGE.insert().values(tenant=tenant, alert_id=alert.id, **row))
+        connection.execute(CHANGE.insert().values(tenant=tenant, alert_id=alert.id, **row))
         mine = (_VERDICT.c.tenant == tenant) & (_VERDICT.c.alert_id == alert.id)
         connection.execute(_VERDICT.delete().where(mine))
         if after.verdict is not None:

@@ -74,7 +74,7 @@ class Detection:
         if not fired:
             return [], []
         quiet = self.correlator.quiet
-        signals = [_signal(rule, node, event) for rule, node in fired if rule.id not in quiet]
+        signals = [to_signal(rule, node, event) for rule, node in fired if rule.id not in quiet]
         return signals, self.correlator.contributions(event, (rule.id for rule, _ in fired))
 
     def reads(self, source: str) -> bool:
@@ -109,7 +109,8 @@ def load_detection(
     return Detection(load_cached(files, places, cache, today), sources, roots)
 
 
-def _signal(rule: Rule, node: Node, event: Event) -> Signal:
+def to_signal(rule: Rule, node: Node, event: Event) -> Signal:
+    """What a rule that fired on an event says."""
     return Signal(
         id=hashlib.sha256(msgspec.json.encode([event.tenant, rule.id, rule.version, event.id])).hexdigest()[:32],
         tenant=event.tenant,

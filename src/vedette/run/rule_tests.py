@@ -26,8 +26,11 @@ from vedette.judge.explain import RuleExplanation, explain_payment_rule, to_line
 from vedette.judge.grouping import Grouping
 from vedette.judge.payment.rules import Outcome, PaymentRules
 from vedette.judge.sigma.card import CardTest, Expected, Step
+from vedette.judge.sigma.documents import Written, read
 from vedette.judge.sigma.explain import Explainer, Taken
-from vedette.judge.sigma.load import RuleSet
+from vedette.judge.sigma.files import RuleFile
+from vedette.judge.sigma.load import RuleSet, build
+from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.rules import Rule
 from vedette.run.detecting import Detection
 from vedette.sense.sources import Source
@@ -63,25 +66,61 @@ class Tested(msgspec.Struct, frozen=True, kw_only=True):
         return not self.problem
 
 
-def run_tests(rules: RuleSet, sources: Mapping[str, Source]) -> Iterator[Tested]:
-    """Runs the tests of every rule and correlation of a set, file by file.
+class RuleTests:
+    """The tests of rule files.
 
     Args:
-        rules: The set. Rules that cannot match are not in it, and neither are their tests.
+        files: Rule files, in hand.
+        places: Where log sources are found.
         sources: The known sources.
     """
-    both: list[Rule | Correlation] = [*rules.rules, *rules.correlations]
-    for _, held in groupby(sorted(both, key=attrgetter("path")), key=attrgetter("path")):
-        file = list(held)
-        whole: Detection | None = None
-        for rule in file:
-            if not rule.card.tests:
-                continue
-            own = Detection(closure(rules, [rule]), sources)
-            if len(file) > 1 and whole is None:
-                whole = Detection(closure(rules, file), sources)
-            for test in rule.card.tests:
-                yield _Run(rule, test, own, whole, sources).result()
+
+    def __init__(self, files: Iterable[RuleFile], places: LogSources, sources: Mapping[str, Source]) -> None:
+        self._files = list(files)
+        # A rule whose look-ups only its tests fill is not skipped for that; each test then brings its own.
+        self._places = places.with_lists(_mocks(self._files))
+        self._sources = sources
+        self.rules = build(self._files, self._places)
+
+    @property
+    def count(self) -> int:
+        """How many tests there are."""
+        return sum(len(one.card.tests) for one in all_of(self.rules))
+
+    def run(self) -> Iterator[Tested]:
+        """Runs the test of every rule and correlation that can match, file by file."""
+        both = sorted(all_of(self.rules), key=attrgetter("path"))
+        for _, held in groupby(both, key=attrgetter("path")):
+            file = list(held)
+            whole = Detection(closure(self.rules, file), self._sources) if len(file) > 1 else None
+            for rule in file:
+                if rule.card.tests:
+                    yield from self._of(rule, whole)
+
+    def _of(self, rule: Rule | Correlation, whole: Detection | None) -> Iterator[Tested]:
+        own = Detection(closure(self.rules, [rule]), self._sources)
+        for test in rule.card.tests:
+            run = self._mocked(rule, test) if test.lists else _Run(rule, test, own, whole, self._sources)
+            yield run.result()
+
+    def _mocked(self, rule: Rule | Correlation, test: CardTest) -> _Run:
+        """A test with its own look-ups."""
+        paths = {one.path for one in all_of(closure(self.rules, [rule]))}
+        files = [file for file in self._files if file.path in paths]
+        rules = build(files, self._places.with_lists(test.lists))
+        whole = Detection(rules, self._sources) if len(all_of(rules)) > 1 else None
+        found = next(one for one in all_of(rules) if one.id == rule.id)
+        return _Run(found, test, Detection(closure(rules, [found]), self._sources), whole, self._sources)
+
+
+def _mocks(files: Iterable[RuleFile]) -> dict[str, tuple[Any, ...]]:
+    written = (one for file in files for one in read(file) if isinstance(one, Written))
+    return {name: values for one in written for test in one.card.tests for name, values in test.lists.items()}
+
+
+def all_of(rules: RuleSet) -> list[Rule | Correlation]:
+    """Rules and correlations of a set."""
+    return [*rules.rules, *rules.correlations]
 
 
 def closure(rules: RuleSet, wanted: Iterable[Rule | Correlation]) -> RuleSet:
@@ -146,9 +185,7 @@ class _Run:
         if self.whole is None:
             return ""
         allowed = {self.rule.id, self.rule.name, *self.test.also}
-        rules = self.whole.rules
-        names = {one.id: one.name or one.id for one in rules.rules}
-        names |= {one.id: one.name or one.id for one in rules.correlations}
+        names = {one.id: one.name or one.id for one in all_of(self.whole.rules)}
         others = {one.rule_id for one in deliver(self.whole, events)}
         loud = sorted(names[name] for name in others if not {name, names[name]} & allowed)
         return f"`{loud[0]}` of the same file fires too, which `also` does not name" if loud else ""

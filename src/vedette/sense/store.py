@@ -8,7 +8,7 @@ replay and adds nothing, and an event whose id is already there is a duplicate.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -117,6 +117,29 @@ class Store:
         here = (pc.field("event_time") == pa.scalar(event_time, _MICRO)) & (pc.field("id") == event_id)
         rows: list[Any] = dataset.scanner(columns=ENVELOPE.names, filter=here, batch_readahead=1).head(1).to_pylist()
         return _to_event(rows[0]) if rows else None
+
+    def between(self, tenant: str, source: str, since: int, until: int, size: int = 2_000) -> Iterator[list[Event]]:
+        """A tenant's events of a source in [since, until) of event time, in no order, some at a time.
+
+        Args:
+            tenant: Whose.
+            source: Name of the source; one without a table has no events.
+            since: Microseconds UTC.
+            until: Microseconds UTC.
+            size: Most events at a time.
+        """
+        check_tenant(tenant)
+        days = range(since // DAY, -(-until // DAY))
+        listed = [to_iso(day * DAY)[:10] for day in days] if len(days) <= _MAX_LISTED_DATES else None
+        dataset = self.table(source).dataset([tenant], listed) if source in self.names() else None
+        if dataset is None:
+            return
+        time = pc.field("event_time")
+        here = (time >= pa.scalar(since, _MICRO)) & (time < pa.scalar(until, _MICRO))
+        scanner = dataset.scanner(columns=ENVELOPE.names, filter=here, batch_size=size, batch_readahead=1)
+        for batch in scanner.to_batches():
+            if batch.num_rows:
+                yield [_to_event(row) for row in batch.to_pylist()]
 
     def table(self, name: str) -> Table:
         """The table of a source, whether or not it exists yet."""

@@ -7,8 +7,10 @@ import re
 import pytest
 
 from vedette.core.content import shipped
+from vedette.judge.sigma.files import rule_files
+from vedette.judge.sigma.logsources import LogSources
 from vedette.run.detecting import load_detection
-from vedette.run.rule_tests import run_tests
+from vedette.run.rule_tests import RuleTests
 
 RULES = shipped("rules/sigma")
 
@@ -19,7 +21,8 @@ def detection():
 
 
 def test_the_tests_of_every_rule_pass(detection):
-    results = list(run_tests(detection.rules, detection.sources))
+    places = LogSources({name: source.logsource for name, source in detection.sources.items()})
+    results = list(RuleTests(rule_files(RULES), places, detection.sources).run())
     assert [one for one in results if not one.passed] == []
     assert len(results) > 50
 

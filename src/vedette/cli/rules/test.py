@@ -13,17 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from vedette.cli._progress import progress
+from vedette.cli.rules import _sets
 from vedette.core.content import shipped
 from vedette.core.render import printable
-from vedette.judge.correlation.definition import Correlation
 from vedette.judge.decisions.bindings import binding_of
 from vedette.judge.payment.attributes import with_features
 from vedette.judge.payment.files import load_lists, load_rules
 from vedette.judge.sigma.files import RuleFile, rule_files
-from vedette.judge.sigma.load import RuleSet, build
-from vedette.judge.sigma.logsources import LogSources
-from vedette.judge.sigma.rules import Rule, Skipped
-from vedette.run.rule_tests import Tested, run_payment_tests, run_tests
+from vedette.judge.sigma.rules import Skipped
+from vedette.run.rule_tests import RuleTests, Tested, all_of, run_payment_tests
 from vedette.sense.features.definition import load_features
 from vedette.sense.sources import load_sources
 
@@ -66,11 +64,11 @@ def register(group: typer.Typer) -> None:
 def run(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders, archives or files of rules.")],
     *,
-    only: Annotated[str, typer.Option(metavar="GLOB", help="Select rule files, such as 'cloud/**'.")] = "",
-    sources: Annotated[Path | None, typer.Option(help="Folder of further source files.")] = None,
+    only: _sets.Only = "",
+    sources: _sets.Sources = None,
     lists: Annotated[Path | None, typer.Option(help="Lists that payment rules name with @.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Also print the tests that passed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: _sets.AsJson = False,
 ) -> None:
     """Run the tests of rules; say of each that fails which clause did not hold."""
     report = _tested(paths, only, sources, lists)
@@ -96,21 +94,20 @@ def _tested(paths: Sequence[Path], only: str, sources: Path | None, lists: Path 
                 payment.append(here)
             else:
                 sigma.append(file)
-    rules = build(sigma, LogSources({name: source.logsource for name, source in known.items()}))
-    found = [*_watched(rules, run_tests(rules, known)), *(one for path in payment for one in _payment(path, lists))]
+    places = _sets.places_of(known)
+    tests = RuleTests(sigma, places, known)
+    rules = tests.rules
+    found = [*_watched(tests), *(one for path in payment for one in _payment(path, lists))]
     tested = {one.rule_id for one in found}
-    alerting: list[Rule | Correlation] = [*rules.correlations, *rules.rules]
     parts = {part.id for one in rules.correlations for part in one.parts}
-    untested = tuple(one.id for one in alerting if one.id not in tested | parts)
+    untested = tuple(one.id for one in all_of(rules) if one.id not in tested | parts)
     return Report(tuple(found), untested, rules.skipped)
 
 
-def _watched(rules: RuleSet, results: Iterator[Tested]) -> Iterator[Tested]:
-    cards = [*(one.card for one in rules.rules), *(one.card for one in rules.correlations)]
-    total = sum(len(card.tests) for card in cards)
+def _watched(tests: RuleTests) -> Iterator[Tested]:
     with progress() as tell:
-        for done, one in enumerate(results, 1):
-            tell("tests", done, total)
+        for done, one in enumerate(tests.run(), 1):
+            tell("tests", done, tests.count)
             yield one
 
 

@@ -8,6 +8,7 @@ log source nobody holds is refused, so that it neither matches everything nor va
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from vedette.expr.nodes import And, Field, Known, Node, Not, Or, Text, TextMatch
 from vedette.expr.values import text_of
 from vedette.judge.sigma.conditions import joined
 from vedette.judge.sigma.lower import lower
-from vedette.judge.sigma.pipelines import NO_PIPELINES, Pipelines
+from vedette.judge.sigma.pipelines import NO_PIPELINES, Lists, Pipelines
 
 _TABLE = Path(__file__).with_name("logsources.yaml")
 _WINDOWS = "windows"
@@ -79,6 +80,12 @@ class LogSources:
         self._refused = {_words_of(entry): entry.because for entry in entries if entry.because}
         self._pipeline = sysmon_pipeline() + windows_logsource_pipeline()
         self._windows = tuple(name for name, named in sources.items() if named.product == _WINDOWS)
+
+    def with_lists(self, lists: Lists) -> LogSources:
+        """The same, with further lists or others in their place."""
+        found = copy(self)
+        found.pipelines = self.pipelines.with_lists(lists)
+        return found
 
     @property
     def digest_parts(self) -> bytes:
