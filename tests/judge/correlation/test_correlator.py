@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from vedette.core.clock import MICROS, to_iso
-from vedette.judge.correlation.correlator import Contribution, Correlator
+from vedette.judge.correlation.correlator import Contribution, Correlator, condition_text
 from vedette.judge.correlation.definition import Kind
 from vedette.judge.correlation.explain import correlation_clause, explain_fired
 from vedette.judge.correlation.moments import Moment
+from vedette.judge.correlation.patterns import Pattern
 from vedette.judge.sigma.cache import load_cached
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.load import build
@@ -203,7 +204,7 @@ def test_ranges_and_every_type_are_read():
     first, second, third, fourth = (one.measure for one in loaded.correlations)
     assert first.condition.bounds == {"gt": 100, "lte": 200}
     assert (second.kind, second.percentile, second.span) == (Kind.VALUE_PERCENTILE, 95, 2 * 86_400 * MICROS)
-    assert set(third.patterns) == {frozenset({0, 1}), frozenset({0, 2})}
+    assert set(third.patterns) == {Pattern(frozenset({0, 1})), Pattern(frozenset({0, 2}))}
     assert fourth.condition.bounds == {"gte": 2}
 
 
@@ -214,8 +215,9 @@ def test_ranges_and_every_type_are_read():
         ("{type: event_count, rules: [c1], group-by: [ip], timespan: 1h, condition: {gte: 2}}", "cycle"),
         ("{type: event_count, rules: [failed], group-by: [ip], timespan: 1h, condition: {gte: 9001}}", "too_large"),
         ("{type: temporal, rules: [failed], group-by: [ip], timespan: 1h, condition: {gte: 2}}", "unreachable"),
-        ("{type: temporal, condition: failed and not entered, group-by: [ip], timespan: 1h}", "unsupported"),
-        ("{type: temporal_ordered, condition: failed or entered, group-by: [ip], timespan: 1h}", "unsupported"),
+        ("{type: temporal, condition: not entered, group-by: [ip], timespan: 1h}", "unsupported"),
+        ("{type: temporal, condition: failed or not entered, group-by: [ip], timespan: 1h}", "unsupported"),
+        ("{type: temporal, condition: failed and not failed, group-by: [ip], timespan: 1h}", "unreachable"),
         ("{type: value_count, rules: [failed], group-by: [ip], timespan: 1h, condition: {gte: 2}}", "invalid"),
         ("{type: value_sum, rules: [failed], group-by: [ip], timespan: 1h, condition: {gte: x, field: a}}", "invalid"),
         ("{type: event_count, rules: [failed], group-by: [ip], timespan: 0s, condition: {gte: 2}}", "invalid"),
@@ -241,12 +243,23 @@ def test_a_chain_needs_the_groups_of_what_it_is_over():
     assert "[sigma.correlation.field]" in loaded.skipped[0].reason
 
 
-def test_what_waits_is_not_over_what_waits():
-    late = COUNT.replace("{gte: 2}", "{gte: 2, lte: 9}")
-    body = "{type: event_count, rules: [c1], group-by: [ip], timespan: 1h, condition: {lte: 3}}"
-    loaded = load(late, correlation(2, body))
-    assert "[sigma.correlation.unsupported]" in loaded.skipped[0].reason
-    assert load(late, correlation(2, body.replace("lte", "gte"))).skipped == ()
+def test_conditions_are_written_out():
+    body = "{type: temporal, condition: not (entered or not failed) or staff, group-by: [ip], timespan: 1h}"
+    (one,) = load(correlation(1, body)).correlations
+    assert condition_text(one) == "failed and not entered or staff"
+    body = "{type: temporal_ordered, rules: [failed, entered], condition: entered and failed, timespan: 1h}"
+    assert load(correlation(1, body)).correlations[0].measure.patterns == (), "all of them, as without a condition"
+
+
+def test_a_rule_that_does_not_fire_is_told_once_it_cannot_come_any_more():
+    body = "{type: temporal_ordered, rules: [failed, entered], condition: failed and not entered, timespan: 1m}"
+    _, (signal,) = run(load(correlation(1, body)), [product(1, 0, "login.succeeded"), product(2, 5)])
+    assert signal.why["condition"] == "failed and not entered"
+    assert [one["id"] for one in signal.why["events"]] == ["p2"], "one before is in no place of the order"
+    _, found = run(load(correlation(1, body)), [product(2, 5), product(1, 64, "login.succeeded")])
+    assert found == []
+    _, found = run(load(correlation(1, body)), [product(2, 5), product(1, 65, "login.succeeded")])
+    assert len(found) == 1
 
 
 def test_a_correlation_over_a_rule_that_cannot_match_says_so():

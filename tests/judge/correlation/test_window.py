@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 from fractions import Fraction
@@ -14,6 +15,7 @@ from vedette.judge.correlation import moments as moments_module
 from vedette.judge.correlation import window as window_module
 from vedette.judge.correlation.definition import Condition, Kind, Measure
 from vedette.judge.correlation.moments import Moment, chain
+from vedette.judge.correlation.patterns import Pattern
 from vedette.judge.correlation.window import Limits, Window
 
 LATENESS = 40
@@ -39,7 +41,7 @@ def longest(window):
     return on(None)
 
 
-def amount(measure, window):  # noqa: PLR0911 - one line per type
+def amount(measure, window):
     values = [one.value for one in window]
     match measure.kind:
         case Kind.TEMPORAL_ORDERED:
@@ -53,11 +55,41 @@ def amount(measure, window):  # noqa: PLR0911 - one line per type
         case Kind.VALUE_PERCENTILE:
             ranked = sorted(values)
             return next(one for n, one in enumerate(ranked, 1) if 100 * n >= measure.percentile * len(ranked))
-        case _ if measure.patterns:
-            there = {one.part for one in window}
-            return len(there) if any(one <= there for one in measure.patterns) else 0
         case _:
             return len(set(values))
+
+
+def neighbours(chain):
+    """True when times do not go back and no event follows itself."""
+    pairs = itertools.pairwise(chain)
+    return all(one.time <= other.time and one.id != other.id for one, other in pairs)
+
+
+def stands_in(chain, bad, span):
+    """True when an unwanted moment stands in its place about a chain."""
+    before = [one for one in chain if one.part < bad.part]
+    after = [one for one in chain if one.part > bad.part]
+    begin = before[-1].time if before else chain[-1].time - span + 1
+    end = after[0].time if after else chain[0].time + span - 1
+    return begin <= bad.time <= end
+
+
+def there(pattern, own, end, measure):
+    """True when some choice of a moment for each wanted part does it; every choice is tried."""
+    span, ordered = measure.span, measure.kind is Kind.TEMPORAL_ORDERED
+    window = [one for one in own if end - span < one.time <= end]
+    bad = [one for one in own if one.part in pattern.unwanted]
+    for chosen in itertools.product(*[[one for one in window if one.part == part] for part in sorted(pattern.wanted)]):
+        last = max(one.time for one in chosen)
+        if (ordered and not neighbours(chosen)) or (pattern.unwanted and last != end):
+            continue
+        if ordered and any(stands_in(chosen, one, span) for one in bad):
+            continue
+        first = min(one.time for one in chosen)
+        if not ordered and any(last - span < one.time < first + span for one in bad):
+            continue
+        return True
+    return False
 
 
 def brute(measure, moments):
@@ -67,6 +99,9 @@ def brute(measure, moments):
         own = {one for key, one in moments if key == group}
         peaks = {}
         for end in {one.time for one in own}:
+            if measure.patterns:
+                found |= {(group, end // measure.span) for one in measure.patterns if there(one, own, end, measure)}
+                continue
             value = amount(measure, [one for one in own if end - measure.span < one.time <= end])
             spell = end // measure.span
             if measure.kind in TALLIES and not measure.condition.rising:
@@ -80,13 +115,19 @@ def brute(measure, moments):
 # Streams
 
 
+def random_pattern(rng):
+    parts = rng.sample(range(PARTS), rng.randint(1, PARTS))
+    wanted = frozenset(parts[: rng.randint(1, len(parts))])
+    return Pattern(wanted, frozenset(parts) - wanted)
+
+
 def random_measure(rng):
     kind = rng.choice(list(Kind))
     bounds = rng.choice(RISING + BOUNDED)
     patterns = ()
-    if kind is Kind.TEMPORAL and rng.random() < 0.5:
-        patterns = tuple(frozenset(rng.sample(range(PARTS), rng.randint(1, PARTS))) for _ in range(rng.randint(1, 3)))
-        bounds = {"gte": min(map(len, patterns))}
+    if kind in {Kind.TEMPORAL, Kind.TEMPORAL_ORDERED} and rng.random() < 0.6:
+        patterns = tuple(random_pattern(rng) for _ in range(rng.randint(1, 3)))
+        bounds = {"gte": min(len(one.wanted) for one in patterns)}
     share = rng.choice([0, 33.3, 50, 90, 100])
     return Measure(kind, 5 * rng.randint(1, 12), Condition(**bounds), PARTS, share, patterns)
 

@@ -20,6 +20,7 @@ from vedette.core.signal import Signal
 from vedette.expr.values import MISSING, elements, lookup, number_of, text_of
 from vedette.judge.correlation.definition import Correlation, Kind, Number, Part
 from vedette.judge.correlation.moments import Moment, Value
+from vedette.judge.correlation.patterns import Pattern
 from vedette.judge.correlation.window import DEFAULT, Crossing, Key, Limits, Window
 from vedette.prove.dlp import scrub
 from vedette.sense.sources import Source
@@ -69,11 +70,26 @@ class Correlator:
         self.quiet = frozenset(self._uses) - {part.id for one in correlations if one.generate for part in one.parts}
         """Ids of rules that give no signal of their own: correlations refer to them, none of which says `generate`."""
         self._types = {source: _entity_types(held) for source, held in sources.items()}
-        self._keeps = {name: Window(one.measure, limits).keep for name, one in self._correlations.items()}
+        self._lags, self._beyond, self._keeps = self._times()
         self.keep = max(self._keeps.values(), default=0)
         """How long any contribution can matter after its time, microseconds; 0 without correlations."""
         self.counts: Counter[tuple[str, str]] = Counter()
         """(correlation id, `ungrouped` or `unreadable`) -> rules that fired and could not be used."""
+
+    def _times(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+        """By name: how much later than the lateness its moments come, how long others need it, how long it matters."""
+        lags: dict[str, int] = {}
+        open_for: dict[str, int] = {}
+        for name, one in self._correlations.items():
+            lags[name] = max((open_for.get(part.id, 0) for part in one.parts), default=0)
+            open_for[one.id] = lags[name] + one.measure.delay
+        beyond: dict[str, int] = {}
+        keeps: dict[str, int] = {}
+        for name, one in reversed(self._correlations.items()):
+            # What they are made of must be there again after a restart.
+            beyond[name] = max((keeps[outer] for outer, _ in self._uses.get(one.id, ())), default=0)
+            keeps[name] = beyond[name] + Window(one.measure, self._limits, lag=lags[name]).keep
+        return lags, beyond, keeps
 
     def until(self, one: Contribution) -> int:
         """Event time from which on a contribution can matter no more; 0 when its correlation is not known."""
@@ -167,7 +183,7 @@ class Correlator:
     def settled(self, tenant: str, low: int) -> None:
         """Tells a correlator that starts anew how far the tenant's windows had their answer; see `low`."""
         for name in self._correlations:
-            self._window(tenant, name).settled(low)
+            self._window(tenant, name).settled(low - self._beyond[name])
 
     def low(self, tenant: str) -> int:
         """The lowest tide of the tenant's last `LOW` batches; 0 before the first."""
@@ -210,7 +226,8 @@ class Correlator:
         found = self._windows.get((tenant, name))
         if found is None:
             correlation = self._correlations[name]
-            found = Window(correlation.measure, self._limits, every=correlation.id in self._uses)
+            every, lag = correlation.id in self._uses, self._lags[name]
+            found = Window(correlation.measure, self._limits, every=every, lag=lag)
             self._windows[tenant, name] = found
         return found
 
@@ -336,9 +353,14 @@ def condition_text(correlation: Correlation) -> str:
     """When it is enough, as a person would write it."""
     measure = correlation.measure
     if measure.patterns:
-        sets = (" and ".join(correlation.parts[number].name for number in sorted(one)) for one in measure.patterns)
-        return " or ".join(sets)
+        return " or ".join(_pattern_text(correlation, one) for one in measure.patterns)
     return " and ".join(f"{name} {bound}" for name, bound in measure.condition.bounds.items())
+
+
+def _pattern_text(correlation: Correlation, pattern: Pattern) -> str:
+    names = [part.name for part in correlation.parts]
+    wanted = [names[number] for number in sorted(pattern.wanted)]
+    return " and ".join(wanted + [f"not {names[number]}" for number in sorted(pattern.unwanted)])
 
 
 def _entity_types(source: Source) -> dict[str, str]:

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from vedette.core.signal import Level
+from vedette.judge.correlation.patterns import Pattern
 from vedette.judge.sigma.card import NO_CARD, Card
 
 Number = int | float
@@ -81,8 +82,8 @@ class Measure(msgspec.Struct, frozen=True):
     """How many rules it refers to."""
     percentile: Number = 0
     """0..100, for `value_percentile`."""
-    patterns: tuple[frozenset[int], ...] = ()
-    """Of an extended `temporal`: sets of parts of which one must be there whole; empty: `condition` counts parts."""
+    patterns: tuple[Pattern, ...] = ()
+    """Of an extended condition: alternatives of which one must be there; empty: `condition` counts parts."""
 
     @property
     def tally(self) -> bool:
@@ -92,7 +93,22 @@ class Measure(msgspec.Struct, frozen=True):
     @property
     def eager(self) -> bool:
         """True when it answers at once; else when a window or spell is over by the lateness."""
-        return self.tally and self.condition.rising
+        return self.tally and self.condition.rising and not self.absent
+
+    @property
+    def absent(self) -> bool:
+        """True when a rule must not fire: it answers a timespan after the window."""
+        return any(pattern.unwanted for pattern in self.patterns)
+
+    @property
+    def peak(self) -> bool:
+        """True when it speaks of a spell's greatest window."""
+        return self.tally and not self.condition.rising
+
+    @property
+    def delay(self) -> int:
+        """How long after a window's end its answer may be open, beside the lateness, microseconds."""
+        return self.span if self.peak or self.absent else 0
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -90,7 +90,11 @@ class Group:
 
     def window(self, end: int) -> list[Moment]:
         """The moments of the window that ends at a time."""
-        return self.moments[self.first_after(end - self.span) : self.first_after(end)]
+        return self.between(end - self.span, end)
+
+    def between(self, begin: int, end: int) -> list[Moment]:
+        """The moments after one time, up to another."""
+        return self.moments[self.first_after(begin) : self.first_after(end)]
 
     def forget(self, until: int) -> int:
         """Drops the moments up to a time that stand before the newest window; gives how many."""

@@ -14,6 +14,7 @@ from itertools import groupby
 from vedette.core.clock import MICROS
 from vedette.judge.correlation.definition import Kind, Measure, Number
 from vedette.judge.correlation.moments import Group, Moment, Value, chain, exact
+from vedette.judge.correlation.patterns import matched
 
 Key = tuple[str, ...]
 """Values of the `group-by` fields."""
@@ -68,17 +69,20 @@ class Window:
         measure: What is counted and when it is enough.
         limits: What it may hold.
         every: Give every window that meets the condition, not only the first of its spell; for chains.
+        lag: How much later than the lateness a moment may come, because it is the answer of a correlation that waits.
     """
 
-    def __init__(self, measure: Measure, limits: Limits = DEFAULT, *, every: bool = False) -> None:
+    def __init__(self, measure: Measure, limits: Limits = DEFAULT, *, every: bool = False, lag: int = 0) -> None:
         self._measure = measure
         self._limits = limits
         self._every = every
+        self._lateness = limits.lateness + lag
         self._groups: dict[Key, Group] = {}
         self._summing = measure.kind is Kind.VALUE_SUM
         self._eager = measure.eager
-        self._peak = measure.tally and not measure.eager
-        self._keep = measure.span + limits.lateness + (measure.span if self._peak else 0)
+        self._peak = measure.peak
+        self._after = measure.span if measure.absent else 0
+        self._keep = measure.span + self._lateness + measure.delay
         self._due: list[tuple[int, Key]] = []
         self._tide: int | None = None
         self._swept: int | None = None
@@ -109,15 +113,17 @@ class Window:
             self.counts["duplicate"] += 1
             return []
         self.held += 1
-        if self._tide is not None and moment.time < self._tide - self._limits.lateness:
+        if self._tide is not None and moment.time < self._tide - self._lateness:
             self.counts["late"] += 1
         if not self._eager:
             self._schedule(key, moment.time)
             found = []
         elif place == len(group.moments) - 1:
             found = self._newest(key, group)
-            if group.moments[0].time <= moment.time - 2 * self._keep:
-                self.held -= group.forget(moment.time - self._keep)
+            # Correlations that wait answer when event time is told; until then nothing goes that they may need.
+            over = min(moment.time, self._tide or 0)
+            if group.moments[0].time <= over - 2 * self._keep:
+                self.held -= group.forget(over - self._keep)
         else:
             found = self._between(key, group, place)
         self._bound(key, group)
@@ -131,7 +137,7 @@ class Window:
             low: The lowest it was lately; groups that ended long before it are forgotten.
         """
         self._tide = tide
-        found = self._settle(tide - self._limits.lateness)
+        found = self._settle(tide - self._lateness - 1)
         if self._swept is None or abs(low - self._swept) > self._keep // 2:
             self._swept = low
             self.settled(low)
@@ -140,8 +146,7 @@ class Window:
 
     def settled(self, low: int) -> None:
         """Tells that windows over before `low` had their answer: of what they rested on, some is forgotten."""
-        floor = low - self._limits.lateness
-        self._floor = floor // self._measure.span * self._measure.span - 1 if self._peak else floor
+        self._floor = self._over(low - self._lateness - 1)
 
     def finish(self) -> list[Crossing]:
         """Settles everything: no further event is coming."""
@@ -157,7 +162,7 @@ class Window:
         if not self._measure.condition.holds(amount):
             return []
         if self._exact:
-            amount = self._judged(group.moments[group.head :])
+            amount = self._judged(group.moments[group.head :], moment.time)
             if not self._measure.condition.holds(amount):
                 return []
         return [self._crossing(key, group, moment, amount)]
@@ -178,7 +183,12 @@ class Window:
 
     def _schedule(self, key: Key, time: int) -> None:
         span = self._measure.span
-        heapq.heappush(self._due, ((time // span + 1) * span if self._peak else time, key))
+        heapq.heappush(self._due, ((time // span + 1) * span if self._peak else time + self._after, key))
+
+    def _over(self, horizon: int) -> int:
+        """The last end of a window that has its answer when nothing more can come up to a time."""
+        span = self._measure.span
+        return horizon // span * span - 1 if self._peak else horizon - self._after
 
     def _settle(self, horizon: int | None) -> list[Crossing]:
         found: list[Crossing] = []
@@ -194,8 +204,7 @@ class Window:
     def _judge(self, key: Key, group: Group, horizon: int | None) -> list[Crossing]:
         """The windows of a group that are over and not settled yet."""
         span, moments = self._measure.span, group.moments
-        end = moments[-1].time + span if horizon is None else horizon
-        end = end // span * span - 1 if self._peak else end
+        end = self._over(moments[-1].time + 2 * span if horizon is None else horizon)
         begin = 0 if group.settled is None else group.first_after(group.settled)
         stop = group.first_after(end)
         ends = self._walk(moments, begin, stop) if begin < stop else iter(())
@@ -228,7 +237,8 @@ class Window:
                 low += 1
             amount = tally.amount()
             if self._exact and (self._peak or self._measure.condition.holds(amount)):
-                amount = self._judged(moments[low : place + 1])
+                stop_at = place + 1 if not self._after else bisect_left(moments, (moment.time + span,))
+                amount = self._judged(moments[low:stop_at], moment.time)
             yield moment, amount
 
     @property
@@ -236,20 +246,26 @@ class Window:
         """True where the number of different parts is only the most the amount can be."""
         return self._measure.kind is Kind.TEMPORAL_ORDERED or bool(self._measure.patterns)
 
-    def _judged(self, window: list[Moment]) -> int:
-        if self._measure.patterns:
-            there = {moment.part for moment in window}
-            return len(there) if any(pattern <= there for pattern in self._measure.patterns) else 0
-        return len(chain(window, self._measure.parts))
+    def _judged(self, around: list[Moment], end: int) -> int:
+        return len(self._matched(around, end) if self._measure.patterns else chain(around, self._measure.parts))
+
+    def _matched(self, around: list[Moment], end: int) -> list[Moment]:
+        """The moments of the first alternative that is there."""
+        ordered = self._measure.kind is Kind.TEMPORAL_ORDERED
+        found = (matched(one, around, end, self._measure.span, ordered=ordered) for one in self._measure.patterns)
+        return next(filter(None, found), [])
 
     def _crossing(self, key: Key, group: Group, last: Moment, amount: Number) -> Crossing:
         spell = last.time // self._measure.span
         fresh = spell not in group.done
         group.done.add(spell)
-        shown = self._shown(group.window(last.time)) if fresh else ()
+        shown = self._shown(group, last.time) if fresh else ()
         return Crossing(key, last.time, spell, amount, fresh, last, shown)
 
-    def _shown(self, window: list[Moment]) -> tuple[Moment, ...]:
+    def _shown(self, group: Group, end: int) -> tuple[Moment, ...]:
+        window = group.window(end)
+        if self._measure.patterns:
+            return tuple(self._matched([*window, *group.between(end, end + self._after)], end)[-SHOWN:])
         if self._measure.kind is Kind.TEMPORAL_ORDERED:
             return tuple(chain(window, self._measure.parts)[-SHOWN:])
         if self._measure.kind.numeric:

@@ -29,6 +29,7 @@ from vedette.core.clock import MICROS
 from vedette.core.errors import DefinitionError
 from vedette.expr.values import number_of
 from vedette.judge.correlation.definition import Condition, Correlation, Kind, Measure, Number, Part
+from vedette.judge.correlation.patterns import Pattern
 from vedette.judge.correlation.window import GROUP_MOMENTS
 from vedette.judge.sigma.card import NO_CARD, Card
 from vedette.judge.sigma.documents import Skipped
@@ -167,7 +168,7 @@ class _Binding:
         condition, wanted = _condition(one.raw.get("condition"), kind, len(names))
         patterns = _patterns(parsed, kind, names)
         if patterns:
-            condition = Condition(gte=min(map(len, patterns)))
+            condition = Condition(gte=min(len(pattern.wanted) for pattern in patterns))
         _check(kind, condition, wanted, len(names))
         group_by = tuple(parsed.group_by or ())
         aliases = {
@@ -180,10 +181,6 @@ class _Binding:
             versions.append(version)
         span, share = parsed.timespan.seconds * MICROS, _percentile(one.raw, kind)
         measure = Measure(kind, span, condition, len(parts), share, patterns)
-        late = [part.name for part in parts if part.id in self.bound and not self.bound[part.id].measure.eager]
-        if late and not measure.eager:
-            message = f"waits until a window is over, and so does `{late[0]}`, which answers later still"
-            raise DefinitionError("sigma.correlation.unsupported", message)
         return Correlation(
             id=one.id,
             title=str(parsed.title or ""),
@@ -312,33 +309,38 @@ def _percentile(raw: Mapping[str, Any], kind: Kind) -> Number:
     return found
 
 
-def _patterns(parsed: SigmaCorrelationRule, kind: Kind, names: Sequence[str]) -> tuple[frozenset[int], ...]:
-    """An extended condition as alternatives, each a set of rules that must all be there."""
+def _patterns(parsed: SigmaCorrelationRule, kind: Kind, names: Sequence[str]) -> tuple[Pattern, ...]:
+    """An extended condition as alternatives; none where all rules must be there, as without a condition."""
     if not isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
         return ()
     places = {name: number for number, name in enumerate(names)}
-    found = _alternatives(parsed.condition.parsed, places)
-    shortest = tuple(one for one in sorted(found, key=len) if not any(other < one for other in found))
-    if kind is Kind.TEMPORAL_ORDERED:
-        if shortest != (frozenset(places.values()),):
-            raise DefinitionError("sigma.correlation.unsupported", "`or` between rules that stand in an order")
+    found = _alternatives(parsed.condition.parsed, places, negated=False)
+    kept = [one for one in found if not any(other != one and other.within(one) for other in found)]
+    if not kept:
+        raise DefinitionError("sigma.correlation.unreachable", "asks that a rule fires and does not fire")
+    if not all(one.wanted for one in kept):
+        raise DefinitionError("sigma.correlation.unsupported", "holds when no rule fires at all: nothing begins it")
+    if kind is Kind.TEMPORAL_ORDERED and kept == [Pattern(frozenset(places.values()))]:
         return ()
-    return shortest
+    return tuple(sorted(kept, key=lambda one: (len(one.wanted), sorted(one.wanted), sorted(one.unwanted))))
 
 
-def _alternatives(item: object, places: Mapping[str, int]) -> set[frozenset[int]]:
+def _alternatives(item: object, places: Mapping[str, int], *, negated: bool) -> set[Pattern]:
+    """Alternatives of a condition; those that contradict themselves are left out."""
     if isinstance(item, SigmaRuleReference):
-        return {frozenset({places[item.reference]})}
+        own = frozenset({places[item.reference]})
+        return {Pattern(frozenset(), own) if negated else Pattern(own)}
+    args: list[object] = list(getattr(item, "args", ()))
     if isinstance(item, CorrelationConditionNOT):
-        raise DefinitionError("sigma.correlation.unsupported", "`not`: that a rule does not fire cannot be told yet")
-    parts = [_alternatives(one, places) for one in getattr(item, "args", ())]
-    found: set[frozenset[int]] = parts[0]
+        return _alternatives(args[0], places, negated=not negated)
+    parts = [_alternatives(one, places, negated=negated) for one in args]
+    found = parts[0]
     for part in parts[1:]:
-        found = (
-            {one | other for one in found for other in part}
-            if isinstance(item, CorrelationConditionAND)
-            else found | part
-        )
+        if isinstance(item, CorrelationConditionAND) is not negated:
+            both = {Pattern(a.wanted | b.wanted, a.unwanted | b.unwanted) for a in found for b in part}
+            found = {one for one in both if not one.wanted & one.unwanted}
+        else:
+            found = found | part
         if len(found) > MAX_PATTERNS:
             raise DefinitionError("sigma.correlation.too_large", f"more than {MAX_PATTERNS} alternatives")
     return found
