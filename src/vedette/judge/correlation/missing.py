@@ -154,7 +154,7 @@ def within(moments: Sequence[Moment], span: int, end: int) -> list[Moment]:
 def _short(measure: Measure, crossing: Crossing, window: Sequence[Moment]) -> float:
     if measure.patterns:
         there = {one.part for one in window}
-        return min(len(pattern - there) for pattern in measure.patterns)
+        return min(len(pattern.wanted - there) + len(pattern.unwanted & there) for pattern in measure.patterns) or 1
     amount = crossing.amount
     if measure.condition.holds(amount):
         return 0
@@ -255,7 +255,8 @@ def _missing(measure: Measure, one: _Nearest) -> list[int]:
         seen = {moment.part for moment in one.moments}
         return [] if seen else list(range(measure.parts))
     there = {moment.part for moment in one.window}
-    wanted = min(measure.patterns, key=lambda pattern: len(pattern - there), default=frozenset(range(measure.parts)))
+    whole = frozenset(range(measure.parts))
+    wanted = min((one.wanted for one in measure.patterns), key=lambda parts: len(parts - there), default=whole)
     found = sorted(wanted - there)
     if not found and measure.kind is Kind.TEMPORAL_ORDERED:
         times = Counter({moment.part: moment.time for moment in one.window})
