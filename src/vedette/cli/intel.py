@@ -53,8 +53,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    verb = typer.Typer(name="intel", no_args_is_help=True, help=__doc__)
-    importing = typer.Typer(name="import", no_args_is_help=True, help="Import knowledge into a home.")
+    verb = typer.Typer(name="intel", no_args_is_help=True, help=__doc__, epilog=IMPORT_EXAMPLES)
+    importing = typer.Typer(
+        name="import", no_args_is_help=True, help="Import knowledge into a home.", epilog=IMPORT_EXAMPLES
+    )
     importing.command("attack", epilog=IMPORT_EXAMPLES)(import_attack)
     verb.add_typer(importing)
     verb.command("show", epilog=SHOW_EXAMPLES)(show)
