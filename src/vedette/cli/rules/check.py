@@ -1,7 +1,10 @@
-"""Check rules without running them: what loads, what is skipped and why, what each becomes."""
+"""Check rules without running them: what loads, what is skipped and why, what each becomes, what is likely wrong."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -12,24 +15,39 @@ from rich.table import Table
 
 from vedette.cli._rules import Lists, Pipeline, log_sources, today
 from vedette.core.clock import MICROS
+from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.expr.printer import to_text
 from vedette.judge.correlation.correlator import condition_text
 from vedette.judge.correlation.definition import Correlation
+from vedette.judge.sigma.documents import Written, read
+from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.filters import Filter
-from vedette.judge.sigma.load import RuleSet, load
-from vedette.sense.sources import load_sources
+from vedette.judge.sigma.lints import Finding, Names, Severity, lint
+from vedette.judge.sigma.lints.fields import known_names, names_of
+from vedette.judge.sigma.load import RuleSet, build
+from vedette.judge.sigma.logsources import load_table
+from vedette.sense.files import read_lines
+from vedette.sense.intel.attack import Attack
+from vedette.sense.intel.bundle import kept_attack, load_attack
+from vedette.sense.sources import Source, load_sources, sniff
 
 EXAMPLES = """Examples:
 
   vedette rules check my-rules/
 
+  vedette rules check my-rules/ --strict --attack enterprise-attack.json.gz   # for CI: a warning fails too
+
+  vedette rules check my-rules/ --events yesterday.ndjson                     # are the fields there at all?
+
   vedette rules check sigma/rules.tar.gz --only 'rules/cloud/**' --json
 
-Exit codes: 0 every rule can match; 1 some cannot; 2 the path cannot be opened."""
+Exit codes: 0 every rule can match; 1 an error was found (with --strict: or a warning); 2 a path cannot be opened."""
 
-SKIPPED = 1
-"""Exit code when a rule cannot match."""
+FOUND = 1
+"""Exit code when there is something to mend."""
+MAX_EVENTS = 10_000
+"""Most events read to learn field names."""
 
 
 def register(group: typer.Typer) -> None:
@@ -44,17 +62,59 @@ def check(
     sources: Annotated[Path | None, typer.Option(help="Folder of further source files.")] = None,
     pipeline: Pipeline = None,
     lists: Lists = None,
-    show: Annotated[bool, typer.Option("--show", help="Also print what each rule asks, per source.")] = False,
+    attack: Annotated[Path | None, typer.Option(help="ATT&CK bundle to judge ids by; else the home's.")] = None,
+    crosswalk: Annotated[Path | None, typer.Option(help="Ids that changed since: old, tab, new.")] = None,
+    home: Annotated[Path, typer.Option(help="Where ATT&CK was imported to.")] = Path(".vedette"),
+    events: Annotated[Path | None, typer.Option(help="Events by which field names are judged.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Also print what each rule asks, per source, and notes.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say which rules load, by which sources, and why the others are skipped."""
-    rules = load([path], log_sources(load_sources(sources), pipeline, lists), only=only, today=today())
+    """Say which rules load, why the others are skipped, and what in them is wrong, dear or missing."""
+    held = load_sources(sources)
+    files = list(rule_files(path, only))
+    rules = build(files, log_sources(held, pipeline, lists), today())
+    written = [one for file in files for one in read(file) if isinstance(one, Written)]
+    found = lint(written, rules, sources=_names(held, events), attack=_attack(attack, crosswalk, home))
     if as_json:
-        typer.echo(msgspec.json.encode(_shape(rules)).decode())
+        typer.echo(msgspec.json.encode(_shape(rules) | {"findings": found}).decode())
     else:
         _print(rules, show=show)
-    if rules.skipped:
-        raise typer.Exit(SKIPPED)
+        _print_findings(found, show=show)
+    if any(one.severity is Severity.ERROR or (strict and one.severity is Severity.WARNING) for one in found):
+        raise typer.Exit(FOUND)
+
+
+def _attack(path: Path | None, crosswalk: Path | None, home: Path) -> Attack | None:
+    if path:
+        return load_attack(path, crosswalk)
+    kept = kept_attack(home)
+    return kept.attack if kept else None
+
+
+def _names(sources: Mapping[str, Source], events: Path | None) -> dict[str, Names]:
+    """What is known of each source's field names, by its file, the log source table and a sample."""
+    known = {name: set(known_names(source.definition)) for name, source in sources.items()}
+    for entry in load_table():
+        if entry.source in known:
+            known[entry.source] |= {*entry.where, *entry.fields.values()}
+    found = {name: Names(frozenset(names)) for name, names in known.items()}
+    if events:
+        name, seen, count = _sampled(events, sources)
+        found[name] = Names(found[name].known, frozenset(seen), count)
+    return found
+
+
+def _sampled(path: Path, sources: Mapping[str, Source]) -> tuple[str, set[str], int]:
+    lines = list(islice((line for chunk in read_lines(path) for line in chunk.lines), MAX_EVENTS))
+    source = sniff(lines, sources)
+    records = [data for data in source.parse_many(lines) if not isinstance(data, DataError)]
+    seen: set[str] = set()
+    for data in records:
+        seen |= names_of(data)
+    return source.name, seen, len(records)
 
 
 def _shape(rules: RuleSet) -> dict[str, object]:
@@ -91,13 +151,20 @@ def _print(rules: RuleSet, *, show: bool) -> None:
         day = exception.card.expires
         until = f"applies{f' until {day}' if day else ''}" if exception.applies else f"expired on {day}, was applied"
         typer.echo(printable(f"filter {exception.path}: {exception.title}: {until} to {len(exception.rules):,} rules"))
-    if rules.skipped:
-        table = Table("skipped", "reason")
-        for one in rules.skipped:
-            table.add_row(printable(one.path), printable(one.reason))
-        Console(markup=False, highlight=False, emoji=False).print(table)
     count = len(rules.rules) + len(rules.correlations)
     typer.echo(f"{count:,} rules can match, {len(rules.skipped):,} cannot")
+
+
+def _print_findings(found: Iterable[Finding], *, show: bool) -> None:
+    told = [one for one in found if show or one.severity is not Severity.NOTE or not one.path]
+    if told:
+        table = Table("", "where", "what")
+        for one in told:
+            hint = f"; {one.hint}" if one.hint else ""
+            table.add_row(one.severity, printable(one.path), printable(f"{one.message}{hint} [{one.code}]"))
+        Console(markup=False, highlight=False, emoji=False).print(table)
+    counts = Counter(one.severity for one in found)
+    typer.echo(", ".join(f"{counts[severity]:,} {severity}s" for severity in Severity))
 
 
 def _filter(one: Filter) -> dict[str, object]:
