@@ -161,7 +161,8 @@ def _print_findings(found: Iterable[Finding], *, show: bool) -> None:
         table = Table("", "where", "what")
         for one in told:
             hint = f"; {one.hint}" if one.hint else ""
-            table.add_row(one.severity, printable(one.path), printable(f"{one.message}{hint} [{one.code}]"))
+            code = "" if one.message.endswith("]") else f" [{one.code}]"  # a reason for skipping ends with its own
+            table.add_row(one.severity, printable(one.path), printable(f"{one.message}{hint}{code}"))
         Console(markup=False, highlight=False, emoji=False).print(table)
     counts = Counter(one.severity for one in found)
     typer.echo(", ".join(f"{counts[severity]:,} {severity}s" for severity in Severity))

@@ -5,8 +5,8 @@ that do not stand), `cards` (what a rule of one's own must carry) and `twins` (t
 
 Example:
     >>> from vedette.judge.sigma.load import RuleSet
-    >>> lint([], RuleSet(()), sources={})
-    ()
+    >>> [finding.code for finding in lint([], RuleSet(()), sources={})]
+    ['sigma.lint.attack_missing']
 """
 
 from __future__ import annotations

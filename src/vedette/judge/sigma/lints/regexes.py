@@ -55,7 +55,9 @@ def dear(pattern: str) -> list[tuple[Severity, str, str]]:
         return [(Severity.WARNING, "asks only that there is a value", "the value `?*` asks the same")]
     found = []
     if _begins_with_anything(list(parsed)):
-        found.append((Severity.WARNING, "begins with any run of characters", "leave it out: a pattern is found anywhere"))
+        found.append(
+            (Severity.WARNING, "begins with any run of characters", "leave it out: a pattern is found anywhere")
+        )
     if _literal(list(parsed)) < MIN_LITERAL:
         hint = f"ask for a text of {MIN_LITERAL} characters beside it, or in every branch of it"
         found.append((Severity.NOTE, f"holds no text of {MIN_LITERAL} characters that every match has", hint))
