@@ -10,17 +10,7 @@ import math
 from collections.abc import Iterable
 
 from vedette.act.grouping import Alert, AlertState
-from vedette.core.clock import DAY
-from vedette.core.signal import Level
-
-HALF_LIFE = DAY
-"""After this long an alert counts half."""
-
-POINTS = {Level.INFORMATIONAL: 0.0, Level.LOW: 5.0, Level.MEDIUM: 20.0, Level.HIGH: 50.0, Level.CRITICAL: 100.0}
-"""Points of an alert's first signal, by level."""
-
-MAX_FACTOR = 4.0
-"""One alert counts at most this often, however many signals it holds: a noisy low rule never looks like an attack."""
+from vedette.core.risk import HALF_LIFE, POINTS, fading, grown
 
 SCALE = 50.0
 """Points at which risk is 50."""
@@ -37,7 +27,7 @@ def points(alert: Alert, at: int) -> float:
     """What an alert adds at time `at` (microseconds UTC of event time); 0 when suppressed."""
     if alert.state is AlertState.SUPPRESSED:
         return 0.0
-    return _fresh(alert) * math.exp2(-max(0, at - alert.last_time) / HALF_LIFE)
+    return _fresh(alert) * fading(at - alert.last_time)
 
 
 def fades(alert: Alert) -> int:
@@ -50,7 +40,7 @@ def fades(alert: Alert) -> int:
 
 def _fresh(alert: Alert) -> float:
     """Points at the time of its last signal."""
-    return POINTS[alert.level] * min(1.0 + math.log2(alert.signal_count), MAX_FACTOR)
+    return grown(POINTS[alert.level], alert.signal_count)
 
 
 def risk(alerts: Iterable[Alert], at: int) -> float:

@@ -231,16 +231,19 @@ class _Stream:
             # For each event: one that a matcher chokes on must not hide what the others hold.
             signals, contributions = guarded(name, partial(self._detection.judge, event), self._meters, _NOTHING)
             found += signals
+            contributions = self._correlator.needed(event.tenant, contributions)
             if contributions:
                 take = partial(self._correlator.take, event.tenant, contributions)
                 found += guarded(name, take, self._meters, [])
-                brought.setdefault(event.tenant, []).extend(contributions)
+                brought.setdefault(event.tenant, []).extend([*contributions, *self._correlator.raised()])
             # A clock that is ahead must not make the others late.
             tides[event.tenant] = max(tides.get(event.tenant, 0), min(event.event_time, time))
         common = {tenant: self._common(topic, part, tenant, tide) for tenant, tide in tides.items()}
         for tenant, tide in common.items():
             if tide:
                 found += guarded(name, partial(self._correlator.advance, tenant, tide), self._meters, [])
+                if raised := self._correlator.raised():
+                    brought.setdefault(tenant, []).extend(raised)
         if len(read) < BATCH:
             self._tides.pop((topic, part), None)
         else:

@@ -122,7 +122,7 @@ def random_pattern(rng):
 
 
 def random_measure(rng):
-    kind = rng.choice(list(Kind))
+    kind = rng.choice([kind for kind in Kind if not kind.ours])
     bounds = rng.choice(RISING + BOUNDED)
     patterns = ()
     if kind in {Kind.TEMPORAL, Kind.TEMPORAL_ORDERED} and rng.random() < 0.6:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, product
 
 import msgspec
@@ -18,6 +18,7 @@ from vedette.core.clock import MICROS, to_iso
 from vedette.core.event import Entity, Event
 from vedette.core.signal import Signal
 from vedette.expr.values import MISSING, elements, lookup, number_of, text_of
+from vedette.judge.correlation.course import Course, make_window
 from vedette.judge.correlation.definition import Correlation, Kind, Number, Part
 from vedette.judge.correlation.moments import Moment, Value
 from vedette.judge.correlation.patterns import Pattern
@@ -33,6 +34,8 @@ LOW = 64
 """Of how many batches the lowest tide says what can be forgotten: an older file may be read beside a live stream."""
 MAX_TEXT = 256
 """Longest value of a group as text; of a longer one its start and its hash."""
+LAST_STAGE = 1_000
+Stage = Callable[[Sequence[str]], int | None]
 GROUP = "group"
 """Entity type of a group whose fields name no entity, so that alerts keep such groups apart."""
 
@@ -53,11 +56,18 @@ class Correlator:
         correlations: What to look for; one that another refers to must be among them.
         sources: The known sources: their OCSF maps and entities.
         limits: What each correlation may hold for each tenant, and how late an event may be.
+        stage: Place of tags in the order of an attack, see `sense.intel.attack`; without it risk is told by time.
     """
 
     def __init__(
-        self, correlations: Sequence[Correlation], sources: Mapping[str, Source], limits: Limits = DEFAULT
+        self,
+        correlations: Sequence[Correlation],
+        sources: Mapping[str, Source],
+        limits: Limits = DEFAULT,
+        *,
+        stage: Stage | None = None,
     ) -> None:
+        self._stage = stage
         self._correlations = {_name(one): one for one in correlations}
         self._sources = sources
         self._limits = limits
@@ -65,7 +75,9 @@ class Correlator:
         for name, one in self._correlations.items():
             for number, part in enumerate(one.parts):
                 self._uses.setdefault(part.id, []).append((name, number))
-        self._windows: dict[tuple[str, str], Window] = {}
+        self._windows: dict[tuple[str, str], Window | Course] = {}
+        self._risks = {name: one for name, one in self._correlations.items() if one.measure.kind is Kind.RISK}
+        self._raised: list[Contribution] = []
         self._tides: dict[str, deque[int]] = {}
         self.quiet = frozenset(self._uses) - {part.id for one in correlations if one.generate for part in one.parts}
         """Ids of rules that give no signal of their own: correlations refer to them, none of which says `generate`."""
@@ -81,14 +93,16 @@ class Correlator:
         lags: dict[str, int] = {}
         open_for: dict[str, int] = {}
         for name, one in self._correlations.items():
-            lags[name] = max((open_for.get(part.id, 0) for part in one.parts), default=0)
+            # Every correlation may add to the risk of an entity.
+            parts = open_for if one.measure.kind is Kind.RISK else [part.id for part in one.parts]
+            lags[name] = max((open_for.get(part, 0) for part in parts), default=0)
             open_for[one.id] = lags[name] + one.measure.delay
         beyond: dict[str, int] = {}
         keeps: dict[str, int] = {}
         for name, one in reversed(self._correlations.items()):
             # What they are made of must be there again after a restart.
             beyond[name] = max((keeps[outer] for outer, _ in self._uses.get(one.id, ())), default=0)
-            keeps[name] = beyond[name] + Window(one.measure, self._limits, lag=lags[name]).keep
+            keeps[name] = beyond[name] + make_window(one.measure, self._limits, lag=lags[name]).keep
         return lags, beyond, keeps
 
     def until(self, one: Contribution) -> int:
@@ -97,8 +111,8 @@ class Correlator:
         return 0 if keep is None else one.moment.time + keep
 
     def uses(self, rule_id: str) -> bool:
-        """True when a correlation refers to a rule."""
-        return rule_id in self._uses
+        """True when a correlation refers to a rule, or the rule adds to the risk of entities."""
+        return rule_id in self._uses or any(rule_id in one.measure.weights for one in self._risks.values())
 
     def contributions(self, event: Event, rule_ids: Iterable[str]) -> list[Contribution]:
         """What an event brings to correlations, given the rules that fired on it. Changes no window."""
@@ -115,16 +129,42 @@ class Correlator:
                     for value in values:
                         moment = Moment(event.event_time, event.id, number, value, event.source, event.seq)
                         found.append(Contribution(name, key, moment))
+            if self._risks and rule_id not in self.quiet:
+                moment = Moment(event.event_time, event.id, 0, rule_id, event.source, event.seq)
+                found += self._risky(event.entities, rule_id, moment)
+        return found
+
+    def _risky(self, entities: Iterable[Entity], rule_id: str, moment: Moment) -> list[Contribution]:
+        """What a signal brings to the risk of entities."""
+        return [
+            Contribution(name, (entity.key,), moment)
+            for name, one in self._risks.items()
+            if rule_id in one.measure.weights
+            for entity in dict.fromkeys(entities)
+            if entity.type in one.group_by
+        ]
+
+    def needed(self, tenant: str, contributions: Iterable[Contribution]) -> list[Contribution]:
+        """Those that can change anything: what a law that looks back knows already is left out."""
+        return [one for one in contributions if self._needs(tenant, one)]
+
+    def _needs(self, tenant: str, one: Contribution) -> bool:
+        window = self._windows.get((tenant, one.correlation))
+        return not isinstance(window, Course) or window.needs(one.group, one.moment)
+
+    def raised(self) -> list[Contribution]:
+        """What signals of correlations brought to the risk of entities since the last call: kept like the others."""
+        found, self._raised = self._raised, []
         return found
 
     def _values(self, kind: Kind, part: Part, number: int, event: Event) -> Sequence[Value]:
         """What is counted or calculated with."""
-        if kind is Kind.EVENT_COUNT:
+        if kind in {Kind.EVENT_COUNT, Kind.BEACONING} or (kind is Kind.DEVIATION and not part.values_of("")):
             return (event.id,)
         if kind is Kind.TEMPORAL or kind is Kind.TEMPORAL_ORDERED:
             return (number,)
         fields = part.values_of(event.source)
-        if kind is Kind.VALUE_COUNT:
+        if kind is Kind.VALUE_COUNT or kind.looks_back:
             return ["\x1f".join(values) for values in self._combined(event, fields)]
         value = number_of(self._read(event, fields[0]))
         return () if value is None or not math.isfinite(value) else (value,)
@@ -222,12 +262,12 @@ class Correlator:
                 found[self._correlations[name].id, reason] += count
         return found
 
-    def _window(self, tenant: str, name: str) -> Window:
+    def _window(self, tenant: str, name: str) -> Window | Course:
         found = self._windows.get((tenant, name))
         if found is None:
             correlation = self._correlations[name]
             every, lag = correlation.id in self._uses, self._lags[name]
-            found = Window(correlation.measure, self._limits, every=every, lag=lag)
+            found = make_window(correlation.measure, self._limits, every=every, lag=lag)
             self._windows[tenant, name] = found
         return found
 
@@ -236,7 +276,9 @@ class Correlator:
         for crossing in crossings:
             signal_id = _signal_id(tenant, correlation, crossing)
             if crossing.fresh and correlation.id not in self.quiet:
-                yield self._signal(tenant, correlation, crossing, signal_id)
+                signal = self._signal(tenant, correlation, crossing, signal_id)
+                yield signal
+                yield from self._raise(tenant, signal, crossing)
             for outer, number in self._uses.get(correlation.id, ()):
                 yield from self._chain(tenant, (outer, number), correlation, crossing, signal_id)
 
@@ -250,11 +292,13 @@ class Correlator:
         key = tuple(values[field] for field in part.fields_of(""))
         value: Value | None
         match outer.measure.kind:
-            case Kind.EVENT_COUNT:
+            case Kind.EVENT_COUNT | Kind.BEACONING:
+                value = signal_id
+            case Kind.DEVIATION if not part.values_of(""):
                 value = signal_id
             case Kind.TEMPORAL | Kind.TEMPORAL_ORDERED:
                 value = number
-            case Kind.VALUE_COUNT:
+            case Kind.VALUE_COUNT | Kind.FIRST_SEEN | Kind.RARE_VALUE | Kind.DEVIATION:
                 value = "\x1f".join(values[field] for field in part.values_of(""))
             case _:
                 value = number_of(values[part.values_of("")[0]])
@@ -264,6 +308,16 @@ class Correlator:
         last = crossing.last
         moment = Moment(crossing.end, signal_id, number, value, last.source, last.seq, last.event or last.id)
         yield from self._signals(tenant, name, self._window(tenant, name).add(key, moment))
+
+    def _raise(self, tenant: str, signal: Signal, crossing: Crossing) -> Iterator[Signal]:
+        """What a correlation's own signal brings to the risk of entities, and what that tells."""
+        last = crossing.last
+        moment = Moment(crossing.end, signal.id, 0, signal.rule_id, last.source, last.seq, last.event or last.id)
+        for one in self._risky(signal.entities, signal.rule_id, moment):
+            self._raised.append(one)
+            yield from self._signals(
+                tenant, one.correlation, self._window(tenant, one.correlation).add(one.group, moment)
+            )
 
     # Signals
 
@@ -286,6 +340,9 @@ class Correlator:
 
     def _entities(self, correlation: Correlation, crossing: Crossing) -> tuple[Entity, ...]:
         """What the group is; of a group that is no entity, such as a program's name, the entities it counted."""
+        if correlation.measure.kind is Kind.RISK:
+            kind, _, name = crossing.group[0].partition(":")
+            return (Entity(kind, name),)
         named = enumerate(crossing.group)
         found = {Entity(kind, value): None for place, value in named if (kind := self._type_of(correlation, place))}
         if not found and correlation.measure.kind is Kind.VALUE_COUNT and len(correlation.field) == 1:
@@ -313,25 +370,37 @@ class Correlator:
     def _why(self, correlation: Correlation, crossing: Crossing) -> dict[str, object]:
         measure = correlation.measure
         amount: Number = crossing.amount
-        shown: dict[str, object] = {
-            name: scrub(value) for name, value in zip(correlation.group_by, crossing.group, strict=True)
-        }
+        # The entity types of a risk are alternatives.
+        names = ("entity",) if measure.kind is Kind.RISK else correlation.group_by
+        shown: dict[str, object] = {name: scrub(value) for name, value in zip(names, crossing.group, strict=True)}
         shown[str(measure.kind)] = amount
         shown["condition"] = condition_text(correlation)
         shown["timespan_s"] = measure.span // MICROS
         if measure.kind is Kind.VALUE_COUNT:
             shown["values"] = [scrub(str(one.value).replace("\x1f", ", ")) for one in crossing.moments]
+        if crossing.value:
+            shown["values"] = [scrub(crossing.value.replace("\x1f", ", "))]
         shown["events"] = [
-            {
-                "id": one.event or one.id,
-                "rule": correlation.parts[one.part].name,
-                "source": one.source,
-                "time": to_iso(one.time),
-                "place": one.seq,
-            }
-            for one in crossing.moments
+            self._told(correlation, one)
+            for one in sorted(crossing.moments, key=lambda one: self._place(correlation, one))
         ]
         return shown
+
+    def _told(self, correlation: Correlation, one: Moment) -> dict[str, object]:
+        weight = correlation.measure.weights.get(str(one.value))
+        return {
+            "id": one.event or one.id,
+            "rule": weight.title if weight else correlation.parts[one.part].name,
+            "source": one.source,
+            "time": to_iso(one.time),
+            "place": one.seq,
+        } | ({"rule_id": one.value, "tags": list(weight.tags)} if weight else {})
+
+    def _place(self, correlation: Correlation, one: Moment) -> tuple[int, int]:
+        """Of a signal in the order of an attack; what has no stage comes last. Of other moments their order stays."""
+        weight = correlation.measure.weights.get(str(one.value))
+        stage = self._stage(weight.tags) if weight and self._stage else None
+        return (LAST_STAGE if stage is None else stage, one.time) if weight else (0, 0)
 
 
 def _name(correlation: Correlation) -> str:
@@ -340,6 +409,8 @@ def _name(correlation: Correlation) -> str:
 
 def _signal_id(tenant: str, correlation: Correlation, crossing: Crossing) -> str:
     parts = [tenant, correlation.id, correlation.version, crossing.group, crossing.spell]
+    # One group may have several new values in a spell; what else is told of it is told once.
+    parts += [crossing.value] if correlation.measure.kind in {Kind.FIRST_SEEN, Kind.RARE_VALUE} else []
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
 
 
@@ -352,6 +423,8 @@ def _short(text: str) -> str:
 def condition_text(correlation: Correlation) -> str:
     """When it is enough, as a person would write it."""
     measure = correlation.measure
+    if measure.kind is Kind.FIRST_SEEN:
+        return f"no {', '.join(correlation.field)} of this value before"
     if measure.patterns:
         return " or ".join(_pattern_text(correlation, one) for one in measure.patterns)
     return " and ".join(f"{name} {bound}" for name, bound in measure.condition.bounds.items())

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from vedette.core.clock import MICROS
+from vedette.core.risk import HALF_LIFE
 from vedette.core.signal import Level
 from vedette.judge.correlation.patterns import Pattern
 from vedette.judge.sigma.card import NO_CARD, Card
@@ -16,7 +18,7 @@ Number = int | float
 
 
 class Kind(StrEnum):
-    """Sigma's correlation types."""
+    """Sigma's correlation types, and ours."""
 
     EVENT_COUNT = "event_count"
     VALUE_COUNT = "value_count"
@@ -26,6 +28,21 @@ class Kind(StrEnum):
     VALUE_AVG = "value_avg"
     VALUE_MEDIAN = "value_median"
     VALUE_PERCENTILE = "value_percentile"
+    FIRST_SEEN = "first_seen"
+    RARE_VALUE = "rare_value"
+    DEVIATION = "deviation"
+    BEACONING = "beaconing"
+    RISK = "risk"
+
+    @property
+    def looks_back(self) -> bool:
+        """True when it compares with what was usual: ours, see `usual`."""
+        return self in _LOOKS_BACK
+
+    @property
+    def ours(self) -> bool:
+        """True for what Sigma does not know."""
+        return self in _LOOKS_BACK or self is Kind.RISK
 
     @property
     def numeric(self) -> bool:
@@ -34,6 +51,7 @@ class Kind(StrEnum):
 
 
 _NUMERIC = frozenset({Kind.VALUE_SUM, Kind.VALUE_AVG, Kind.VALUE_MEDIAN, Kind.VALUE_PERCENTILE})
+_LOOKS_BACK = frozenset({Kind.FIRST_SEEN, Kind.RARE_VALUE, Kind.DEVIATION, Kind.BEACONING})
 _TESTS: dict[str, Callable[[Number, Number], bool]] = {
     "gt": operator.gt,
     "gte": operator.ge,
@@ -71,6 +89,35 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {name: bound for name in _TESTS if (bound := getattr(self, name)) is not None}
 
 
+class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What our own types can be told, each with what holds where nothing is said."""
+
+    learn: int = 0
+    """How long a group must be known before it can be unusual, microseconds."""
+    population: int = 20
+    """Fewest groups of which a value can be rare."""
+    least: int = 1
+    """Smallest amount that can deviate."""
+    baseline: int = 14
+    """Timespans that a deviation is measured against."""
+    jitter: float = 35
+    """How far a beacon's interval may be from its period, per cent."""
+    burst: int = 2 * MICROS
+    """What comes so soon after another is no beat of its own, microseconds."""
+    spread: float = 5
+    """A place that more per cent of sources go to is common and no beacon's."""
+    half_life: int = HALF_LIFE
+    """After this long a signal's points count half, microseconds."""
+
+
+class Weight(msgspec.Struct, frozen=True):
+    """What a rule's signals add to the risk of an entity."""
+
+    points: int
+    title: str
+    tags: tuple[str, ...] = ()
+
+
 class Measure(msgspec.Struct, frozen=True):
     """What a window needs to know."""
 
@@ -85,10 +132,14 @@ class Measure(msgspec.Struct, frozen=True):
     patterns: tuple[Pattern, ...] = ()
     """Of an extended condition: alternatives of which one must be there; empty: `condition` counts parts."""
 
+    knobs: Knobs = Knobs()
+    weights: dict[str, Weight] = {}
+    """Of `risk`: rule id -> what it adds."""
+
     @property
     def tally(self) -> bool:
         """True when a window's amount only grows as events are added; of a sum, when no value is negative."""
-        return self.kind is Kind.VALUE_SUM or not self.kind.numeric
+        return self.kind is Kind.VALUE_SUM or not (self.kind.numeric or self.kind.looks_back)
 
     @property
     def eager(self) -> bool:

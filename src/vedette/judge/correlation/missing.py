@@ -16,6 +16,7 @@ import msgspec
 from vedette.core.clock import to_iso
 from vedette.core.event import Event
 from vedette.judge.correlation.correlator import Contribution, Correlator, condition_text
+from vedette.judge.correlation.course import Course, make_window
 from vedette.judge.correlation.definition import Condition, Correlation, Kind, Measure
 from vedette.judge.correlation.moments import Moment
 from vedette.judge.correlation.window import Crossing, Key, Window
@@ -63,7 +64,7 @@ class Gathering(Correlator):
         found = self._correlations[name]
         return (found.id, found.version) == (self.watched.id, self.watched.version)
 
-    def _window(self, tenant: str, name: str) -> Window:
+    def _window(self, tenant: str, name: str) -> Window | Course:
         return _Gathered(self.watched.measure, self.gathered) if self._watches(name) else super()._window(tenant, name)
 
 
@@ -120,7 +121,8 @@ def _order(one: _Nearest) -> tuple[bool, float, int]:
 
 def _nearest(measure: Measure, key: Key, held: Sequence[Moment]) -> _Nearest:
     moments = sorted(held)
-    opened = msgspec.structs.replace(measure, condition=Condition(gte=-math.inf), patterns=())
+    kind = Kind.EVENT_COUNT if measure.kind.looks_back else measure.kind
+    opened = msgspec.structs.replace(measure, kind=kind, condition=Condition(gte=-math.inf), patterns=())
     windows = list(_crossings(opened, moments))
     if not windows:
         return _Nearest(key, 0, 0, math.inf, fired=False, window=[], moments=moments)
@@ -140,7 +142,7 @@ def _nearest(measure: Measure, key: Key, held: Sequence[Moment]) -> _Nearest:
 
 
 def _crossings(measure: Measure, moments: Sequence[Moment]) -> Iterator[Crossing]:
-    window = Window(measure, every=True)
+    window = make_window(measure, every=True)
     for moment in moments:
         yield from window.add((), moment)
     yield from window.finish()

@@ -29,8 +29,13 @@ class Pattern(msgspec.Struct, frozen=True):
     """Parts that must not."""
 
     def within(self, other: Pattern) -> bool:
-        """True when it asks for nothing that the other does not."""
-        return self.wanted <= other.wanted and self.unwanted <= other.unwanted
+        """True when it is there wherever the other is.
+
+        More wanted parts move the ends from which unwanted ones count, so with those only equals compare.
+        """
+        if self.unwanted:
+            return self.wanted == other.wanted and self.unwanted <= other.unwanted
+        return self.wanted <= other.wanted
 
 
 def matched(pattern: Pattern, around: list[Moment], end: int, span: int, *, ordered: bool) -> list[Moment]:

@@ -12,6 +12,7 @@ from fractions import Fraction
 from itertools import groupby
 
 from vedette.core.clock import MICROS
+from vedette.core.risk import fading, grown
 from vedette.judge.correlation.definition import Kind, Measure, Number
 from vedette.judge.correlation.moments import Group, Moment, Value, chain, exact
 from vedette.judge.correlation.patterns import matched
@@ -29,6 +30,8 @@ GROUP_MOMENTS = 10_000
 """Most moments of one group. A threshold above it could never be met and is refused at load."""
 SHOWN = 10
 """Most moments that a crossing names."""
+SHOWN_SIGNALS = 50
+"""Most signals that a crossing of risk names, the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Crossing:
     """Its last moment."""
     moments: tuple[Moment, ...] = ()
     """Of a fresh one: what made it, the newest of each value, at most `SHOWN`, by time."""
+    value: str = ""
+    """Of the types that look back: what it is about."""
 
 
 class Window:
@@ -159,7 +164,7 @@ class Window:
         if not self._every and moment.time // self._measure.span in group.done:
             return []
         amount: Number = len(group.live) if group.total is None else _plain(group.total)
-        if not self._measure.condition.holds(amount):
+        if self._rough and not self._measure.condition.holds(amount):
             return []
         if self._exact:
             amount = self._judged(group.moments[group.head :], moment.time)
@@ -236,17 +241,24 @@ class Window:
                 tally.leave(moments[low].value)
                 low += 1
             amount = tally.amount()
-            if self._exact and (self._peak or self._measure.condition.holds(amount)):
+            if self._exact and (self._peak or not self._rough or self._measure.condition.holds(amount)):
                 stop_at = place + 1 if not self._after else bisect_left(moments, (moment.time + span,))
                 amount = self._judged(moments[low:stop_at], moment.time)
             yield moment, amount
 
     @property
     def _exact(self) -> bool:
-        """True where the number of different parts is only the most the amount can be."""
-        return self._measure.kind is Kind.TEMPORAL_ORDERED or bool(self._measure.patterns)
+        """True where the number of different values is not the amount itself."""
+        return self._measure.kind in {Kind.TEMPORAL_ORDERED, Kind.RISK} or bool(self._measure.patterns)
 
-    def _judged(self, around: list[Moment], end: int) -> int:
+    @property
+    def _rough(self) -> bool:
+        """True where the number of different values is at least the amount."""
+        return self._measure.kind is not Kind.RISK
+
+    def _judged(self, around: list[Moment], end: int) -> Number:
+        if self._measure.kind is Kind.RISK:
+            return risk(self._measure, around, end)
         return len(self._matched(around, end) if self._measure.patterns else chain(around, self._measure.parts))
 
     def _matched(self, around: list[Moment], end: int) -> list[Moment]:
@@ -270,6 +282,8 @@ class Window:
             return tuple(chain(window, self._measure.parts)[-SHOWN:])
         if self._measure.kind.numeric:
             return tuple(window[-SHOWN:])
+        if self._measure.kind is Kind.RISK:
+            return tuple(window[-SHOWN_SIGNALS:])
         return tuple(sorted({moment.value: moment for moment in window}.values())[-SHOWN:])
 
     # Bounds
@@ -356,6 +370,22 @@ class _Tally:
                 return percentile(self._sorted, self._measure.percentile)
             case _:
                 return len(self._counts)
+
+
+def risk(measure: Measure, signals: list[Moment], at: int) -> float:
+    """Points of signals at a time: by rule those of its number, faded since its newest; two decimals.
+
+    More signals only add. The parts are summed exactly, so that no order of theirs shows.
+    """
+    newest = {one.value: one.time for one in signals}
+    counts = Counter(one.value for one in signals)
+    weights, half_life = measure.weights, measure.knobs.half_life
+    parts = [
+        grown(weights[rule].points, count) * fading(at - newest[rule], half_life)
+        for rule, count in counts.items()
+        if isinstance(rule, str) and rule in weights
+    ]
+    return round(math.fsum(parts), 2)
 
 
 def median(ordered: list[Number]) -> Number:

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from vedette.core.errors import DefinitionError, Span
+from vedette.core.risk import POINTS
 from vedette.core.signal import Level
 from vedette.judge.grouping import Grouping, Suppression
 
@@ -28,8 +29,6 @@ MAX_TESTS = 200
 """Most tests of one rule."""
 MAX_EVENTS = 100_000
 """Most events of one test."""
-RISK = {Level.INFORMATIONAL: 1, Level.LOW: 5, Level.MEDIUM: 20, Level.HIGH: 50, Level.CRITICAL: 80}
-"""Points for entity risk of a rule that states none."""
 
 Fires = bool | int | tuple[str, ...]
 
@@ -95,7 +94,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     runbook: str = ""
     """What to do: some lines of text, or the path of a page."""
     risk: int | None = None
-    """Points for entity risk, 0 to 100; None: by level, see `RISK`."""
+    """Points for entity risk, 0 to 100; None: by level, see `core.risk.POINTS`."""
     budget: float | None = None
     """Alerts a day it may cost; None: nobody said."""
     group: Grouping | None = None
@@ -114,7 +113,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
     def points(self, level: Level) -> int:
         """Points for entity risk of a rule of that level."""
-        return RISK[level] if self.risk is None else self.risk
+        return POINTS[level] if self.risk is None else self.risk
 
 
 NO_CARD = Card()

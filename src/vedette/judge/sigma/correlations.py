@@ -28,11 +28,12 @@ from sigma.exceptions import (
 from vedette.core.clock import MICROS
 from vedette.core.errors import DefinitionError
 from vedette.expr.values import number_of
-from vedette.judge.correlation.definition import Condition, Correlation, Kind, Measure, Number, Part
+from vedette.judge.correlation.definition import Condition, Correlation, Kind, Measure, Number, Part, Weight
 from vedette.judge.correlation.patterns import Pattern
 from vedette.judge.correlation.window import GROUP_MOMENTS
 from vedette.judge.sigma.card import NO_CARD, Card
 from vedette.judge.sigma.documents import Skipped
+from vedette.judge.sigma.extensions import check_ours, plain, to_knobs
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.rules import Rule, level_of
 
@@ -81,7 +82,9 @@ def draft(document: dict[str, Any], path: str, version: str, number: int, card: 
     if not isinstance(raw, dict):
         raise DefinitionError("sigma.correlation.invalid", "`correlation` is a mapping")
     condition = raw.get("condition")
-    if isinstance(condition, dict):
+    if raw.get("type") in set(filter(lambda kind: kind.ours, Kind)):
+        document = {**document, "correlation": plain(raw)}
+    elif isinstance(condition, dict):
         # pySigma knows one bound; the specification also knows ranges. The bounds are read below, all of them.
         first = next((name for name in condition if name in _BOUNDS), None)
         known = {name: value for name, value in condition.items() if name == first or name not in _BOUNDS}
@@ -162,7 +165,9 @@ class _Binding:
 
     def _bind(self, one: Draft) -> Correlation:
         parsed = one.parsed
-        kind = Kind(parsed.type.name.lower())
+        kind = Kind(one.raw["type"]) if one.raw.get("type") in set(Kind) else Kind(parsed.type.name.lower())
+        if kind is Kind.RISK:
+            return self._risk(one)
         references = _references(parsed)
         names = [_text(reference.reference) for reference in references]
         condition, wanted = _condition(one.raw.get("condition"), kind, len(names))
@@ -180,7 +185,7 @@ class _Binding:
             parts.append(part)
             versions.append(version)
         span, share = parsed.timespan.seconds * MICROS, _percentile(one.raw, kind)
-        measure = Measure(kind, span, condition, len(parts), share, patterns)
+        measure = Measure(kind, span, condition, len(parts), share, patterns, knobs=to_knobs(one.raw, kind, span))
         return Correlation(
             id=one.id,
             title=str(parsed.title or ""),
@@ -197,6 +202,42 @@ class _Binding:
             name=one.name,
             card=one.card,
         )
+
+    def _risk(self, one: Draft) -> Correlation:
+        """The risk of entities: every rule and correlation that gives signals adds to it."""
+        parsed = one.parsed
+        span = parsed.timespan.seconds * MICROS
+        condition, _ = _condition(one.raw.get("condition"), Kind.RISK, 0)
+        if not condition.rising or not condition.bounds or not parsed.group_by:
+            message = "needs `group-by` with types of entities, and a condition of `gte` or `gt` points"
+            raise DefinitionError("sigma.correlation.invalid", message)
+        return Correlation(
+            id=one.id,
+            title=str(parsed.title or ""),
+            level=level_of(parsed),
+            status=str(getattr(parsed.status, "name", "") or "").lower(),
+            tags=tuple(str(tag) for tag in parsed.tags),
+            path=one.path,
+            version=one.version,
+            measure=Measure(
+                Kind.RISK, span, condition, 0, knobs=to_knobs(one.raw, Kind.RISK, span), weights=self._weights()
+            ),
+            parts=(),
+            group_by=tuple(parsed.group_by),
+            name=one.name,
+            card=one.card,
+        )
+
+    def _weights(self) -> dict[str, Weight]:
+        found: dict[str, Weight] = {}
+        for rules in self._rules.values():
+            for rule in rules:
+                found[rule.id] = Weight(rule.card.points(rule.level), rule.title, rule.tags)
+        for one in self._drafts.values():
+            if one.raw.get("type") != Kind.RISK:
+                tags = tuple(str(tag) for tag in one.parsed.tags)
+                found[one.id] = Weight(one.card.points(level_of(one.parsed)), str(one.parsed.title or ""), tags)
+        return {name: weight for name, weight in found.items() if weight.points}
 
     def _part(
         self,
@@ -287,6 +328,9 @@ def _condition(raw: object, kind: Kind, parts: int) -> tuple[Condition, tuple[st
 
 
 def _check(kind: Kind, condition: Condition, wanted: Sequence[str], parts: int) -> None:
+    if kind.looks_back:
+        check_ours(kind, condition, wanted)
+        return
     lowest = max(condition.gt or 0, condition.gte or 0, condition.eq or 0)
     if not condition.bounds:
         raise DefinitionError("sigma.correlation.invalid", "`condition` states no bound")
