@@ -69,5 +69,7 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     promote: tuple[str, ...] = ()
     """Fields the store also keeps as text columns of their own."""
     flatten: tuple[Flatten, ...] = ()
+    quiet_s: int = 0
+    """How long it may be quiet, seconds, before that is told; 0: as long as it is wont to be."""
     squeeze: bool = False
     """Take spaces out of field names, as the Windows event schema does."""

@@ -53,6 +53,8 @@ class Technique(msgspec.Struct, frozen=True):
     deprecated: bool = False
     """Withdrawn, or revoked without a word by what."""
     platforms: tuple[str, ...] = ()
+    added: bool = False
+    """The bundle does not have it: only a crosswalk names it."""
 
 
 class Group(msgspec.Struct, frozen=True):

@@ -237,16 +237,18 @@ def _cross(techniques: dict[str, Technique], crosswalk: Mapping[str, str]) -> No
     """Marks what a crosswalk revokes. An heir that the bundle does not have yet takes over what the old one was."""
     # The most specific of its forerunners names an heir best.
     for old, new in sorted(crosswalk.items(), key=lambda pair: (-len(pair[0]), pair[0])):
-        was = techniques.get(old) or Technique(old, old)
+        was = techniques.get(old) or Technique(old, old, added=True)
         if was.revoked_by:
             continue
         if new not in techniques:
-            techniques[new] = msgspec.structs.replace(was, id=new, name=new if was.name == old else was.name)
+            techniques[new] = msgspec.structs.replace(
+                was, id=new, name=new if was.name == old else was.name, added=True
+            )
         techniques[old] = msgspec.structs.replace(was, revoked_by=new)
     for one in list(techniques.values()):
         above = parent(one.id)
         if above and above not in techniques:
-            techniques[above] = msgspec.structs.replace(one, id=above, name=above, revoked_by="")
+            techniques[above] = msgspec.structs.replace(one, id=above, name=above, revoked_by="", added=True)
 
 
 def _tactics(items: Iterable[_Item]) -> tuple[Tactic, ...]:
