@@ -26,6 +26,7 @@ from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.core.settings import Settings, load_settings
 from vedette.judge.sigma.pipelines import Pipelines, load_pipelines
+from vedette.run import quality
 from vedette.run.detecting import Detection, load_detection
 from vedette.run.files import Files
 from vedette.run.parts import Parts
@@ -128,6 +129,7 @@ def _stages(settings: Settings) -> dict[str, dict[str, Any]]:
             ("alerts", "signal"): parts.alerts.place,
             ("register", "decision"): parts.register.place,
             ("sightings", "event"): parts.sightings.place,
+            (quality.NAME, quality.TOPIC): partial(parts.index.place, quality.NAME),
         }
         shown: dict[str, dict[str, Any]] = {}
         for (name, topic), place in places.items():

@@ -13,12 +13,14 @@ from typing import Final
 from vedette.core.clock import Clock
 from vedette.core.settings import Settings
 from vedette.prove.evidence import Collector
+from vedette.run import quality as quality_module
 from vedette.run import storing as storing_module
 from vedette.run.detecting import SIGNALS, Detection, detecting
 from vedette.run.guard import Beat, beating
 from vedette.run.indexing import indexing
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
+from vedette.run.quality import Quality
 from vedette.run.storing import storing
 from vedette.run.stream import BATCH, Stage, advance
 from vedette.sense.store import Store
@@ -29,6 +31,8 @@ STORE_S: Final = 5.0
 """How long events that trickle in are gathered for one commit of the event store: a commit costs 0.1 CPU seconds."""
 INDEX_S: Final = 1.0
 """How long records that trickle in are gathered for one commit of the index."""
+QUALITY_S: Final = 5.0
+"""How often the quality of data is looked at, and silence listened for."""
 
 
 class Followers:
@@ -52,7 +56,12 @@ class Followers:
         )
         self.storing: tuple[Stage, ...] = (storing(parts.log, store, parts.sources, meters),)
         self.indexing: tuple[Stage, ...] = indexing(parts.log, parts.register, parts.sightings)
-        self.stages: tuple[Stage, ...] = (*self.storing, *self.watching, *self.indexing)
+        quality = Quality(parts.index, parts.clock, parts.sources, detection.rules if detection else None)
+        self.quality = quality
+        self.judging: tuple[Stage, ...] = (
+            Stage(quality_module.NAME, quality_module.TOPIC, lambda: quality.consume(parts.log), quality.place),
+        )
+        self.stages: tuple[Stage, ...] = (*self.storing, *self.watching, *self.indexing, *self.judging)
 
     def beats(self) -> tuple[Beat, ...]:
         """How often each happens. Each is safe to be killed in, and to run twice."""
@@ -60,6 +69,7 @@ class Followers:
             Beat("stream", STREAM_S, self._turn(self.watching)),
             Beat("store", STORE_S, self._turn(self.storing), enough=storing_module.BATCH),
             Beat("index", INDEX_S, self._turn(self.indexing), enough=BATCH),
+            Beat("quality", QUALITY_S, self._turn(self.judging), enough=quality_module.BATCH),
             Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
             Beat("checkpoint", 10.0, lambda: bool(self._evidence.checkpoint()) and 0),
         )

@@ -20,7 +20,8 @@ class Days(msgspec.Struct):
 
     def take(self, time: int, value: float) -> None:
         """Adds a value of a time, microseconds UTC."""
-        day = time // DAY
+        # A float from the start, as it is read back.
+        day, value = time // DAY, float(value)
         self.count += 1
         if self.days and self.days[-1][0] >= day:
             held, low, high = self.days[-1]

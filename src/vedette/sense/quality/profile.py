@@ -195,7 +195,9 @@ class Profile(msgspec.Struct):
                 found.clear()
                 shape.types, shape.shares = {}, Days()
                 self.problems.pop(f"{kind}:{name}")
-        if not found:
+        if found:
+            shape.held = None
+        else:
             shape.learn(self.start, self.looked)
 
     def _tell(self, problem: Problem) -> Iterator[Problem]:

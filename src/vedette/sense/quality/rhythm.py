@@ -67,9 +67,11 @@ class Rhythm(msgspec.Struct):
         if hour <= self.hour:
             self.longest = max(self.longest, gap)
             return
-        self._keep(self.hour, max(self.longest, gap))
-        for each in range(max(self.hour + 1, hour - WEEK), hour):
-            self._keep(each, gap)
+        # A new rhythm counts as met twice, or it would be told for as long as the old one is remembered.
+        for _ in range(2 if silent else 1):
+            self._keep(self.hour, max(self.longest, gap))
+            for each in range(max(self.hour + 1, hour - WEEK), hour):
+                self._keep(each, gap)
         self.hour, self.longest = hour, gap
 
     def limit(self, now: int) -> int | None:

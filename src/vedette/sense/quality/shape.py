@@ -3,6 +3,8 @@
 A field is dropped when at most a tenth of the lowest share it had in the windows of the last week is left, where that
 share would have been `ENOUGH` records. It is there when it is neither absent nor null nor empty. A type is new when a
 window holds it `ENOUGH` times and in a fifth of the field's values, and it was in fewer than one of a thousand before.
+
+A window teaches what is usual only when the next one is as usual too: the one in which a change falls is half of each.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ class Shape(msgspec.Struct):
     """Share of the records that have the field, by window."""
     now: dict[str, int] = {}
     """Type -> values of it in the window in hand."""
+    held: tuple[int, float, dict[str, int]] | None = None
+    """Start, share and types of the window before, which teaches when this one is as usual."""
 
     def take(self, value: object) -> None:
         """Takes the field of one record."""
@@ -74,10 +78,13 @@ class Shape(msgspec.Struct):
         return self.shares.count >= WINDOWS and wont >= ENOUGH and sum(self.now.values()) * LEFT <= wont
 
     def learn(self, time: int, records: int) -> None:
-        """Makes the window in hand part of what is usual."""
-        for name, count in self.now.items():
-            self.types[name] = self.types.get(name, 0) + count
-        self.shares.take(time, sum(self.now.values()) / records)
+        """Makes the window before part of what is usual, and holds the one in hand back."""
+        if self.held:
+            start, share, types = self.held
+            for name, count in types.items():
+                self.types[name] = self.types.get(name, 0) + count
+            self.shares.take(start, share)
+        self.held = time, sum(self.now.values()) / records, self.now
 
     def usual(self) -> str:
         """The type that most of its values had."""
