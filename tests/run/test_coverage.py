@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from vedette.cli.main import build, verbs
 from vedette.cli.rules import coverage as verb
+from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import load
 from vedette.judge.sigma.logsources import LogSources
 from vedette.run.coverage import State, Threat, make_coverage, navigator_layer
-from vedette.run.rule_tests import run_tests
+from vedette.run.rule_tests import RuleTests
 from vedette.run.trend import Trend
 from vedette.sense.intel.attack import Attack, Group, Tactic, Technique
 from vedette.sense.intel.bundle import Imported, keep_attack
@@ -163,10 +164,9 @@ def test_an_actor(place: Home) -> None:
 
 
 def test_stages_in_which_a_rule_is_quiet_do_not_count(place: Home) -> None:
-    loaded = load(
-        [place.folder.parent / "rules.yml"], LogSources({name: one.logsource for name, one in SOURCES.items()})
-    )
-    tested = list(run_tests(loaded, SOURCES))
+    places = LogSources({name: one.logsource for name, one in SOURCES.items()})
+    tests = RuleTests(rule_files(place.folder.parent / "rules.yml"), places, SOURCES)
+    loaded, tested = tests.rules, list(tests.run())
     found = make_coverage(
         loaded, ATTACK, arriving=SOURCES, tested=tested, degraded={}, off={TRAIL: "shadow"}, untested=True
     )

@@ -21,12 +21,13 @@ from vedette.core.content import shipped
 from vedette.core.errors import DataError, NotFoundError
 from vedette.core.render import printable
 from vedette.core.settings import Settings
-from vedette.judge.sigma.load import RuleSet, load
+from vedette.judge.sigma.files import rule_files
+from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.logsources import LogSources
 from vedette.run.coverage import Coverage, State, actor_rows, make_coverage, navigator_layer
 from vedette.run.parts import Parts
 from vedette.run.quality import Quality
-from vedette.run.rule_tests import Tested, run_tests
+from vedette.run.rule_tests import RuleTests, Tested
 from vedette.run.trend import Trend
 from vedette.sense.intel.attack import Attack
 from vedette.sense.intel.bundle import load_attack, need_attack
@@ -89,8 +90,8 @@ def coverage(
     known = load_attack(attack, crosswalk) if attack else need_attack(home)
     with _opened(home, plan=plan) as parts:
         sources = parts.sources if parts else load_sources()
-        loaded = _load(rules, sources, only)
-        tested = _tested(loaded, sources)
+        tests = _tests(rules, sources, only)
+        loaded, tested = tests.rules, _tested(tests)
         place = _look(parts, loaded, tenant, parse_duration(within)) if parts else Place(frozenset(sources), {}, {})
         found = make_coverage(
             loaded, known, arriving=place.arriving, tested=tested, degraded=place.degraded, untested=untested
@@ -105,18 +106,18 @@ def coverage(
         _print(shown, found, lost=lost)
 
 
-def _load(paths: list[Path] | None, sources: Mapping[str, Source], only: str) -> RuleSet:
+def _tests(paths: list[Path] | None, sources: Mapping[str, Source], only: str) -> RuleTests:
     places = LogSources({name: source.logsource for name, source in sources.items()})
-    return load(paths or [shipped("rules") / "sigma"], places, only=only)
+    roots = paths or [shipped("rules") / "sigma"]
+    return RuleTests([file for path in roots for file in rule_files(path, only)], places, sources)
 
 
-def _tested(rules: RuleSet, sources: Mapping[str, Source]) -> list[Tested]:
-    total = sum(len(rule.card.tests) for rule in rules.rules) + sum(len(one.card.tests) for one in rules.correlations)
+def _tested(tests: RuleTests) -> list[Tested]:
     found: list[Tested] = []
     with progress() as report:
-        for one in run_tests(rules, sources):
+        for one in tests.run():
             found.append(one)
-            report("testing", len(found), total)
+            report("testing", len(found), tests.count)
     return found
 
 
