@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from vedette.core.errors import DataError, UnsupportedError
+from vedette.core.errors import DataError
 from vedette.expr.sql.functions import FUNCTIONS, Function, column
 from vedette.expr.sql.macros import macros
 from vedette.sense.query import WALL
@@ -90,21 +90,16 @@ class Scan:
             raise DataError("scan.run.failed", str(error).strip().split("\n", 1)[0]) from error
 
 
-def check_patterns(patterns: Iterable[str]) -> None:
-    """Refuses regular expressions that this engine's RE2, an older one, does not take.
-
-    Raises:
-        UnsupportedError: `sql.regex.refused`.
-    """
+def refused_patterns(patterns: Iterable[str]) -> dict[str, str]:
+    """Regular expressions that this engine's RE2, an older one than ours, does not take, each with its words."""
+    found: dict[str, str] = {}
     with duckdb.connect(":memory:") as connection:
         for pattern in sorted(set(patterns)):
             try:
                 connection.execute("SELECT regexp_matches('', ?)", [pattern]).fetchall()
             except duckdb.Error as error:
-                reason = str(error).strip().split("\n", 1)[0]
-                raise UnsupportedError(
-                    "sql.regex.refused", f"the regular expression `{pattern}` is refused: {reason}"
-                ) from error
+                found[pattern] = str(error).strip().split("\n", 1)[0]
+    return found
 
 
 def _vectorised(function: Function) -> Any:

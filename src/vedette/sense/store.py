@@ -116,7 +116,7 @@ class Store:
             return None
         here = (pc.field("event_time") == pa.scalar(event_time, _MICRO)) & (pc.field("id") == event_id)
         rows: list[Any] = dataset.scanner(columns=ENVELOPE.names, filter=here, batch_readahead=1).head(1).to_pylist()
-        return _to_event(rows[0]) if rows else None
+        return to_event(rows[0]) if rows else None
 
     def between(self, tenant: str, source: str, since: int, until: int, size: int = 2_000) -> Iterator[list[Event]]:
         """A tenant's events of a source in [since, until) of event time, in no order, some at a time.
@@ -211,7 +211,8 @@ def to_rows(source: Source, events: Sequence[Event]) -> pa.Table:
     return pa.Table.from_pydict(columns, schema=schema)
 
 
-def _to_event(row: Mapping[str, Any]) -> Event:
+def to_event(row: Mapping[str, Any]) -> Event:
+    """The event of a row."""
     return Event(
         id=row["id"],
         tenant=row["tenant"],
@@ -253,9 +254,10 @@ def _fresh(table: Table, events: Sequence[Event]) -> list[Event]:
     keys = pa.table({"id": pa.array([key[1] for key in first], pa.string())})
     span = (pc.field("event_time") >= pa.scalar(low, _MICRO)) & (pc.field("event_time") <= pa.scalar(high, _MICRO))
     # A batch that spans years would make a long list of dates; the file statistics on event_time prune as well.
-    listed = dates if len(dates) <= _MAX_LISTED_DATES else None
+    listed = dates if len(dates) <= MAX_DATES else None
     known = known_keys(table.dataset(tenants, listed), span, keys)
     return [event for key, event in first.items() if key not in known]
 
 
-_MAX_LISTED_DATES = 400
+MAX_DATES = 400
+"""Most dates that are listed one by one to find files; beyond, the files' statistics have to do."""

@@ -21,6 +21,7 @@ def macros() -> tuple[str, ...]:
         "text(v)": _TEXT,
         "spelt(t)": f"CASE WHEN {spelt} THEN TRY_CAST(t AS DOUBLE) END",
         "number(v)": _NUMBER,
+        "unclear(t)": r"regexp_matches(t, '^[\[{]|^-?[0-9]+[.eE]')",
     }
     return tuple(f"CREATE MACRO vedette_{name} AS {body}" for name, body in bodies.items())
 
