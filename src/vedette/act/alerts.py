@@ -103,6 +103,16 @@ class Alerts:
         with self._database.read() as connection:
             return connection.execute(sa.select(CURSOR.c.next_offset).where(where)).scalar() or 0
 
+    def known(self, tenant: str, signal_ids: Sequence[str]) -> set[str]:
+        """Those of some signals that have been taken already."""
+        found: set[str] = set()
+        with self._database.read() as connection:
+            for start in range(0, len(signal_ids), BATCH):
+                some = signal_ids[start : start + BATCH]
+                where = (SIGNAL.c.tenant == tenant) & SIGNAL.c.id.in_(some)
+                found.update(connection.execute(sa.select(SIGNAL.c.id).where(where)).scalars())
+        return found
+
     def apply(self, signals: Sequence[tuple[Signal, int]]) -> int:
         """Adds (signal, log time) pairs; gives how many were new. All or none."""
         with self._database.begin() as connection:

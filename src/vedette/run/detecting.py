@@ -30,7 +30,7 @@ from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.pipelines import NO_PIPELINES, Pipelines
-from vedette.judge.sigma.ready import Ready
+from vedette.judge.sigma.ready import Placed, Ready
 from vedette.judge.sigma.rules import Rule
 from vedette.run import decided
 from vedette.run.guard import guarded
@@ -70,7 +70,10 @@ class Detection:
 
     def judge(self, event: Event) -> tuple[list[Signal], list[Contribution]]:
         """What rules on single events say of an event, and what they bring to correlations; the same each time."""
-        fired = list(self._ready.fired(event.source, event.data))
+        return self.told(event, list(self._ready.fired(event.source, event.data)))
+
+    def told(self, event: Event, fired: Sequence[Placed]) -> tuple[list[Signal], list[Contribution]]:
+        """What the rules that fired on an event say, and what they bring to correlations."""
         if not fired:
             return [], []
         quiet = self.correlator.quiet

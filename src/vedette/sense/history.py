@@ -1,21 +1,17 @@
-"""Stretches of the event store: the rows of a tenant's source between two times, whole or day by day."""
+"""Stretches of the event store: which there are, and how many events lie in each."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from vedette.core.clock import DAY, from_datetime, to_iso
-from vedette.core.event import Event
-from vedette.sense.store import ENVELOPE, MAX_DATES, Store, to_event
-
-_MICRO = pa.timestamp("us", tz="UTC")
-_BATCH = 5_000
+from vedette.sense.store import Store
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,52 +33,38 @@ class Span:
         """What lies in both."""
         return Span(max(self.start, other.start), min(self.end, other.end))
 
-    def days(self) -> Iterator[Span]:
-        """The span cut at midnights UTC."""
+    def cut(self, width: int) -> Iterator[Span]:
+        """The span cut at the multiples of a width, microseconds."""
         start = self.start
         while start < self.end:
-            end = min(self.end, (start // DAY + 1) * DAY)
+            end = min(self.end, (start // width + 1) * width)
             yield Span(start, end)
             start = end
-
-
-def rows(store: Store, tenant: str, source: str, span: Span) -> pads.Dataset | None:
-    """The rows of a span, as a dataset that lists only files of its days; None when the source has no table."""
-    if source not in store.names() or span.empty:
-        return None
-    days = span.end // DAY - span.start // DAY
-    dates = [to_iso(day.start)[:10] for day in span.days()] if days <= MAX_DATES else None
-    found = store.table(source).dataset([tenant], dates)
-    return found.filter(_inside(span)) if found else None
-
-
-def count(store: Store, tenant: str, source: str, span: Span) -> int:
-    """How many events are stored of a span."""
-    found = rows(store, tenant, source, span)
-    return found.count_rows() if found else 0
 
 
 def stored_days(store: Store, tenant: str, source: str) -> list[Span]:
     """The days of which a tenant's source has events, in order."""
     delta = store.table(source).delta() if source in store.names() else None
-    found: list[Mapping[str, str]] = delta.partitions(file_pruning_predicate=[("tenant", "=", tenant)]) if delta else []
+    mine = [("tenant", "=", tenant)]
+    found: list[Mapping[str, str]] = delta.partitions(file_pruning_predicate=mine) if delta else []
     starts = sorted({from_datetime(datetime.fromisoformat(one["date"]).replace(tzinfo=UTC)) for one in found})
     return [Span(start, start + DAY) for start in starts]
 
 
-def events(dataset: pads.Dataset) -> Iterator[list[Event]]:
-    """The events of a dataset, in pieces; in no order."""
-    scanner = dataset.scanner(columns=ENVELOPE.names, batch_size=_BATCH, batch_readahead=1, fragment_readahead=1)
-    for batch in scanner.to_batches():
-        if batch.num_rows:
-            yield to_events(batch)
+def counts(store: Store, tenant: str, source: str, span: Span, width: int) -> dict[int, int]:
+    """How many events are stored of each part of a span, by the part's start; parts without events are left out.
 
-
-def to_events(batch: pa.RecordBatch) -> list[Event]:
-    """The events of rows that hold the envelope and `data`."""
-    return [to_event(row) for row in batch.select(ENVELOPE.names).to_pylist()]
-
-
-def _inside(span: Span) -> pc.Expression:
-    time = pc.field("event_time")
-    return (time >= pa.scalar(span.start, _MICRO)) & (time < pa.scalar(span.end, _MICRO))
+    Args:
+        store: The event store.
+        tenant: Whose.
+        source: Of which source.
+        span: Which.
+        width: Of the parts, which begin at its multiples; microseconds.
+    """
+    found: Counter[int] = Counter()
+    rows = None if span.empty else store.rows(tenant, source, span.start, span.end)
+    for batch in rows.scanner(columns=["event_time"]).to_batches() if rows else ():
+        times = batch.column(0).cast(pa.int64()).to_numpy()
+        starts, number = np.unique(times // width * width, return_counts=True)
+        found.update(dict(zip(starts.tolist(), number.tolist(), strict=True)))
+    return dict(found)

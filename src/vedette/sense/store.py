@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 
 from vedette.core.clock import DAY, MICROS, to_iso
 from vedette.core.errors import DataError, DefinitionError
@@ -118,28 +119,28 @@ class Store:
         rows: list[Any] = dataset.scanner(columns=ENVELOPE.names, filter=here, batch_readahead=1).head(1).to_pylist()
         return to_event(rows[0]) if rows else None
 
-    def between(self, tenant: str, source: str, since: int, until: int, size: int = 2_000) -> Iterator[list[Event]]:
-        """A tenant's events of a source in [since, until) of event time, in no order, some at a time.
+    def rows(self, tenant: str, source: str, since: int, until: int) -> pads.Dataset | None:
+        """A tenant's rows of a source in [since, until) of event time; lists only files of those days.
 
         Args:
             tenant: Whose.
-            source: Name of the source; one without a table has no events.
+            source: Name of the source; None for one without a table.
             since: Microseconds UTC.
             until: Microseconds UTC.
-            size: Most events at a time.
         """
         check_tenant(tenant)
         days = range(since // DAY, -(-until // DAY))
         listed = [to_iso(day * DAY)[:10] for day in days] if len(days) <= _MAX_LISTED_DATES else None
         dataset = self.table(source).dataset([tenant], listed) if source in self.names() else None
-        if dataset is None:
-            return
         time = pc.field("event_time")
         here = (time >= pa.scalar(since, _MICRO)) & (time < pa.scalar(until, _MICRO))
-        scanner = dataset.scanner(columns=ENVELOPE.names, filter=here, batch_size=size, batch_readahead=1)
-        for batch in scanner.to_batches():
-            if batch.num_rows:
-                yield [_to_event(row) for row in batch.to_pylist()]
+        return dataset.filter(here) if dataset else None
+
+    def between(self, tenant: str, source: str, since: int, until: int, size: int = 2_000) -> Iterator[list[Event]]:
+        """The events of `rows`, in no order, at most `size` at a time."""
+        dataset = self.rows(tenant, source, since, until)
+        if dataset is not None:
+            yield from events_of(dataset, size)
 
     def table(self, name: str) -> Table:
         """The table of a source, whether or not it exists yet."""
@@ -186,6 +187,13 @@ def promoted(source: Source) -> dict[str, str]:
         taken.add(column.lower())
         columns[column] = path
     return columns
+
+
+def events_of(rows: pads.Dataset, size: int = 2_000) -> Iterator[list[Event]]:
+    """The events of a dataset of a table's rows, in no order, at most `size` at a time."""
+    for batch in rows.scanner(columns=ENVELOPE.names, batch_size=size, batch_readahead=1).to_batches():
+        if batch.num_rows:
+            yield [to_event(row) for row in batch.to_pylist()]
 
 
 def to_rows(source: Source, events: Sequence[Event]) -> pa.Table:
@@ -254,10 +262,10 @@ def _fresh(table: Table, events: Sequence[Event]) -> list[Event]:
     keys = pa.table({"id": pa.array([key[1] for key in first], pa.string())})
     span = (pc.field("event_time") >= pa.scalar(low, _MICRO)) & (pc.field("event_time") <= pa.scalar(high, _MICRO))
     # A batch that spans years would make a long list of dates; the file statistics on event_time prune as well.
-    listed = dates if len(dates) <= MAX_DATES else None
+    listed = dates if len(dates) <= _MAX_LISTED_DATES else None
     known = known_keys(table.dataset(tenants, listed), span, keys)
     return [event for key, event in first.items() if key not in known]
 
 
-MAX_DATES = 400
+_MAX_LISTED_DATES = 400
 """Most dates that are listed one by one to find files; beyond, the files' statistics have to do."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -22,10 +22,9 @@ from vedette.expr.sql.query import FIRED, Query, rules_query
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.ready import Placed, Ready, once
 from vedette.judge.sigma.rules import Skipped
-from vedette.sense.history import events, to_events
 from vedette.sense.scan import TABLE, refused_patterns, scanning
 from vedette.sense.sources import Source
-from vedette.sense.store import ENVELOPE, promoted
+from vedette.sense.store import ENVELOPE, events_of, promoted, to_event
 
 RULES_A_QUERY = 200
 """Planning a query costs about a millisecond a rule, and memory with it; reading the rows once more costs less."""
@@ -62,7 +61,7 @@ class Matching:
     def fired(self, source: str, rows: pads.Dataset) -> Iterator[Fired]:
         """See `Judge`."""
         matcher, rules = self._ready.of(source)
-        for held in events(rows):
+        for held in events_of(rows):
             for event, numbers in zip(held, matcher.match_many([event.data for event in held]), strict=True):
                 if numbers:
                     yield event, list(once(rules, numbers))
@@ -157,8 +156,10 @@ class _Batch:
 
     def placed(self, rows: pa.RecordBatch) -> Iterator[Fired]:
         """The events of an answer's rows with the rules that fired."""
-        for event, numbers in zip(to_events(rows), rows.column(FIRED).to_pylist(), strict=True):
-            yield event, list(once(self._rules, numbers))
+        fired: list[Any] = rows.column(FIRED).to_pylist()
+        events = rows.select(ENVELOPE.names).to_pylist()
+        for row, numbers in zip(events, fired, strict=True):
+            yield to_event(row), list(once(self._rules, numbers))
 
 
 def runnable(rules: RuleSet) -> tuple[RuleSet, list[Skipped]]:
@@ -201,3 +202,8 @@ def _grouped(rules: Sequence[Placed], fields: Mapping[str, str]) -> Iterator[lis
     ordered = [pair for key in sorted(groups) for pair in groups[key]]
     for start in range(0, len(ordered), RULES_A_QUERY):
         yield ordered[start : start + RULES_A_QUERY]
+
+
+def make_judge(engine: Engine, rules: RuleSet, sources: Mapping[str, Source], *, threads: int = 2) -> Judge:
+    """The engine of a name over a rule set. Raises as `Hunting`."""
+    return Matching(rules) if engine is Engine.MATCHER else Hunting(rules, sources, threads=threads)
