@@ -144,9 +144,7 @@ class Ledger:
         with self._database.begin() as connection:
             if not insert_new(connection, _JOB, **row, spec=msgspec.json.encode(spec).decode()):
                 return False
-            if parts:
-                rows = [{"job": job_id, **msgspec.structs.asdict(part)} for part in parts]
-                connection.execute(_PART.insert(), rows)
+            _add(connection, job_id, parts)
             return True
 
     def parts(self, job_id: str) -> list[Part]:
@@ -168,11 +166,11 @@ class Ledger:
         with self._database.begin() as connection:
             connection.execute(_JOB.update().where(here).values(finished_time=self._clock.now()))
 
-    def reopen(self, job_id: str) -> None:
-        """Makes every part of a job undone, so that it is judged anew."""
+    def reopen(self, job_id: str, parts: Sequence[Part]) -> None:
+        """Gives a job the parts anew, none of them done."""
         with self._database.begin() as connection:
-            blank = dict.fromkeys(("done", *_TOLD), 0)
-            connection.execute(_PART.update().where(_PART.c.job == job_id).values(**blank))
+            connection.execute(_PART.delete().where(_PART.c.job == job_id))
+            _add(connection, job_id, parts)
             connection.execute(_JOB.update().where(_JOB.c.id == job_id).values(finished_time=0))
 
     def job(self, job_id: str) -> Job:
@@ -193,6 +191,11 @@ class Ledger:
         """A tenant's jobs, newest first."""
         with self._database.read() as connection:
             return list(_jobs(connection, _JOB.c.tenant == tenant, limit))
+
+
+def _add(connection: Connection, job_id: str, parts: Sequence[Part]) -> None:
+    if parts:
+        connection.execute(_PART.insert(), [{"job": job_id, **msgspec.structs.asdict(part)} for part in parts])
 
 
 def _jobs(connection: Connection, where: sa.ColumnElement[bool], limit: int = 2) -> list[Job]:

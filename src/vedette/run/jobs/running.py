@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
-from vedette.core.clock import Clock, SystemClock, to_datetime
+from vedette.core.clock import SystemClock, to_datetime
 from vedette.core.errors import TransientError
 from vedette.core.settings import Settings
 from vedette.judge.sigma.history import Engine
@@ -110,8 +110,9 @@ class Jobs:
             TransientError: `jobs.part.taken` when another process still works on a part of it.
         """
         job_id = job_id_of(spec)
-        if not self.ledger.open(job_id, spec, plan(self._store, detection, spec)) and again:
-            self.ledger.reopen(job_id)
+        parts = plan(self._store, detection, spec)
+        if not self.ledger.open(job_id, spec, parts) and again:
+            self.ledger.reopen(job_id, parts)
         job = self.ledger.job(job_id)
         if job.finished_time:
             return job, False
@@ -151,11 +152,9 @@ class Jobs:
             worker.join()
 
 
-def _work(
-    settings: Settings, job_id: str, engine: Engine, today: date, parent: int, clock: Clock | None = None
-) -> None:
+def _work(settings: Settings, job_id: str, engine: Engine, today: date, parent: int) -> None:
     """What a worker process does. Without its parent it stops after the part in hand."""
-    with Parts(settings, clock=clock or SystemClock()) as parts:
+    with Parts(settings, clock=SystemClock()) as parts:
         ledger = Ledger(parts.state, parts.clock)
         job = ledger.job(job_id)
         detection = load_rules(settings, job.spec.rules, job.spec.only, today)
