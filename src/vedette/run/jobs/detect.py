@@ -89,7 +89,7 @@ class Worker:
             alive: False stops it after the part in hand.
 
         Returns:
-            True when the job is done; false when others still work on parts, or `alive` said no.
+            True when every part is done; false when others still work on parts, or `alive` said no.
         """
         folder = self._folder / job.id
         parts = self._ledger.parts(job.id)
@@ -104,11 +104,12 @@ class Worker:
         for part in parts:
             if not part.done:
                 self._once(job, part, folder, report)
-        if any(not part.done for part in self._ledger.parts(job.id)):
-            return False
+        return all(part.done for part in self._ledger.parts(job.id))
+
+    def close(self, job: Job) -> None:
+        """Tidies up after the last part, and notes that the job is done."""
+        shutil.rmtree(self._folder / job.id, ignore_errors=True)
         self._ledger.close(job.id)
-        shutil.rmtree(folder, ignore_errors=True)
-        return True
 
     def _once(self, job: Job, part: Part, folder: Path, report: Report) -> None:
         with _alone(folder / f"{part.number}.lock") as mine:

@@ -119,10 +119,12 @@ class Jobs:
         self._progress(job.parts_done, job.parts)
         if self._workers > 1:
             self._spread(job, spec.engine)
-        if not self._worker(detection, spec.engine).work(job, lambda _part: self._tell(job_id)):
+        worker = self._worker(detection, spec.engine)
+        if not worker.work(job, lambda _part: self._tell(job_id)):
             raise TransientError("jobs.part.taken", "another process works on a part of this job", at=job_id)
         while self._parts.alerts.consume(self._parts.log).read:
             pass
+        worker.close(job)
         return self.ledger.job(job_id), True
 
     def _tell(self, job_id: str) -> None:
