@@ -236,6 +236,12 @@ def test_many_rules_are_routed_and_prepared():
     assert matcher.match({}) == ()
 
 
+def test_a_truth_value_is_no_number():
+    rules = [n.Compare(n.Field("x"), n.Comparison.GE, n.Literal(value)) for value in (True, 1, 1.0)]
+    assert Matcher(rules).match({"x": 2}) == (1, 2)
+    assert Matcher(rules).match({"x": True}) == ()
+
+
 def test_fields_of_other_spaces_need_a_way_to_be_read():
     rule = n.Compare(n.Field("amount_in_usd", n.Space.ATTRIBUTE), n.Comparison.GT, n.Literal(100))
     with pytest.raises(UnsupportedError) as refused:

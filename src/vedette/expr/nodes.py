@@ -73,12 +73,22 @@ class Field:
     span: Span = attribute(default=NOWHERE, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Literal:
     """A value written in the rule. Text, whole number, float or truth value."""
 
     value: str | int | float | bool
     span: Span = attribute(default=NOWHERE, compare=False)
+
+    def __eq__(self, other: object) -> bool:
+        """By value; a truth value is no number, although Python says that true equals one."""
+        if not isinstance(other, Literal):
+            return NotImplemented
+        return isinstance(self.value, bool) is isinstance(other.value, bool) and self.value == other.value
+
+    def __hash__(self) -> int:
+        """Of the value."""
+        return hash(self.value)
 
 
 Operand = Field | Literal

@@ -1,8 +1,8 @@
 """Means for testing engines, sources and rules of one's own; the product itself imports nothing from here.
 
-`events.satisfy` makes an event that makes an expression true, `events.neighbours` changes one field of it at a time, and
-`pairs.pairs` mixes both into questions whose answers the reference gives: an engine that agrees on ten thousand of them,
-absent and null fields among them, has been asked what matters.
+`events.satisfy` makes an event that makes an expression true, `events.neighbours` changes one field of it at a time,
+`expressions.expressions` draws expressions, and `pairs.pairs` makes questions of them whose answers the reference
+gives: an engine that agrees on ten thousand of them, absent and null fields among them, has been asked what matters.
 
 Example:
     >>> from vedette.expr.nodes import And, Field, Known, Not, Text, TextMatch

@@ -144,9 +144,9 @@ def _value(field: Field, asked: Sequence[_Demand], rng: random.Random) -> tuple[
     for value in values(wanted, unwanted, rng):
         if present and (value is MISSING or value is None):
             continue
-        if all(evaluate(demand.node, lambda _, value=value: value) in demand.answers for demand in alone):
+        if _fits(value, alone):
             own = value if not together or wanted else rng.choice(["other", 7, f"of {field.name}"])
-            return (own if own == value or _fits(own, alone) else value,)
+            return (own if _fits(own, alone) else value,)
     return None
 
 

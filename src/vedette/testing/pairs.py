@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vedette.expr.nodes import Node
 from vedette.expr.truth import Truth
-from vedette.testing.events import Event, answer, neighbours, satisfy
+from vedette.testing.events import Event, Neighbour, answer, neighbours, satisfy
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Pair:
     event: Event
     true: bool
     """What the reference says; unknown is not true."""
+    change: Neighbour | None = None
+    """How it differs from the event made for the expression; None: not at all."""
 
 
 def pairs(nodes: Sequence[Node], count: int, *, seed: int = 0) -> Iterator[Pair]:
@@ -36,19 +38,17 @@ def pairs(nodes: Sequence[Node], count: int, *, seed: int = 0) -> Iterator[Pair]
     """
     rng = random.Random(seed)  # noqa: S311 - chance, no secret
     order = rng.sample(range(len(nodes)), len(nodes))
-    made: dict[int, list[tuple[Event, bool]]] = {}
+    made: dict[int, list[Pair]] = {}
     for place in range(count):
         number = order[place % len(order)]
-        if number not in made or place % len(order) == place:
-            made[number] = _about(nodes[number], seed)
+        if number not in made:
+            made[number] = list(_about(number, nodes[number], seed))
         wanted = (place + place // len(order)) % 2 == 0
-        held = made[number]
-        fitting = [one for one in held if one[1] is wanted] or held
-        event, true = rng.choice(fitting)
-        yield Pair(number, nodes[number], event, true)
+        yield rng.choice([one for one in made[number] if one.true is wanted] or made[number])
 
 
-def _about(node: Node, seed: int) -> list[tuple[Event, bool]]:
+def _about(number: int, node: Node, seed: int) -> Iterator[Pair]:
     start = satisfy(node, seed=seed) or {}
-    events = [start, *(one.event for one in neighbours(node, start))]
-    return [(event, answer(node, event) is Truth.TRUE) for event in events]
+    yield Pair(number, node, start, answer(node, start) is Truth.TRUE)
+    for change in neighbours(node, start):
+        yield Pair(number, node, change.event, answer(node, change.event) is Truth.TRUE, change)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import random
 import re
 import string
-from re import _constants as constants  # type: ignore[attr-defined] # noqa: PLC2701 - the parser has no public name
-from re import _parser as parser  # type: ignore[attr-defined] # noqa: PLC2701
+from re import _constants as constants
+from re import _parser as parser
 from typing import Any
 
-import re2
-
-from vedette.expr.patterns import Wild, compile_regex, glob_tokens
+from vedette.expr.patterns import Wild, compile_regex, glob_tokens, regex_refusal
 from vedette.expr.values import utf8
 
 _POOL = "a0Z_ -/\\.:@=\n~é" + string.printable
@@ -48,12 +46,14 @@ def glob_pieces(pattern: str) -> list[str]:
 
 def regex_text(pattern: str, flags: str, rng: random.Random) -> str | None:
     """A text in which RE2 finds the pattern; None when none was found in a few tries."""
+    if regex_refusal(pattern, flags):
+        return None
     try:
         # Python takes flags at the beginning only, RE2 anywhere; how letters are written does not matter here.
         parsed = parser.parse(_FLAGS.sub("", pattern))
-        compiled = compile_regex(pattern, flags)
-    except (re.error, re2.error, RecursionError):
+    except (re.error, RecursionError):
         return None
+    compiled = compile_regex(pattern, flags)
     for _ in range(20):
         text = _sequence(parsed, rng)
         if compiled.search(utf8(text)):
@@ -101,7 +101,7 @@ def _spelt(kind: Any) -> bool:
 
 def _is(char: str, kind: Any, value: Any) -> bool:
     if kind is constants.LITERAL:
-        return ord(char) == value
+        return ord(char) == int(value)
     if kind is constants.RANGE:
         return bool(value[0] <= ord(char) <= value[1])
     return re.fullmatch(_CATEGORIES[value], char, re.ASCII) is not None
