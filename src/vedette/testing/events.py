@@ -81,14 +81,15 @@ def _demands(node: Node, answers: _Answers, rng: random.Random, *, first: bool) 
 
 def _solve(demands: Sequence[_Demand], names: set[str], rng: random.Random) -> Event | None:
     groups, words = _grouped(demands)
-    event: Event = {}
+    found: dict[str, object] = {}
     for members, asked in groups:
         value = _value(members[0], asked, rng)
         if value is None:
             return None
-        for field in members:
-            if value[0] is not MISSING:
-                put(event, field.name, value[0])
+        found.update((field.name, value[0]) for field in members if value[0] is not MISSING)
+    event: Event = {}
+    for name in sorted(found, key=lambda name: name.count(".")):  # what is around a field goes before it
+        put(event, name, found[name])
     if words:
         name = next((name for name in _WORD_FIELDS if name not in names), "words")
         event[name] = [next(values([word], (), rng)) for word in words]

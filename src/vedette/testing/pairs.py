@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vedette.expr.nodes import Node
 from vedette.expr.truth import Truth
-from vedette.testing.events import Event, Neighbour, answer, neighbours, satisfy
+from vedette.testing.events import Event, Kind, Neighbour, answer, neighbours, satisfy
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,13 @@ def pairs(nodes: Sequence[Node], count: int, *, seed: int = 0) -> Iterator[Pair]
         if number not in made:
             made[number] = list(_about(number, nodes[number], seed))
         wanted = (place + place // len(order)) % 2 == 0
-        yield rng.choice([one for one in made[number] if one.true is wanted] or made[number])
+        fitting = [one for one in made[number] if one.true is wanted] or made[number]
+        yield rng.choices(fitting, [_weight(one) for one in fitting])[0]
+
+
+def _weight(pair: Pair) -> int:
+    """What is absent or null is where engines differ most, so it is asked about more often."""
+    return 4 if pair.change and pair.change.kind in (Kind.ABSENT, Kind.NULL) else 1
 
 
 def _about(number: int, node: Node, seed: int) -> Iterator[Pair]:
