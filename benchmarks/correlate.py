@@ -28,9 +28,13 @@ from vedette.core.log import SqliteLog
 from vedette.judge.correlation.definition import Condition, Kind, Measure
 from vedette.judge.correlation.moments import Moment
 from vedette.judge.correlation.window import Limits, Window
+from vedette.judge.shipments import Shipments
+from vedette.judge.sigma.card import Cards
 from vedette.judge.sigma.load import RuleSet
-from vedette.run.detecting import Detection, detecting, load_detection
+from vedette.run.detecting import detecting
+from vedette.run.detection import Detection, load_detection
 from vedette.run.metrics import Meters
+from vedette.run.rollout import Rollout
 from vedette.run.stream import advance
 from vedette.sense.sources import load_sources
 
@@ -134,7 +138,9 @@ def run(folder: Path, detection: Detection) -> tuple[float, int]:
             log.commit("detect", topic, 0, 0)
         before = log.end("signal", 0)
         state = open_database(Path(place) / "state.db")
-        stages = detecting(log, detection, Meters(), state)
+        clock = SystemClock()
+        rollout = Rollout(detection, Shipments(state, clock), clock, detection.sources, Cards())
+        stages = detecting(log, rollout, Meters(), state)
         begin = time.process_time()
         while sum(advance(log, stages, Meters()).values()):
             pass

@@ -14,9 +14,13 @@ from vedette.core.clock import SystemClock
 from vedette.core.content import shipped
 from vedette.core.db import open_database
 from vedette.core.log import SqliteLog
+from vedette.judge.shipments import Shipments
+from vedette.judge.sigma.card import Cards
 from vedette.run import detecting as module
+from vedette.run.detection import load_detection
 from vedette.run.journal import Journal
 from vedette.run.metrics import Meters
+from vedette.run.rollout import Rollout
 from vedette.run.stream import advance
 
 STEPS = (
@@ -91,11 +95,12 @@ def main(home, rules, step, nth):
     around(SqliteLog, "commit", killer, "place")
     around(Journal, "keep", killer, "journal", bool)
     plant(os.environ.get("PLANT", ""))
-    detection = module.load_detection([shipped("rules/sigma"), Path(rules)], cache=Path(rules).parent / "cache")
+    detection = load_detection([shipped("rules/sigma"), Path(rules)], cache=Path(rules).parent / "cache")
     meters = Meters()
     state = open_database(Path(home) / "state.db")
     with SqliteLog(Path(home) / "log", SystemClock()) as log:
-        stages = module.detecting(log, detection, meters, state)
+        rollout = Rollout(detection, Shipments(state, SystemClock()), SystemClock(), detection.sources, Cards())
+        stages = module.detecting(log, rollout, meters, state)
         while sum(advance(log, stages, meters).values()):
             pass
     state.close()

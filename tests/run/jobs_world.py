@@ -10,7 +10,7 @@ from vedette.act.alerts import Alerts
 from vedette.core.clock import SystemClock
 from vedette.core.log import SqliteLog
 from vedette.core.settings import load_settings
-from vedette.run.detecting import load_detection
+from vedette.run.detection import load_detection
 from vedette.run.files import Files
 from vedette.run.jobs.running import Jobs
 from vedette.run.parts import Parts

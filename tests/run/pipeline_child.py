@@ -20,7 +20,7 @@ from vedette.core.settings import load_settings
 from vedette.prove.evidence.collect import Collector
 from vedette.prove.evidence.store import Evidence
 from vedette.run import intake as intake_module
-from vedette.run.detecting import load_detection
+from vedette.run.detection import load_detection
 from vedette.run.files import Files
 from vedette.run.intake import Intake
 from vedette.run.platform import Platform

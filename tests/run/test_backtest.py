@@ -17,7 +17,7 @@ from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.load import build
 from vedette.judge.sigma.logsources import LogSources
 from vedette.run.backtest import backtest
-from vedette.run.detecting import Detection
+from vedette.run.detection import Detection
 from vedette.run.records import Batch
 from vedette.sense.sources import load_sources
 

@@ -12,7 +12,7 @@ from vedette.core.content import shipped
 from vedette.core.errors import DataError
 from vedette.core.settings import Settings
 from vedette.prove.access import Level, Mode
-from vedette.run.detecting import load_detection
+from vedette.run.detection import load_detection
 from vedette.run.guard import guarded
 from vedette.run.platform import Platform
 from vedette.run.stream import Stage, advance
@@ -128,16 +128,16 @@ def test_a_stage_that_fails_keeps_its_place_and_stops_nobody(world):
 
 def test_an_event_that_rules_choke_on_hides_no_other(world, monkeypatch):
     platform, call = world
-    from vedette.run import detecting
+    from vedette.run import detection
 
-    whole = detecting.Detection.judge
+    whole = detection.Detection.judge
 
     def choke(self, event):
         if event.id == "e7":
             raise RuntimeError("unforeseen")
         return whole(self, event)
 
-    monkeypatch.setattr(detecting.Detection, "judge", choke)
+    monkeypatch.setattr(detection.Detection, "judge", choke)
     before = platform.meters.value("vedette_consumer_records_total", consumer="signal")
     stop = record(8, "StopLogging", "cloudtrail")
     assert call("POST", "/v1/events?source=cloudtrail&batch=2", record(7) + b"\n" + stop).status_code == 202

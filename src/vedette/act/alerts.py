@@ -7,11 +7,12 @@ sees nothing of another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from vedette.act import quieting
 from vedette.act.alert_tables import ALERT, CURSOR, ENTITY, MIGRATIONS, REJECT, SIGNAL, entity_key, to_row
 from vedette.act.grouping import DEFAULT, Alert, AlertState, merge, reopen, to_alert
 from vedette.act.queue import (
@@ -33,6 +34,7 @@ from vedette.core.event import Entity
 from vedette.core.log import Log
 from vedette.core.signal import Level, Signal
 from vedette.judge.grouping import Grouping
+from vedette.judge.sigma.card import NO_CARD, Card
 
 TOPIC = "signal"
 BATCH = 500
@@ -54,17 +56,25 @@ class Alerts:
 
     Args:
         database: state.db, or its PostgreSQL schema.
-        groupings: Rule id -> how its signals are grouped.
+        groupings: Rule id -> how its signals are grouped, where its card does not say.
         default: For the rules not named.
+        cards: (Rule id, version) -> its card: how its signals are grouped, and what is suppressed.
     """
 
     def __init__(
-        self, database: Database, groupings: Mapping[str, Grouping] | None = None, default: Grouping = DEFAULT
+        self,
+        database: Database,
+        groupings: Mapping[str, Grouping] | None = None,
+        default: Grouping = DEFAULT,
+        *,
+        cards: Callable[[str, str], Card] = lambda _rule, _version: NO_CARD,
     ) -> None:
         self._database = database
         self._groupings = dict(groupings or {})
         self._default = default
+        self._cards = cards
         database.migrate("alerts", MIGRATIONS)
+        database.migrate("quieting", quieting.MIGRATIONS)
 
     def consume(self, log: Log, *, limit: int = BATCH) -> Progress:
         """Takes what is new in the log, at most `limit` records a partition, and marks it taken in the same commit."""
@@ -122,8 +132,13 @@ class Alerts:
         # By tenant and id, the first of each: a batch may hold a signal twice.
         batch: dict[tuple[str, str], tuple[Signal, Alert]] = {}
         for signal, log_time in signals:
-            grouping = self._groupings.get(signal.rule_id, self._default)
-            batch.setdefault((signal.tenant, signal.id), (signal, to_alert(signal, grouping, log_time)))
+            card = self._cards(signal.rule_id, signal.rule_version)
+            grouping = card.group or self._groupings.get(signal.rule_id, self._default)
+            alert = to_alert(signal, grouping, log_time)
+            if signal.shadow:
+                quieting.count_shadow(connection, signal, alert)
+                continue
+            batch.setdefault((signal.tenant, signal.id), (signal, alert))
         fresh: dict[str, list[Alert]] = {}
         count = 0
         for tenant in sorted({tenant for tenant, _ in batch}):
@@ -143,6 +158,7 @@ class Alerts:
         for part in parts[1:]:
             added = merge(added, part)
         known: set[Entity] = set()
+        whole = added
         if not insert_new(connection, ALERT, **to_row(added)):
             here = (ALERT.c.tenant == added.tenant) & (ALERT.c.id == added.id)
             body = connection.execute(sa.select(ALERT.c.body).where(here).with_for_update()).scalar_one()
@@ -152,6 +168,14 @@ class Alerts:
             connection.execute(ALERT.update().where(here).values(**to_row(whole)))
         for entity in sorted(set(added.entities) - known):
             insert_new(connection, ENTITY, tenant=added.tenant, entity=entity_key(entity), alert_id=added.id)
+        law = self._cards(whole.rule_id, whole.rule_version).suppress
+        if law:
+            quieting.settle(connection, whole, law)
+
+    def shadows(self, tenant: str) -> dict[tuple[str, str], quieting.Shadow]:
+        """(Rule id, version) -> what it would have raised while it ran in shadow."""
+        with self._database.read() as connection:
+            return quieting.shadows(connection, tenant)
 
     def get(self, tenant: str, alert_id: str) -> Alert:
         """One alert.

@@ -109,6 +109,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Id of the person who works on it; empty: nobody does."""
     verdict: Verdict | None = None
     """Of who resolved it; None while it is open, and when they said nothing."""
+    suppressed_by: str = ""
+    """Alert that its rule's own law suppresses it by; empty: none. People may still open it."""
 
     @property
     def severity_id(self) -> int:
@@ -133,7 +135,7 @@ def to_alert(signal: Signal, grouping: Grouping, log_time: int) -> Alert:
     if time > log_time + MAX_AHEAD:
         time = log_time + MAX_AHEAD
         fallbacks.append("alerts.time.ahead")
-    entity = _entity(signal, grouping)
+    entity = lead_entity(signal, grouping)
     parts = _parts(signal, entity, grouping, fallbacks)
     width = max(1, grouping.window_s) * MICROS
     number = time // width
@@ -162,7 +164,7 @@ def to_alert(signal: Signal, grouping: Grouping, log_time: int) -> Alert:
 def merge(one: Alert, other: Alert) -> Alert:
     """Two alerts of one id as one. Commutative and associative: the order of arrival leaves no trace.
 
-    People's part (state, its time, reopened, assignee, verdict) is taken from `one`.
+    People's part (state, its time, reopened, assignee, verdict) and what suppresses it are taken from `one`.
     """
     lead = min(one, other, key=lambda alert: (alert.first_time, alert.lead))
     return msgspec.structs.replace(
@@ -180,6 +182,7 @@ def merge(one: Alert, other: Alert) -> Alert:
         reopened=one.reopened,
         assignee=one.assignee,
         verdict=one.verdict,
+        suppressed_by=one.suppressed_by,
     )
 
 
@@ -210,7 +213,7 @@ def key_text(signal: Signal, grouping: Grouping) -> str:
 
     A part that is missing is empty; with `Missing.SEPARATE` it is the event's id.
     """
-    parts = _parts(signal, _entity(signal, grouping), grouping, [])
+    parts = _parts(signal, lead_entity(signal, grouping), grouping, [])
     return " | ".join(part[1:] for part in parts)
 
 
@@ -222,7 +225,8 @@ def _id(parts: list[Any]) -> str:
     return "al_" + hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:26]
 
 
-def _entity(signal: Signal, grouping: Grouping) -> Entity | None:
+def lead_entity(signal: Signal, grouping: Grouping) -> Entity | None:
+    """The entity that the alert of a signal is about."""
     if grouping.entity:
         return next((entity for entity in signal.entities if entity.type == grouping.entity), None)
     order = {name: place for place, name in enumerate(ENTITY_ORDER)}

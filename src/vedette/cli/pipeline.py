@@ -27,7 +27,7 @@ from vedette.core.render import printable
 from vedette.core.settings import Settings, load_settings
 from vedette.judge.sigma.pipelines import Pipelines, load_pipelines
 from vedette.run import quality
-from vedette.run.detecting import Detection, load_detection
+from vedette.run.detection import Detection, load_detection
 from vedette.run.files import Files
 from vedette.run.parts import Parts
 from vedette.run.platform import Platform

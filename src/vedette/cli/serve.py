@@ -13,7 +13,7 @@ from vedette.core.clock import SystemClock
 from vedette.core.settings import load_settings
 from vedette.judge.decisions.parts import Policy
 from vedette.judge.sigma.pipelines import load_pipelines
-from vedette.run.detecting import load_detection
+from vedette.run.detection import load_detection
 from vedette.run.platform import Platform
 from vedette.run.scoring import load_scoring
 from vedette.serve.server import run_server

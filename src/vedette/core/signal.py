@@ -45,3 +45,5 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     """Sigma tags, such as `attack.t1078`."""
     why: dict[str, Any] = {}
     """Field -> value of the clauses that made it fire."""
+    shadow: bool = False
+    """The rule runs in shadow: counted, and no alert."""

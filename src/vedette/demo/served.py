@@ -16,7 +16,7 @@ import msgspec
 
 from vedette.core.settings import Settings
 from vedette.demo.clock import DayClock
-from vedette.run.detecting import Detection, load_detection
+from vedette.run.detection import Detection, load_detection
 from vedette.run.following import following
 from vedette.run.platform import Platform
 from vedette.run.scoring import load_scoring

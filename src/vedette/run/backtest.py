@@ -24,12 +24,12 @@ from vedette.judge.correlation.definition import Correlation
 from vedette.judge.grouping import Grouping
 from vedette.judge.sigma.card import Card
 from vedette.judge.sigma.detect import WAITING, batched
-from vedette.judge.sigma.load import RuleSet
+from vedette.judge.sigma.load import RuleSet, all_of
 from vedette.judge.sigma.ready import Ready, once
 from vedette.judge.sigma.rules import Rule
-from vedette.run.detecting import to_signal
+from vedette.run.detection import to_signal
 from vedette.run.records import TENANT, Batch
-from vedette.run.rule_tests import all_of, closure
+from vedette.run.rule_tests import closure
 from vedette.sense.sources import Source
 
 EXAMPLES = 3

@@ -2,18 +2,16 @@
 
 Rules on single events are judged event by event. What they bring to correlations goes on to the correlator, whose
 moments are kept in a journal. Order of one batch: signals are appended, the journal is written, the place moves. Killed
-anywhere in between, the batch is read again and gives the same signals with the same ids, which alerts count once.
+anywhere in between, the batch is read again and gives the same signals with the same ids, which alerts count once: by
+the same edition of the rules too, see `run.rollout`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 
 import msgspec
 
@@ -22,23 +20,14 @@ from vedette.core.errors import DataError
 from vedette.core.event import Event
 from vedette.core.log import Log, Record
 from vedette.core.signal import Signal
-from vedette.expr.nodes import Node
-from vedette.judge.correlation.correlator import Contribution, Correlator
-from vedette.judge.sigma.cache import load_cached
-from vedette.judge.sigma.detect import why
-from vedette.judge.sigma.files import rule_files
-from vedette.judge.sigma.load import RuleSet
-from vedette.judge.sigma.logsources import LogSources
-from vedette.judge.sigma.pipelines import NO_PIPELINES, Pipelines
-from vedette.judge.sigma.ready import Placed, Ready
-from vedette.judge.sigma.rules import Rule
+from vedette.judge.correlation.correlator import Contribution
 from vedette.run import decided
 from vedette.run.guard import guarded
 from vedette.run.journal import Entry, Journal
 from vedette.run.metrics import Meters
+from vedette.run.rollout import Edition, Rollout
 from vedette.run.storing import to_event
 from vedette.run.stream import BATCH, Stage
-from vedette.sense.sources import Source, load_sources
 
 GROUP = "detect"
 TOPIC = "event"
@@ -52,114 +41,42 @@ _LOST = {"evicted": "correlation.groups.evicted", "thinned": "correlation.moment
 """What a bound took away, and the code it is told by."""
 
 
-class Detection:
-    """A rule set over the stream. Not for several threads at once.
-
-    Args:
-        rules: What to look for.
-        sources: The known sources.
-        paths: Where the rules were read from, for what people wrote in them.
-    """
-
-    def __init__(self, rules: RuleSet, sources: Mapping[str, Source] | None = None, paths: Iterable[Path] = ()) -> None:
-        self.rules = rules
-        self.sources = load_sources() if sources is None else sources
-        self.paths = tuple(paths)
-        self.correlator = Correlator(rules.correlations, self.sources)
-        self._ready = Ready(rules)
-
-    def judge(self, event: Event) -> tuple[list[Signal], list[Contribution]]:
-        """What rules on single events say of an event, and what they bring to correlations; the same each time."""
-        return self.told(event, list(self._ready.fired(event.source, event.data)))
-
-    def told(self, event: Event, fired: Sequence[Placed]) -> tuple[list[Signal], list[Contribution]]:
-        """What the rules that fired on an event say, and what they bring to correlations."""
-        if not fired:
-            return [], []
-        quiet = self.correlator.quiet
-        signals = [to_signal(rule, node, event) for rule, node in fired if rule.id not in quiet]
-        return signals, self.correlator.contributions(event, (rule.id for rule, _ in fired))
-
-    def reads(self, source: str) -> bool:
-        """True when a rule reads a source."""
-        return bool(self._ready.of(source)[1])
-
-
-def load_detection(
-    paths: Iterable[Path],
-    *,
-    only: str = "",
-    cache: Path | None = None,
-    pipelines: Pipelines = NO_PIPELINES,
-    today: date | None = None,
-) -> Detection:
-    """Reads Sigma rules from folders and archives.
-
-    Args:
-        paths: Folders, archives and files.
-        only: Glob that selects files inside each.
-        cache: Where compiled rules are kept; None: nowhere.
-        pipelines: What every rule goes through, and the lists of placeholders.
-        today: The day (UTC) by which filters expire; None: none does.
-
-    Raises:
-        DataError, DefinitionError: When a path cannot be opened. A rule that cannot match is in `rules.skipped`.
-    """
-    roots = tuple(paths)
-    sources = load_sources()
-    places = LogSources({name: source.logsource for name, source in sources.items()}, pipelines=pipelines)
-    files = [file for path in roots for file in rule_files(path, only)]
-    return Detection(load_cached(files, places, cache, today), sources, roots)
-
-
-def to_signal(rule: Rule, node: Node, event: Event) -> Signal:
-    """What a rule that fired on an event says."""
-    return Signal(
-        id=hashlib.sha256(msgspec.json.encode([event.tenant, rule.id, rule.version, event.id])).hexdigest()[:32],
-        tenant=event.tenant,
-        rule_id=rule.id,
-        rule_version=rule.version,
-        title=rule.title,
-        level=rule.level,
-        event_id=event.id,
-        event_time=event.event_time,
-        source=event.source,
-        entities=event.entities,
-        tags=rule.tags,
-        why=why(node, event.data),
-    )
-
-
-def detecting(log: Log, detection: Detection, meters: Meters, database: Database) -> tuple[Stage, Stage]:
+def detecting(log: Log, rollout: Rollout, meters: Meters, database: Database) -> tuple[Stage, Stage]:
     """Events and decisions to signals.
 
     Args:
         log: Topics `event`, `decision` and `signal`.
-        detection: What to look for. Its correlator is filled from the journal at the first turn.
+        rollout: What to look for, and when that changes. Correlators are filled from the journal at the first turn.
         meters: Counts signals, and what correlations hold and lose.
         database: Where the journal is.
     """
-    source = detection.sources.get(decided.SOURCE)
+    source = rollout.sources.get(decided.SOURCE)
 
     def to_decided(record: Record) -> Event | DataError:
         assert source is not None  # noqa: S101 - the stage is skipped without it
         return decided.to_decided(record, source)
 
-    stream = _Stream(log, detection, meters, Journal(database))
-    wanted = source is not None and detection.reads(decided.SOURCE)
-    return (
-        stream.stage(GROUP, TOPIC, to_event),
-        stream.stage(DECISIONS, decided.TOPIC, to_decided if wanted else None),
+    stream = _Stream(log, rollout, meters, Journal(database))
+    stages = (
+        stream.stage(GROUP, TOPIC, to_event, lambda _edition: True),
+        stream.stage(
+            DECISIONS, decided.TOPIC, to_decided, lambda edition: source is not None and edition.reads(decided.SOURCE)
+        ),
     )
+    stream.begin()
+    return stages
 
 
 class _Stream:
-    """What the stages share: one correlator, and whether it holds what the journal says."""
+    """What the stages share: one edition of the rules, its correlators, and whether they hold what the journal says."""
 
-    def __init__(self, log: Log, detection: Detection, meters: Meters, journal: Journal) -> None:
+    def __init__(self, log: Log, rollout: Rollout, meters: Meters, journal: Journal) -> None:
         self._log = log
-        self._detection = detection
-        self._correlator = detection.correlator
+        self._rollout = rollout
+        self._edition = rollout.applied()
+        self._correlator = self._edition.correlator
+        self._open: set[tuple[str, int]] = set()
+        """Topics and partitions of which a batch may have been judged and not marked taken."""
         self._meters = meters
         self._journal = journal
         self._whole = False
@@ -167,21 +84,44 @@ class _Stream:
         self._forgotten: dict[str, int] = {}
         self._tides: dict[tuple[str, int], dict[str, int]] = {}
         """Topic and partition with more to read -> tenant -> newest event time of its last batch."""
-        self._topics: list[str] = []
+        self._wanted: dict[str, Callable[[Edition], bool]] = {}
+        """Topic -> whether an edition reads it."""
 
-    def stage(self, name: str, topic: str, read: Callable[[Record], Event | DataError] | None) -> Stage:
-        """A stage over a topic; without `read` it only keeps its place at the end."""
-        if read is not None:
-            self._topics.append(topic)
+    def stage(
+        self, name: str, topic: str, read: Callable[[Record], Event | DataError], wanted: Callable[[Edition], bool]
+    ) -> Stage:
+        """A stage over a topic; while no rule reads it, it only keeps its place at the end."""
+        self._wanted[topic] = wanted
 
         def step() -> int:
             return sum(self._partition(name, topic, read, part) for part in range(self._log.partitions(topic)))
 
         return Stage(name, topic, step, lambda part: self._log.committed(GROUP, topic, part))
 
-    def _partition(self, name: str, topic: str, read: Callable[[Record], Event | DataError] | None, part: int) -> int:
+    def begin(self) -> None:
+        """Looks what waits: nobody knows whether a process that was killed judged some of it.
+
+        So it is judged by the edition that was noted last.
+        """
+        waiting = (place for place in self._places() if self._log.end(*place) > self._log.committed(GROUP, *place))
+        self._open = set(waiting)
+
+    def _go_over(self) -> None:
+        """Takes the next edition, where every batch that may have been judged is marked taken."""
+        if not self._open and self._rollout.due(self._edition):
+            self._edition = self._rollout.next()
+            self._correlator = self._edition.correlator
+            self._whole = False
+
+    def _places(self) -> list[tuple[str, int]]:
+        """Every topic that is read now, with its partitions."""
+        topics = [topic for topic, wanted in self._wanted.items() if wanted(self._edition)]
+        return [(topic, part) for topic in topics for part in range(self._log.partitions(topic))]
+
+    def _partition(self, name: str, topic: str, read: Callable[[Record], Event | DataError], part: int) -> int:
+        self._go_over()
         start = self._log.committed(GROUP, topic, part)
-        if read is None:
+        if not self._wanted[topic](self._edition):
             end = self._log.end(topic, part)
             if end > start:
                 self._log.commit(GROUP, topic, part, end)
@@ -189,6 +129,7 @@ class _Stream:
         records = self._log.read(topic, part, start, BATCH)
         if not records:
             return 0
+        self._open.add((topic, part))
         self._restore()
         # Until the place has moved the correlator is ahead of the journal; a turn that fails starts from the journal.
         self._whole = False
@@ -198,6 +139,7 @@ class _Stream:
             self._meters.taken(SIGNALS, len(values))
         self._journal.keep([entry for entry in entries if entry.contributions])
         self._log.commit(GROUP, topic, part, records[-1].offset + 1)
+        self._open.discard((topic, part))
         self._whole = True
         self._tidy(entries)
         return len(records)
@@ -232,7 +174,7 @@ class _Stream:
                 self._meters.failure(name, event.code)
                 continue
             # For each event: one that a matcher chokes on must not hide what the others hold.
-            signals, contributions = guarded(name, partial(self._detection.judge, event), self._meters, _NOTHING)
+            signals, contributions = guarded(name, partial(self._edition.judge, event), self._meters, _NOTHING)
             found += signals
             contributions = self._correlator.needed(event.tenant, contributions)
             if contributions:
@@ -263,8 +205,7 @@ class _Stream:
 
         0 when another has more to read and nobody knows yet of what time.
         """
-        places = [(name, number) for name in self._topics for number in range(self._log.partitions(name))]
-        for place in places:
+        for place in self._places():
             if place != (topic, part) and self._log.end(*place) > self._log.committed(GROUP, *place):
                 held = self._tides.get(place)
                 # A topic that brought nothing of this tenant yet does not hold it up.
@@ -273,7 +214,7 @@ class _Stream:
 
     def _tidy(self, entries: Sequence[Entry]) -> None:
         """Drops what the journal need not hold any more, and tells what the correlator holds and has lost."""
-        if not self._detection.rules.correlations:
+        if not self._edition.correlations:
             return
         for entry in entries:
             low = self._correlator.low(entry.tenant)

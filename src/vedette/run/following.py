@@ -15,12 +15,14 @@ from vedette.core.settings import Settings
 from vedette.prove.evidence import Collector
 from vedette.run import quality as quality_module
 from vedette.run import storing as storing_module
-from vedette.run.detecting import SIGNALS, Detection, detecting
+from vedette.run.detecting import SIGNALS, detecting
+from vedette.run.detection import Detection
 from vedette.run.guard import Beat, beating
 from vedette.run.indexing import indexing
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.run.quality import Quality
+from vedette.run.rollout import Rollout
 from vedette.run.storing import storing
 from vedette.run.stream import BATCH, Stage, advance
 from vedette.sense.store import Store
@@ -42,7 +44,7 @@ class Followers:
         parts: Whose log they follow.
         store: Where the tables of events are.
         meters: Counts what they do.
-        detection: Sigma rules that run on the stream; None detects nothing.
+        detection: Sigma rules that run on the stream; None and nothing shipped: detects nothing.
     """
 
     def __init__(self, parts: Parts, store: Store, meters: Meters, detection: Detection | None = None) -> None:
@@ -50,8 +52,10 @@ class Followers:
         self._meters = meters
         self._evidence = parts.evidence
         self.collector = Collector(parts.evidence, parts.log, parts.clock)
+        self.rollout = Rollout(detection, parts.shipments, parts.clock, parts.sources, parts.cards)
+        detects = detection is not None or parts.shipments.newest() > 0
         self.watching: tuple[Stage, ...] = (
-            *(detecting(parts.log, detection, meters, parts.state) if detection else ()),
+            *(detecting(parts.log, self.rollout, meters, parts.state) if detects else ()),
             Stage("alerts", SIGNALS, lambda: parts.alerts.consume(parts.log).read, parts.alerts.place),
         )
         self.storing: tuple[Stage, ...] = (storing(parts.log, store, parts.sources, meters),)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from vedette.core.signal import Signal
 from vedette.judge.correlation.correlator import Contribution, Correlator
 from vedette.judge.sigma.history import Engine, make_judge
-from vedette.run.detecting import Detection
+from vedette.run.detection import Detection
 from vedette.sense.history import Span
 from vedette.sense.store import Store
 

@@ -31,6 +31,8 @@ from vedette.core.log import SqliteLog
 from vedette.core.projection import Projection
 from vedette.core.settings import Settings
 from vedette.judge.decisions.register import Register
+from vedette.judge.shipments import Shipments
+from vedette.judge.sigma.card import Cards
 from vedette.judge.versions import Versions
 from vedette.move.idempotency import Idempotency
 from vedette.move.ledger.ledger import Ledger
@@ -63,6 +65,8 @@ class Parts:
         self.clock = clock
         self.ids = Ids(clock)
         self.secrets = Secrets(settings.home / "secrets", environ or {})
+        self.cards = Cards()
+        """What the rules that run say of their alerts; filled by who loads rules."""
         self._closing = ExitStack()
 
     @cached_property
@@ -108,6 +112,11 @@ class Parts:
     def versions(self) -> Versions:
         """When each rule and model first ran here."""
         return Versions(self.state, self.clock)
+
+    @cached_property
+    def shipments(self) -> Shipments:
+        """Shipped rules and their stages."""
+        return Shipments(self.state, self.clock)
 
     @property
     def runs_target(self) -> Path | str:
@@ -161,7 +170,7 @@ class Parts:
     @cached_property
     def alerts(self) -> Alerts:
         """Alerts, as far as they were taken from the log."""
-        return Alerts(self.state)
+        return Alerts(self.state, cards=self.cards.of)
 
     @cached_property
     def triage(self) -> Triage:

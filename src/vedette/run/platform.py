@@ -30,7 +30,7 @@ from vedette.core.signal import Signal
 from vedette.judge.correlation.definition import Correlation
 from vedette.judge.decisions.bounded import BoundedRisks
 from vedette.judge.sigma.rules import Rule
-from vedette.judge.sigma.text import RuleText, read_text
+from vedette.judge.sigma.text import RuleText, read_text, text_of
 from vedette.judge.versions import Kind
 from vedette.move.charges import ChargeLimits, Charges
 from vedette.move.limits import Limits, Rate
@@ -38,13 +38,14 @@ from vedette.move.outbox import Dispatcher, through
 from vedette.move.told import Told
 from vedette.prove.keys import write_private
 from vedette.run import decided
-from vedette.run.detecting import Detection
+from vedette.run.detection import Detection
 from vedette.run.findings import Finding, explain_signal
 from vedette.run.following import Followers
 from vedette.run.guard import Beat, beating
 from vedette.run.intake import Intake
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
+from vedette.run.rollout import Edition, Rollout
 from vedette.run.scoring import DEADLINE_S, Desk, Scoring
 from vedette.run.stream import Stage, advance
 from vedette.run.telling import Telling
@@ -90,7 +91,6 @@ class Platform(Parts):
         patience: float = 1.0,
     ) -> None:
         super().__init__(settings, clock=clock, environ=environ)
-        self.detection = detection
         self.meters = Meters()
         self.store = Store(settings.store_folder)
         self.quarantine = Quarantine(self.store.folder, self._count_refused)
@@ -115,6 +115,7 @@ class Platform(Parts):
         self._closing.callback(self.desk.close)
         self.followers = Followers(self, self.store, self.meters, detection)
         self.collector = self.followers.collector
+        self.rollout = Rollout(detection, self.shipments, clock, self.sources, self.cards)
         self._apart = apart
         self.charges = Charges(
             self.money,
@@ -193,15 +194,20 @@ class Platform(Parts):
         paths = sorted(shipped("playbooks").glob("*.yaml"))
         return {path.stem: load_playbook(path) for path in paths}
 
-    @cached_property
-    def rules(self) -> Mapping[str, Rule]:
-        """The rules that run on the stream, by their ids."""
-        return {rule.id: rule for rule in self.detection.rules.rules} if self.detection else {}
+    @property
+    def edition(self) -> Edition:
+        """The rules as they are now, with their stages; what follows the log takes them within some seconds."""
+        return self.rollout.newest()
 
-    @cached_property
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules that run on the stream, by their ids; of two versions the live one."""
+        return self.edition.rules
+
+    @property
     def correlations(self) -> Mapping[str, Correlation]:
-        """The correlations that run on the stream, by their ids."""
-        return {one.id: one for one in self.detection.rules.correlations} if self.detection else {}
+        """The correlations that run on the stream, by their ids; of two versions the live one."""
+        return self.edition.correlated
 
     def finding(self, signal: Signal) -> Finding:
         """Why a signal was raised, clause by clause, as far as its rule and event are at hand."""
@@ -241,8 +247,12 @@ class Platform(Parts):
 
     def rule_text(self, rule_id: str) -> RuleText | None:
         """What people wrote in a rule; None when it is not at hand."""
-        held = self.rules.get(rule_id) or self.correlations.get(rule_id)
-        return read_text(self.detection.paths, held.path, held.id) if self.detection and held else None
+        edition = self.edition
+        held = edition.rules.get(rule_id) or edition.correlated.get(rule_id)
+        if held is None:
+            return None
+        files = edition.texts.get(rule_id)
+        return text_of(files, held.id) if files else read_text(edition.live.paths, held.path, held.id)
 
     def authors(self, tenant: str, rule_id: str) -> tuple[str, ...]:
         """Who wrote a rule: names in it, and ids of the people of these names. None of them may approve its runs."""

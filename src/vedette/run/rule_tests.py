@@ -29,10 +29,10 @@ from vedette.judge.sigma.card import CardTest, Expected, Step
 from vedette.judge.sigma.documents import Written, read
 from vedette.judge.sigma.explain import Explainer, Taken
 from vedette.judge.sigma.files import RuleFile
-from vedette.judge.sigma.load import RuleSet, build
+from vedette.judge.sigma.load import RuleSet, all_of, build
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.rules import Rule
-from vedette.run.detecting import Detection
+from vedette.run.detection import Detection
 from vedette.sense.sources import Source
 from vedette.sense.times import write_time
 
@@ -116,11 +116,6 @@ class RuleTests:
 def _mocks(files: Iterable[RuleFile]) -> dict[str, tuple[Any, ...]]:
     written = (one for file in files for one in read(file) if isinstance(one, Written))
     return {name: values for one in written for test in one.card.tests for name, values in test.lists.items()}
-
-
-def all_of(rules: RuleSet) -> list[Rule | Correlation]:
-    """Rules and correlations of a set."""
-    return [*rules.rules, *rules.correlations]
 
 
 def closure(rules: RuleSet, wanted: Iterable[Rule | Correlation]) -> RuleSet:

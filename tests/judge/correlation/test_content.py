@@ -9,7 +9,7 @@ import pytest
 from vedette.core.content import shipped
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.logsources import LogSources
-from vedette.run.detecting import load_detection
+from vedette.run.detection import load_detection
 from vedette.run.rule_tests import RuleTests
 
 RULES = shipped("rules/sigma")

@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -259,3 +259,20 @@ def _is_fires(value: object) -> bool:
     if isinstance(value, tuple):
         return all(isinstance(each, str) and ":" in each for each in value)
     return isinstance(value, int) and value >= 0
+
+
+class Cards:
+    """What rules say of their alerts, for whoever turns signals into alerts."""
+
+    def __init__(self) -> None:
+        self._by_version: dict[tuple[str, str], Card] = {}
+        self._newest: dict[str, Card] = {}
+
+    def add(self, cards: Mapping[tuple[str, str], Card]) -> None:
+        """Takes those of an edition; those of earlier ones stay for signals that are on their way."""
+        self._by_version |= cards
+        self._newest |= {name: card for (name, _), card in cards.items()}
+
+    def of(self, rule_id: str, version: str) -> Card:
+        """The card of a version; of one that is not known, that of the rule as it is now."""
+        return self._by_version.get((rule_id, version)) or self._newest.get(rule_id, NO_CARD)

@@ -34,6 +34,11 @@ class RuleSet:
         return [(rule, rule.nodes[source]) for rule in self.rules if source in rule.nodes]
 
 
+def all_of(rules: RuleSet) -> list[Rule | Correlation]:
+    """Rules and correlations of a set."""
+    return [*rules.rules, *rules.correlations]
+
+
 def load(paths: Sequence[Path], places: LogSources, *, only: str = "", today: date | None = None) -> RuleSet:
     """Parses and lowers every rule below some paths.
 

@@ -11,7 +11,7 @@ import msgspec
 
 from vedette.core.documents import load_yaml
 from vedette.core.errors import VedetteError
-from vedette.judge.sigma.files import rule_files
+from vedette.judge.sigma.files import RuleFile, rule_files
 
 MAX_ITEMS = 20
 MAX_TEXT = 4_000
@@ -55,9 +55,21 @@ def read_text(paths: Iterable[Path], path: str, rule_id: str) -> RuleText | None
             documents = [] if found is None or found.problem else _documents(found.content, path)
         except VedetteError:
             continue
-        for source, document in documents:
-            if str(document.get("id") or path) == rule_id:
-                return _to_text(rule_id, document, source)
+        if text := _found(documents, path, rule_id):
+            return text
+    return None
+
+
+def text_of(files: Iterable[RuleFile], rule_id: str) -> RuleText | None:
+    """The text of one rule in files in hand; None when none of them holds it."""
+    found = (_found(_documents(file.content, file.path), file.path, rule_id) for file in files)
+    return next((text for text in found if text), None)
+
+
+def _found(documents: Iterable[tuple[str, dict[str, Any]]], path: str, rule_id: str) -> RuleText | None:
+    for source, document in documents:
+        if str(document.get("id") or path) == rule_id:
+            return _to_text(rule_id, document, source)
     return None
 
 

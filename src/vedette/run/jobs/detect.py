@@ -19,7 +19,8 @@ from vedette.core.signal import Signal
 from vedette.judge.correlation.correlator import Contribution
 from vedette.judge.sigma.history import Engine
 from vedette.judge.sigma.load import RuleSet
-from vedette.run.detecting import SIGNALS, Detection
+from vedette.run.detecting import SIGNALS
+from vedette.run.detection import Detection
 from vedette.run.history import History, reach, widened
 from vedette.run.jobs.ledger import CORRELATIONS, Job, Ledger, Part, Spec
 from vedette.sense.history import stored_days

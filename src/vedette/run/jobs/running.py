@@ -13,7 +13,7 @@ from vedette.core.clock import SystemClock, to_datetime
 from vedette.core.errors import TransientError
 from vedette.core.settings import Settings
 from vedette.judge.sigma.history import Engine
-from vedette.run.detecting import Detection, load_detection
+from vedette.run.detection import Detection, load_detection
 from vedette.run.history import History
 from vedette.run.jobs.detect import Worker, check, digest_of, job_id_of, plan
 from vedette.run.jobs.ledger import Job, Ledger, Spec

@@ -16,7 +16,7 @@ from vedette.core.clock import Clock
 from vedette.core.db import LONG, Database, Migration, create, sa
 from vedette.core.errors import DefinitionError, NotFoundError
 from vedette.judge.sigma.history import Engine
-from vedette.run.detecting import Detection
+from vedette.run.detection import Detection
 from vedette.run.history import reach
 from vedette.run.jobs.ledger import Job, Spec
 from vedette.run.jobs.running import Jobs

@@ -165,7 +165,7 @@ def _sigma(platform: Platform) -> list[Rule | Correlation]:
 
 
 def _skipped(platform: Platform) -> list[Skipped]:
-    skipped = platform.detection.rules.skipped if platform.detection else ()
+    skipped = platform.edition.live.rules.skipped
     return sorted(skipped, key=lambda each: (each.reason, each.path))
 
 
