@@ -29,8 +29,10 @@ from vedette.judge.sigma.pipelines import Pipelines, load_pipelines
 from vedette.run import quality
 from vedette.run.detection import Detection, load_detection
 from vedette.run.files import Files
+from vedette.run.flow import Flow, flows, look
 from vedette.run.parts import Parts
 from vedette.run.platform import Platform
+from vedette.run.stream import Stage
 from vedette.sense.ingest import Counts
 
 RUN_EXAMPLES = """Examples:
@@ -46,6 +48,8 @@ Running it again over the same files counts every record as a duplicate and chan
 STATUS_EXAMPLES = """Examples:
 
   vedette pipeline status
+
+  vedette pipeline status --for 10                     # what comes, what each stage takes, which one is slow
 
   vedette pipeline status --home /srv/vedette --json"""
 
@@ -103,41 +107,62 @@ def _detection(settings: Settings, sigma: Sequence[Path] | None, only: str, pipe
     return load_detection(sigma, only=only, cache=settings.home / "cache", pipelines=pipelines, today=today())
 
 
-def status(*, home: Home = None, config: Config = None, as_json: AsJson = False) -> None:
-    """Tell where each stage is in the log, and how far behind its end."""
-    stages = _stages(_settings(home, config))
-    if as_json:
-        typer.echo(msgspec.json.encode(stages).decode())
-        return
-    table = Table("stage", "topic", "place", "lag")
-    for name, each in stages.items():
-        table.add_row(name, each["topic"], f"{each['place']:,}", f"{each['lag']:,}")
-    Console().print(table)
-
-
-def _stages(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Stage -> topic, records it has taken and records it is behind; read from the log, state.db and index.db alone."""
+def status(
+    *,
+    home: Home = None,
+    config: Config = None,
+    seconds: Annotated[
+        float,
+        typer.Option("--for", min=0, max=3600, metavar="SECONDS", help="Watch so long: rates, and the slow stage."),
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Tell where each stage is in the log, how far behind its end, and with --for which stage is the slow one."""
+    settings = _settings(home, config)
     if not settings.log_folder.is_dir():
         hint = "`vedette pipeline run` starts one"
         raise DataError("pipeline.log.missing", "there is no log yet", hint=hint, at=str(settings.log_folder))
     with Parts(settings, clock=SystemClock()) as parts:
-        log = parts.log
-        places: dict[tuple[str, str], Callable[[int], int]] = {
-            ("store", "event"): partial(log.committed, "store", "event"),
-            ("detect", "event"): partial(log.committed, "detect", "event"),
-            ("detect_decisions", "decision"): partial(log.committed, "detect", "decision"),
-            ("alerts", "signal"): parts.alerts.place,
-            ("register", "decision"): parts.register.place,
-            ("sightings", "event"): parts.sightings.place,
-            (quality.NAME, quality.TOPIC): partial(parts.index.place, quality.NAME),
-        }
-        shown: dict[str, dict[str, Any]] = {}
-        for (name, topic), place in places.items():
-            numbers = range(log.partitions(topic))
-            taken = sum(place(part) for part in numbers)
-            lag = sum(log.end(topic, part) for part in numbers) - taken
-            shown[name] = {"topic": topic, "place": taken, "lag": lag}
-        return shown
+        stages = _stages(parts)
+        first = last = look(parts.log, stages, parts.clock.monotonic())
+        if seconds:
+            threading.Event().wait(seconds)
+            last = look(parts.log, stages, parts.clock.monotonic())
+    rows = flows(stages, first, last)
+    if as_json:
+        told = {row.stage: _row(row, last.places[row.stage], rates=seconds > 0) for row in rows}
+        typer.echo(msgspec.json.encode(told).decode())
+        return
+    table = Table("stage", "topic", "place", "lag", *(("arriving/s", "taking/s", "growing/s", "") if seconds else ()))
+    for row in rows:
+        rates = (f"{row.arriving:,.1f}", f"{row.taking:,.1f}", f"{row.growing:+,.1f}", "slow" if row.slow else "")
+        table.add_row(
+            row.stage, row.topic, f"{last.places[row.stage]:,}", f"{row.waiting:,}", *(rates if seconds else ())
+        )
+    Console().print(table)
+
+
+def _row(row: Flow, place: int, *, rates: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {"topic": row.topic, "place": place, "lag": row.waiting}
+    if rates:
+        shown |= {"arriving": row.arriving, "taking": row.taking, "growing": row.growing, "left_s": row.left_s}
+        shown["slow"] = row.slow
+    return shown
+
+
+def _stages(parts: Parts) -> list[Stage]:
+    """The stages, to be looked at; their places are read from the log, state.db and index.db alone."""
+    log = parts.log
+    places: dict[tuple[str, str], Callable[[int], int]] = {
+        ("store", "event"): partial(log.committed, "store", "event"),
+        ("detect", "event"): partial(log.committed, "detect", "event"),
+        ("detect_decisions", "decision"): partial(log.committed, "detect", "decision"),
+        ("alerts", "signal"): parts.alerts.place,
+        ("register", "decision"): parts.register.place,
+        ("sightings", "event"): parts.sightings.place,
+        (quality.NAME, quality.TOPIC): partial(parts.index.place, quality.NAME),
+    }
+    return [Stage(name, topic, lambda: 0, place) for (name, topic), place in places.items()]
 
 
 def _settings(home: Path | None, config: Path | None) -> Settings:
