@@ -19,7 +19,7 @@ from vedette.core.event import Event
 from vedette.core.signal import Signal
 from vedette.judge.sigma.load import RuleSet
 from vedette.run.coverage import Threat
-from vedette.run.detecting import Detection
+from vedette.run.detection import Detection
 from vedette.run.rule_tests import deliver
 from vedette.sense.intel.attack import Attack, Link
 from vedette.sense.sources import Source, sniff

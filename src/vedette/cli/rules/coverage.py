@@ -21,6 +21,7 @@ from vedette.core.content import shipped
 from vedette.core.errors import DataError, NotFoundError
 from vedette.core.render import printable
 from vedette.core.settings import Settings
+from vedette.judge.shipments import NOTHING
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.logsources import LogSources
@@ -62,6 +63,8 @@ class Place:
     arriving: frozenset[str]
     degraded: dict[str, tuple[Problem, ...]]
     hits: dict[str, int]
+    off: dict[str, str]
+    """Rule id -> stage, of rules that were shipped and are not live."""
 
 
 def register(group: typer.Typer) -> None:
@@ -92,9 +95,15 @@ def coverage(
         sources = parts.sources if parts else load_sources()
         tests = _tests(rules, sources, only)
         loaded, tested = tests.rules, _tested(tests)
-        place = _look(parts, loaded, tenant, parse_duration(within)) if parts else Place(frozenset(sources), {}, {})
+        place = _look(parts, loaded, tenant, parse_duration(within)) if parts else Place(frozenset(sources), {}, {}, {})
         found = make_coverage(
-            loaded, known, arriving=place.arriving, tested=tested, degraded=place.degraded, untested=untested
+            loaded,
+            known,
+            arriving=place.arriving,
+            tested=tested,
+            degraded=place.degraded,
+            off=place.off,
+            untested=untested,
         )
         days = _kept(parts, tenant, found) if parts else []
     if navigator:
@@ -140,7 +149,11 @@ def _look(parts: Parts, rules: RuleSet, tenant: str, within_s: float) -> Place:
     arriving = frozenset(name for name, one in quality.arrivals(tenant).items() if one.last >= since)
     parts.alerts  # noqa: B018 - makes the tables that scores are read from
     hits = {rule: score.alerts for rule, score in fetch_scores(parts.state, tenant).items()}
-    return Place(arriving, quality.degraded(tenant), hits)
+    standings, owned = parts.shipments.standings(), parts.shipments.ids()
+    off = {
+        rule: str(one.stage) for unit, one in standings.items() if one.live == NOTHING for rule in owned.get(unit, ())
+    }
+    return Place(arriving, quality.degraded(tenant), hits, off)
 
 
 def _kept(parts: Parts, tenant: str, found: Coverage) -> list[tuple[str, dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +18,8 @@ from vedette.cli.rules._sets import AsJson, Home, Only, files_of, places_of, set
 from vedette.core.clock import SystemClock
 from vedette.core.errors import NotFoundError
 from vedette.core.render import printable
+from vedette.judge.sigma.load import all_of
 from vedette.run.parts import Parts
-from vedette.run.rule_tests import all_of
 from vedette.sense.sources import load_sources
 
 EXAMPLES = """Examples:
@@ -58,7 +59,10 @@ def score(
     with Parts(settings, clock=clock) as parts:
         parts.triage  # noqa: B018 - makes the tables that are read
         minutes = fetch_minutes(parts.state, tenant)
-        rows = weigh(fetch_scores(parts.state, tenant), minutes, titles=titles)
+        shadows: Counter[str] = Counter()
+        for (rule, _), held in parts.alerts.shadows(tenant).items():
+            shadows[rule] += held.alerts
+        rows = weigh(fetch_scores(parts.state, tenant), minutes, titles=titles, shadows=shadows)
     if as_json:
         told = {"minutes_an_alert": minutes.usual, "measured_on": minutes.measured, "rules": rows}
         typer.echo(msgspec.json.encode(told).decode())
@@ -67,13 +71,20 @@ def score(
 
 
 def _print(rows: list[Worth], minutes: Minutes) -> None:
-    table = Table("rule", "alerts", "open", "judged", "right", "precision", "minutes", "advice")
+    table = Table("rule", "alerts", "open", "judged", "right", "precision", "minutes", "shadow", "advice")
     for column in table.columns[1:-1]:
         column.justify = "right"
     for row in rows:
         share = "" if row.precision is None else f"{row.precision:.0%} ({row.low:.0%} to {row.high:.0%})"
         counts = (f"{count:,}" for count in (row.alerts, row.open, row.judged, row.right))
-        table.add_row(printable(row.title or row.rule_id), *counts, share, f"{row.minutes:,.0f}", str(row.advice))
+        table.add_row(
+            printable(row.title or row.rule_id),
+            *counts,
+            share,
+            f"{row.minutes:,.0f}",
+            f"{row.shadow:,}",
+            str(row.advice),
+        )
     Console(markup=False, highlight=False, emoji=False).print(table)
     basis = (
         f"the median of {minutes.measured:,} alerts" if minutes.measured else "an assumption: nobody took one in hand"
