@@ -209,6 +209,31 @@ def test_a_pipeline_may_say_where_a_rule_is_read():
     assert list(found.rules[0].nodes) == ["any"]
 
 
+SPRAY = {
+    "title": "spray",
+    "correlation": {
+        "type": "value_count",
+        "rules": ["base"],
+        "group-by": ["src", "who"],
+        "aliases": {"who": {"base": "user"}},
+        "timespan": "10m",
+        "condition": {"gte": 2, "field": "place"},
+    },
+}
+
+
+def test_pipelines_also_name_the_fields_of_correlations():
+    mapping = {"user": "actor.name", "src": "client.ip", "place": "geo.city"}
+    renamed = {"transformations": [{"type": "field_name_mapping", "mapping": mapping}]}
+    found = loaded(file(rule(), SPRAY), pipelines=Pipelines([renamed]))
+    (part,) = found.correlations[0].parts
+    assert part.fields["any"] == ("client.ip", "actor.name")
+    assert part.values["any"] == ("geo.city",)
+    several = {"transformations": [{"type": "field_name_mapping", "mapping": {"src": ["a", "b"]}}]}
+    refused = loaded(file(rule(), SPRAY), pipelines=Pipelines([several])).skipped
+    assert "[sigma.pipeline.failed]" in refused[0].reason
+
+
 def test_a_rule_that_a_pipeline_does_not_take_is_named():
     refusing = {"transformations": [{"type": "rule_failure", "message": "not here"}]}
     found = loaded(file(rule()), pipelines=Pipelines([refusing]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +98,23 @@ def draft(document: dict[str, Any], path: str, version: str, number: int, card: 
         raise DefinitionError("sigma.correlation.invalid", "; ".join(problems) or "`timespan` is needed")
     name = str(parsed.name or "")
     return Draft(str(parsed.id or f"{path}#{name or number}"), name, path, version, parsed, raw, card)
+
+
+def fields_of(document: Mapping[str, Any]) -> Iterator[str]:
+    """The names of fields that a correlation document asks of its rules: `group-by`, `aliases` and `field`."""
+    for name, value in document.items():
+        if name in ("group-by", "aliases", "field"):
+            yield from _words(value)
+        elif isinstance(value, Mapping):
+            yield from fields_of(value)
+
+
+def _words(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _words(part)
 
 
 def bind(

@@ -10,7 +10,7 @@ from pathlib import Path
 from vedette.core.errors import DefinitionError
 from vedette.expr.nodes import Node
 from vedette.judge.correlation.definition import Correlation
-from vedette.judge.sigma.correlations import Draft, bind, draft
+from vedette.judge.sigma.correlations import Draft, bind, draft, fields_of
 from vedette.judge.sigma.documents import Skipped, Written, read, reason
 from vedette.judge.sigma.files import RuleFile, rule_files
 from vedette.judge.sigma.filters import Filter, Filters
@@ -61,13 +61,14 @@ def build(files: Iterable[RuleFile], places: LogSources, today: date | None = No
     written = [one for one in documents if isinstance(one, Written)]
     filters = Filters((one for one in written if one.is_filter), today)
     skipped += filters.skipped
+    wanted = sorted({name for one in written if one.is_correlation for name in fields_of(one.document)})
     rules: list[Rule] = []
     drafts: list[Draft] = []
     for one in written:
         if one.is_correlation:
             drafts += _drafted(one, skipped)
         elif not one.is_filter:
-            made = to_rule(one, places, filters)
+            made = to_rule(one, places, filters, wanted)
             rules.append(made) if isinstance(made, Rule) else skipped.append(made)
     correlations, refused = bind(drafts, rules, skipped, places)
     return RuleSet(tuple(rules), (*skipped, *refused), tuple(correlations), filters.told())

@@ -13,13 +13,14 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sigma.exceptions import SigmaError
 from sigma.processing.pipeline import ProcessingItem, ProcessingPipeline
 from sigma.processing.transformations import ValueListPlaceholderTransformation
-from sigma.rule import SigmaRule
+from sigma.rule import SigmaDetection, SigmaDetectionItem, SigmaDetections, SigmaRule
 from sigma.types import Placeholder, SigmaString
 
 from vedette.core.documents import load_yaml
@@ -75,6 +76,24 @@ class Pipelines:
     def after(self, rule: SigmaRule) -> None:
         """Changes a rule by what goes after them. Raises as `before`."""
         self._after.apply(rule)
+
+    def renamed(self, rule: SigmaRule, names: Iterable[str]) -> dict[str, str]:
+        """The rule's field name -> what the pipelines make of it, where they differ: for the fields of correlations.
+
+        Raises:
+            DefinitionError: `sigma.pipeline.failed`, also for a name that becomes several.
+        """
+        found: dict[str, str] = {}
+        for name in names if self._given else ():
+            item = SigmaDetectionItem(name, [], [SigmaString("*")])
+            probe = replace(rule, fields=[name], detection=SigmaDetections({"s": SigmaDetection([item])}, ["s"]))
+            self.before(probe)
+            self.after(probe)
+            if len(probe.fields) != 1:
+                raise DefinitionError("sigma.pipeline.failed", f"a pipeline makes several fields of `{name}`")
+            if probe.fields[0] != name:
+                found[name] = str(probe.fields[0])
+        return found
 
     def with_lists(self, lists: Lists) -> Pipelines:
         """The same pipelines, with further lists or others in their place."""

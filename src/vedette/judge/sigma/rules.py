@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,8 +51,15 @@ class Rule:
     """What our own key says of it."""
 
 
-def to_rule(one: Written, places: LogSources, filters: Filters) -> Rule | Skipped:
-    """A rule bound to its log source and narrowed by the filters that apply to it, or why it cannot match."""
+def to_rule(one: Written, places: LogSources, filters: Filters, wanted: Iterable[str] = ()) -> Rule | Skipped:
+    """A rule bound to its log source and narrowed by the filters that apply to it, or why it cannot match.
+
+    Args:
+        one: Its document.
+        places: Where log sources are found.
+        filters: Of the set.
+        wanted: Names of fields that correlations ask of it.
+    """
     called = one.document.get("name")
     named = f"{one.path}#{called}" if called else one.path
     rule_id = str(one.document.get("id") or named)
@@ -60,7 +67,7 @@ def to_rule(one: Written, places: LogSources, filters: Filters) -> Rule | Skippe
         rule = _parsed(one.document)
         rule_id = str(rule.id or named)
         beside, versions = filters.of(rule, rule_id)
-        renames = places.renames(rule)
+        listed, mapped = places.renames(rule), places.pipelines.renamed(rule, wanted)
         nodes = places.place(rule, beside)
     except VedetteError as error:
         return Skipped(rule_id, reason(error), one.path)
@@ -77,9 +84,14 @@ def to_rule(one: Written, places: LogSources, filters: Filters) -> Rule | Skippe
         version=_version(one.version, *versions, *places.pipelines.versions),
         nodes=nodes,
         name=str(called or ""),
-        renames=renames,
+        renames={source: names for source in nodes if (names := _renames(listed.get(source, {}), mapped))},
         card=one.card,
     )
+
+
+def _renames(listed: Mapping[str, str], mapped: Mapping[str, str]) -> dict[str, str]:
+    """A field's name goes through the pipelines, then through the table of log sources."""
+    return {**listed, **{name: listed.get(to, to) for name, to in mapped.items()}}
 
 
 def _parsed(document: dict[str, Any]) -> SigmaRule:
