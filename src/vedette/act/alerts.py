@@ -146,8 +146,9 @@ class Alerts:
             added = insert_all_new(connection, SIGNAL, rows, "id")
             count += len(added)
             for signal_id in added:
-                alert = batch[tenant, signal_id][1]
-                fresh.setdefault(alert.id, []).append(alert)
+                signal, alert = batch[tenant, signal_id]
+                if signal.alert:
+                    fresh.setdefault(alert.id, []).append(alert)
         # In id order, so that two writers on PostgreSQL never wait for each other in a circle.
         for alert_id in sorted(fresh):
             self._upsert(connection, fresh[alert_id])

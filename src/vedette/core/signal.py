@@ -47,3 +47,5 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     """Field -> value of the clauses that made it fire."""
     shadow: bool = False
     """The rule runs in shadow: counted, and no alert."""
+    alert: bool = True
+    """False: it adds to the risk of what it is about, and makes no alert of its own."""

@@ -12,7 +12,7 @@ import msgspec
 from vedette.core.event import Event
 from vedette.core.signal import Signal
 from vedette.expr.nodes import Node
-from vedette.judge.correlation.correlator import Contribution, Correlator
+from vedette.judge.correlation.correlator import Contribution, Correlator, Order
 from vedette.judge.sigma.cache import load_cached
 from vedette.judge.sigma.detect import why
 from vedette.judge.sigma.files import rule_files
@@ -33,6 +33,7 @@ class Detection:
         paths: Where the rules were read from, for what people wrote in them.
         places: Where their log sources are; None: only where the sources say.
         again: The same rules as of another day (UTC), by which exceptions end; None: they never change.
+        stage: Place of tags in the order of an attack; None: the risk of entities is told by time.
     """
 
     def __init__(
@@ -43,13 +44,14 @@ class Detection:
         *,
         places: LogSources | None = None,
         again: Callable[[date], RuleSet] | None = None,
+        stage: Order | None = None,
     ) -> None:
         self.rules = rules
         self.places = places
         self._again = again
         self.sources = load_sources() if sources is None else sources
         self.paths = tuple(paths)
-        self.correlator = Correlator(rules.correlations, self.sources)
+        self.correlator = Correlator(rules.correlations, self.sources, stage=stage)
         self._ready = Ready(rules)
 
     def judge(self, event: Event) -> tuple[list[Signal], list[Contribution]]:
@@ -120,4 +122,5 @@ def to_signal(rule: Rule, node: Node, event: Event) -> Signal:
         entities=event.entities,
         tags=rule.tags,
         why=why(node, event.data),
+        alert=rule.card.alert,
     )

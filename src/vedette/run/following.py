@@ -12,6 +12,7 @@ from typing import Final
 
 from vedette.core.clock import Clock
 from vedette.core.settings import Settings
+from vedette.judge.correlation.correlator import Order
 from vedette.prove.evidence import Collector
 from vedette.run import quality as quality_module
 from vedette.run import storing as storing_module
@@ -25,6 +26,7 @@ from vedette.run.quality import Quality
 from vedette.run.rollout import Rollout
 from vedette.run.storing import storing
 from vedette.run.stream import BATCH, Stage, advance
+from vedette.sense.intel.bundle import kept_attack
 from vedette.sense.store import Store
 
 STREAM_S: Final = 0.05
@@ -52,7 +54,7 @@ class Followers:
         self._meters = meters
         self._evidence = parts.evidence
         self.collector = Collector(parts.evidence, parts.log, parts.clock)
-        self.rollout = Rollout(detection, parts.shipments, parts.clock, parts.sources, parts.cards)
+        self.rollout = Rollout(detection, parts.shipments, parts.clock, parts.sources, parts.cards, stage=_stage(parts))
         detects = detection is not None or parts.shipments.newest() > 0
         self.watching: tuple[Stage, ...] = (
             *(detecting(parts.log, self.rollout, meters, parts.state) if detects else ()),
@@ -90,3 +92,9 @@ def following(settings: Settings, clock: Clock, detection: Detection | None = No
         followers = Followers(parts, Store(settings.store_folder), meters, detection)
         with beating(followers.beats(), meters):
             yield
+
+
+def _stage(parts: Parts) -> Order | None:
+    """The order of an attack by the ATT&CK that was imported; None without one."""
+    imported = kept_attack(parts.settings.home)
+    return imported.attack.stage if imported else None

@@ -23,11 +23,12 @@ from vedette.act.grouping import lead_entity
 from vedette.core.clock import Clock, to_datetime
 from vedette.core.event import Event
 from vedette.core.signal import Signal
-from vedette.judge.correlation.correlator import Contribution, Correlator
+from vedette.judge.correlation.correlator import Contribution, Correlator, Order
 from vedette.judge.correlation.definition import Correlation
 from vedette.judge.grouping import Grouping
 from vedette.judge.shipments import BASE, Shipments, Stage, Standing
 from vedette.judge.sigma.card import Card, Cards
+from vedette.judge.sigma.correlations import weighed
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.load import RuleSet, all_of, build
 from vedette.judge.sigma.logsources import LogSources
@@ -208,6 +209,7 @@ class Rollout:
         sources: The known sources.
         cards: Told what the rules of each edition say of their alerts.
         name: Of the reader whose place between editions is kept.
+        stage: Place of tags in the order of an attack, for the risk of entities.
     """
 
     def __init__(
@@ -219,6 +221,7 @@ class Rollout:
         cards: Cards,
         *,
         name: str = "detect",
+        stage: Order | None = None,
     ) -> None:
         self.shipments = shipments
         self._cards = cards
@@ -226,6 +229,7 @@ class Rollout:
         self._clock = clock
         self.sources = sources
         self._name = name
+        self._stage = stage
         places = {each: source.logsource for each, source in sources.items()}
         self._places = base.places if base and base.places else LogSources(places)
         self._looked = -LOOK_S
@@ -296,7 +300,7 @@ class Rollout:
         found = Edition(
             seq,
             day,
-            Detection(_joined([kept, *live]), self.sources, paths),
+            Detection(_joined([kept, *live]), self.sources, paths, stage=self._stage),
             Detection(_joined(trial), self.sources),
             standings,
             gates,
@@ -315,10 +319,11 @@ def _groupings(rules: RuleSet) -> dict[str, Grouping]:
 
 
 def _joined(sets: Sequence[RuleSet]) -> RuleSet:
-    """Several sets as one."""
+    """Several sets as one; all its rules add to the risk of entities."""
+    rules = tuple(rule for one in sets for rule in one.rules)
     return RuleSet(
-        tuple(rule for one in sets for rule in one.rules),
+        rules,
         tuple(skipped for one in sets for skipped in one.skipped),
-        tuple(each for one in sets for each in one.correlations),
+        weighed([each for one in sets for each in one.correlations], rules),
         tuple(each for one in sets for each in one.filters),
     )

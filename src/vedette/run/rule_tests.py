@@ -127,6 +127,9 @@ def closure(rules: RuleSet, wanted: Iterable[Rule | Correlation]) -> RuleSet:
         if name not in names:
             names.add(name)
             waiting += [part.id for part in known[name].parts] if name in known else []
+            if name in known and known[name].measure.weights:
+                # To the risk of entities all rules add; a file stands for itself.
+                waiting += [one.id for one in all_of(rules) if one.path == known[name].path]
     return RuleSet(
         tuple(rule for rule in rules.rules if rule.id in names),
         (),

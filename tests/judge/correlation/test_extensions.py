@@ -49,6 +49,8 @@ def rare_value(measure, moments):
     for n, (key, one) in enumerate(moments):
         step = one.time // GRAIN
         lately = [(group, other) for group, other in moments[: n + 1] if other.time // GRAIN >= step - 30]
+        if any((group, other.value, other.time // GRAIN) == (key, one.value, step) for group, other in moments[:n]):
+            continue
         everybody = {group for group, _ in lately}
         share = 100 * len({group for group, other in lately if other.value == one.value}) / len(everybody)
         place = key, one.value, one.time // SPAN
@@ -105,7 +107,13 @@ def beacons(measure, moments):
         others = {group[:-1] for group in lately if group[-1] == key[-1]}
         common = len(others) > 2 and 100 * len(others) > knobs.spread * len({group[:-1] for group in lately})
         place = key, one.time // measure.span
-        if place in told or common or not measure.condition.holds(len(beats)) or not steady(beats, knobs.jitter / 100):
+        if (
+            place in told
+            or common
+            or beats[-1] - beats[0] < measure.span / 60
+            or not measure.condition.holds(len(beats))
+            or not steady(beats, knobs.jitter / 100)
+        ):
             continue
         told.add(place)
         found.add((key, one.time, ""))

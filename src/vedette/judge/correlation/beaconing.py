@@ -16,6 +16,8 @@ BEATS = 120
 """Newest beats of a group that beaconing looks at."""
 MISSED = 4
 """Beats in a row that may be missing; a longer gap is a pause, such as a machine that sleeps."""
+LASTING = 60
+"""The beats last at least this part of the timespan: a page that loads is even too, for some seconds."""
 EVEN, FITTING, PAUSES = 0.5, 0.85, 0.1
 """Least share of intervals of one beat, least share of intervals of one to `MISSED` beats, most share of pauses."""
 FEW = 2
@@ -49,6 +51,8 @@ class Beaconing(Law):
         while beats[0] <= moment.time - span:
             beats.popleft()
         if self._told.get(key) == moment.time // span or not self.measure.condition.holds(len(beats)):
+            return None
+        if (beats[-1] - beats[0]) * LASTING < span:
             return None
         others = place.count(step)
         if others > FEW and 100 * others > knobs.spread * self._sources.count(step):

@@ -35,7 +35,8 @@ LOW = 64
 MAX_TEXT = 256
 """Longest value of a group as text; of a longer one its start and its hash."""
 LAST_STAGE = 1_000
-Stage = Callable[[Sequence[str]], int | None]
+Order = Callable[[Iterable[str]], int | None]
+"""Place of tags in the order of an attack; None for those of no stage."""
 GROUP = "group"
 """Entity type of a group whose fields name no entity, so that alerts keep such groups apart."""
 
@@ -65,7 +66,7 @@ class Correlator:
         sources: Mapping[str, Source],
         limits: Limits = DEFAULT,
         *,
-        stage: Stage | None = None,
+        stage: Order | None = None,
     ) -> None:
         self._stage = stage
         self._correlations = {_name(one): one for one in correlations}
@@ -336,6 +337,7 @@ class Correlator:
             entities=self._entities(correlation, crossing),
             tags=correlation.tags,
             why=self._why(correlation, crossing),
+            alert=correlation.card.alert,
         )
 
     def _entities(self, correlation: Correlation, crossing: Crossing) -> tuple[Entity, ...]:

@@ -123,12 +123,12 @@ def _nearest(measure: Measure, key: Key, held: Sequence[Moment]) -> _Nearest:
     moments = sorted(held)
     kind = Kind.EVENT_COUNT if measure.kind.looks_back else measure.kind
     opened = msgspec.structs.replace(measure, kind=kind, condition=Condition(gte=-math.inf), patterns=())
-    windows = list(_crossings(opened, moments))
+    windows = list(_crossings(opened, key, moments))
     if not windows:
         return _Nearest(key, 0, 0, math.inf, fired=False, window=[], moments=moments)
     judged = [(_short(measure, one, within(moments, measure.span, one.end)), -one.end, one.amount) for one in windows]
     short, end, amount = min(judged)
-    fired = next(_crossings(measure, moments), None)
+    fired = next(_crossings(measure, key, moments), None)
     end = fired.end if fired else -end
     return _Nearest(
         key,
@@ -141,10 +141,10 @@ def _nearest(measure: Measure, key: Key, held: Sequence[Moment]) -> _Nearest:
     )
 
 
-def _crossings(measure: Measure, moments: Sequence[Moment]) -> Iterator[Crossing]:
+def _crossings(measure: Measure, key: Key, moments: Sequence[Moment]) -> Iterator[Crossing]:
     window = make_window(measure, every=True)
     for moment in moments:
-        yield from window.add((), moment)
+        yield from window.add(key, moment)
     yield from window.finish()
 
 

@@ -167,9 +167,14 @@ class RareValue(Law):
         return held is None or held.last.get(key) != moment.time // self._grain
 
     def fold(self, key: Key, moment: Moment) -> tuple[float, str] | None:
-        """Per cent of the groups that had the value, and the value. Once for a group and value in each timespan."""
+        """Per cent of the groups that had the value, and the value: once for a group and value in each timespan.
+
+        Judged when the group has the value first in a step.
+        """
         step, spell = moment.time // self._grain, moment.time // self.measure.span
         spread = self._who.setdefault(moment.value, Spread())
+        if spread.last.get(key) == step:
+            return None
         spread.add(key, step)
         self._everybody.add(key, step)
         population = self._everybody.count(step)

@@ -95,6 +95,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     """What to do: some lines of text, or the path of a page."""
     risk: int | None = None
     """Points for entity risk, 0 to 100; None: by level, see `core.risk.POINTS`."""
+    alert: bool = True
+    """False: its signals add to the risk of what they are about, and make no alert of their own."""
     budget: float | None = None
     """Alerts a day it may cost; None: nobody said."""
     group: Grouping | None = None
@@ -143,6 +145,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     goal: str = ""
     runbook: str = ""
     risk: int | None = None
+    alert: bool = True
     budget: float | None = None
     group: Grouping | None = None
     suppress: Suppression | None = None

@@ -135,7 +135,22 @@ def bind(
             binding.correlation(one)
         except DefinitionError as error:
             refused.append(Skipped(one.id, f"{error.message} [{error.code}]", one.path))
-    return list(binding.bound.values()), refused
+    return list(weighed(binding.bound.values(), rules)), refused
+
+
+def weighed(correlations: Iterable[Correlation], rules: Iterable[Rule]) -> tuple[Correlation, ...]:
+    """The correlations, those of risk with what each of all rules and other correlations adds."""
+    held = tuple(correlations)
+    if all(one.measure.kind is not Kind.RISK for one in held):
+        return held
+    adding: list[Rule | Correlation] = [*rules, *(one for one in held if one.measure.kind is not Kind.RISK)]
+    weights = {one.id: Weight(points, one.title, one.tags) for one in adding if (points := one.card.points(one.level))}
+    return tuple(
+        msgspec.structs.replace(one, measure=msgspec.structs.replace(one.measure, weights=weights))
+        if one.measure.kind is Kind.RISK
+        else one
+        for one in held
+    )
 
 
 class _Binding:
@@ -236,25 +251,12 @@ class _Binding:
             tags=tuple(str(tag) for tag in parsed.tags),
             path=one.path,
             version=one.version,
-            measure=Measure(
-                Kind.RISK, span, condition, 0, knobs=to_knobs(one.raw, Kind.RISK, span), weights=self._weights()
-            ),
+            measure=Measure(Kind.RISK, span, condition, 0, knobs=to_knobs(one.raw, Kind.RISK, span)),
             parts=(),
             group_by=tuple(parsed.group_by),
             name=one.name,
             card=one.card,
         )
-
-    def _weights(self) -> dict[str, Weight]:
-        found: dict[str, Weight] = {}
-        for rules in self._rules.values():
-            for rule in rules:
-                found[rule.id] = Weight(rule.card.points(rule.level), rule.title, rule.tags)
-        for one in self._drafts.values():
-            if one.raw.get("type") != Kind.RISK:
-                tags = tuple(str(tag) for tag in one.parsed.tags)
-                found[one.id] = Weight(one.card.points(level_of(one.parsed)), str(one.parsed.title or ""), tags)
-        return {name: weight for name, weight in found.items() if weight.points}
 
     def _part(
         self,
