@@ -17,7 +17,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from vedette.cli._rules import Lists, Pipeline, today
 from vedette.cli.ingest import find_source
@@ -133,7 +133,13 @@ def status(
         told = {row.stage: _row(row, last.places[row.stage], rates=seconds > 0) for row in rows}
         typer.echo(msgspec.json.encode(told).decode())
         return
-    table = Table("stage", "topic", "place", "lag", *(("arriving/s", "taking/s", "growing/s", "") if seconds else ()))
+    table = Table(
+        Column("stage", no_wrap=True),
+        "topic",
+        "place",
+        "lag",
+        *(("comes/s", "takes/s", "grows/s", "") if seconds else ()),
+    )
     for row in rows:
         rates = (f"{row.arriving:,.1f}", f"{row.taking:,.1f}", f"{row.growing:+,.1f}", "slow" if row.slow else "")
         table.add_row(

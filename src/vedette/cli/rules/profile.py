@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vedette.cli._progress import progress
 from vedette.cli.rules._sets import AsJson, Home, Only, Sources, files_of, places_of, set_of, settings_of
@@ -99,7 +99,8 @@ def _stages(one: Stages) -> dict[str, object]:
 
 def _print(stages: list[Stages], costs: list[RuleCost], loaded: RuleSet) -> None:
     console = Console(markup=False, highlight=False, emoji=False)
-    table = Table("source", "events", "rules", "decode", "match", "again", "explain", "correlate", "repeats", "slow")
+    names = ("events", "rules", "decode", "match", "again", "why", "chain", "seen", "slow")
+    table = Table("source", *(Column(name, no_wrap=True) for name in names))
     for column in table.columns[1:-1]:
         column.justify = "right"
     for one in stages:
@@ -112,6 +113,9 @@ def _print(stages: list[Stages], costs: list[RuleCost], loaded: RuleSet) -> None
         for clause in rule.clauses[:3]:
             dear.add_row(f"  {clause.micros:.2f}", printable(f"  {clause.text:.100}"), "", f"{clause.true:,}")
     console.print(dear)
-    typer.echo("CPU microseconds an event; a rule and a clause alone, on events not seen before")
+    typer.echo(
+        "CPU microseconds an event; a rule and a clause alone, on events not seen before.\n"
+        "again: the same events once more; why: reasons of matches; chain: correlations; seen: values that came before"
+    )
     if loaded.skipped:
         typer.echo(f"{len(loaded.skipped):,} rules cannot match and cost nothing")

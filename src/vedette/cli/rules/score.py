@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vedette.act.load import Minutes, fetch_minutes
 from vedette.act.scores import fetch_scores
@@ -71,12 +71,13 @@ def score(
 
 
 def _print(rows: list[Worth], minutes: Minutes) -> None:
-    table = Table("rule", "alerts", "open", "judged", "right", "precision", "minutes", "shadow", "advice")
+    names = ("alerts", "open", "right", "precision", "minutes", "shadow", "advice")
+    table = Table(Column("rule", min_width=20), *(Column(name, no_wrap=True) for name in names))
     for column in table.columns[1:-1]:
         column.justify = "right"
     for row in rows:
-        share = "" if row.precision is None else f"{row.precision:.0%} ({row.low:.0%} to {row.high:.0%})"
-        counts = (f"{count:,}" for count in (row.alerts, row.open, row.judged, row.right))
+        share = "" if row.precision is None else f"{row.low:.0%}-{row.high:.0%}"
+        counts = (f"{row.alerts:,}", f"{row.open:,}", f"{row.right:,}/{row.judged:,}")
         table.add_row(
             printable(row.title or row.rule_id),
             *counts,
