@@ -23,6 +23,8 @@ from vedette.core.settings import Settings
 from vedette.judge.sigma.load import RuleSet
 from vedette.prove.audit import Audit
 from vedette.run.backtest import Counted, Example, Report, RuleReport, backtest
+from vedette.run.parts import Parts
+from vedette.run.rollout import Rollout
 from vedette.sense.sources import load_sources
 
 EXAMPLES = """Examples:
@@ -53,7 +55,7 @@ def run(
     events: Annotated[list[Path] | None, typer.Argument(metavar="FILE...", help="Records; else the home's.")] = None,
     *,
     rules: Annotated[list[Path], typer.Option(help="Folder, archive or file of rules; repeat it.")],
-    against: Annotated[str, typer.Option(metavar="PATH", help="Rules to compare with, or `shipped`.")] = "",
+    against: Annotated[str, typer.Option(metavar="PATH", help="Rules to compare with; `shipped`: what is live.")] = "",
     since: Annotated[str, typer.Option("--from", help="Start: a date, a time, or `30d` ago.")] = "",
     until: Annotated[str, typer.Option("--to", help="End of the period; now by default.")] = "",
     home: _sets.Home = None,
@@ -71,7 +73,9 @@ def run(
     places = _sets.places_of(known, lists)
     new = _sets.set_of(_sets.files_of(rules, only, exceptions), places, now)
     old: RuleSet | None = None
-    if against:
+    if against == SHIPPED:
+        old = _shipped(settings)
+    elif against:
         old = _sets.set_of(_sets.files_of([Path(against)], only, exceptions), places, now)
 
     def reads(source: str) -> bool:
@@ -89,6 +93,12 @@ def run(
             typer.echo(printable(f"skipped {one.path}: {one.reason}"))
     if report.over_budget:
         raise typer.Exit(OVER)
+
+
+def _shipped(settings: Settings) -> RuleSet:
+    """What is live in the installation, of what was shipped to it."""
+    with Parts(settings, clock=SystemClock()) as parts:
+        return Rollout(None, parts.shipments, parts.clock, parts.sources, parts.cards).newest().live.rules
 
 
 def _skipped(rules: RuleSet) -> list[dict[str, str]]:

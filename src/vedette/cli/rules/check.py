@@ -77,7 +77,7 @@ def check(
     files = list(rule_files(path, only))
     rules = build(files, log_sources(held, pipeline, lists), today())
     written = [one for file in files for one in read(file) if isinstance(one, Written)]
-    found = lint(written, rules, sources=_names(held, events), attack=_attack(attack, crosswalk, home))
+    found = lint(written, rules, sources=source_names(held, events), attack=attack_of(attack, crosswalk, home))
     if as_json:
         typer.echo(msgspec.json.encode(_shape(rules) | {"findings": found}).decode())
     else:
@@ -87,14 +87,15 @@ def check(
         raise typer.Exit(FOUND)
 
 
-def _attack(path: Path | None, crosswalk: Path | None, home: Path) -> Attack | None:
+def attack_of(path: Path | None, crosswalk: Path | None, home: Path) -> Attack | None:
+    """ATT&CK of a bundle, else that which was imported into a home."""
     if path:
         return load_attack(path, crosswalk)
     kept = kept_attack(home)
     return kept.attack if kept else None
 
 
-def _names(sources: Mapping[str, Source], events: Path | None) -> dict[str, Names]:
+def source_names(sources: Mapping[str, Source], events: Path | None) -> dict[str, Names]:
     """What is known of each source's field names, by its file, the log source table and a sample."""
     known = {name: set(known_names(source.definition)) for name, source in sources.items()}
     for entry in load_table():
