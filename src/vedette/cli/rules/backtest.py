@@ -57,7 +57,7 @@ def run(
     rules: Annotated[list[Path], typer.Option(help="Folder, archive or file of rules; repeat it.")],
     against: Annotated[str, typer.Option(metavar="PATH", help="Rules to compare with; `shipped`: what is live.")] = "",
     since: Annotated[str, typer.Option("--from", help="Start: a date, a time, or `30d` ago.")] = "",
-    until: Annotated[str, typer.Option("--to", help="End of the period; now by default.")] = "",
+    until: Annotated[str, typer.Option("--to", help="End; by default now, of files their last record.")] = "",
     home: _sets.Home = None,
     only: _sets.Only = "",
     exceptions: _sets.Exceptions = None,
@@ -67,9 +67,8 @@ def run(
 ) -> None:
     """Count the alerts that rules would have raised, and those that another version would not."""
     now, settings, known = SystemClock().now(), _sets.settings_of(home), load_sources(sources)
-    period = _sets.Period(
-        _sets.moment_of(since, now) if since else None, _sets.moment_of(until, now) if until else None
-    )
+    end = _sets.moment_of(until, now) if until else None if events else now
+    period = _sets.Period(_sets.moment_of(since, now) if since else None, end)
     places = _sets.places_of(known, lists)
     new = _sets.set_of(_sets.files_of(rules, only, exceptions), places, now)
     old: RuleSet | None = None

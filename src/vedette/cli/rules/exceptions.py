@@ -30,7 +30,7 @@ EXAMPLES = """Examples:
 
   vedette rules exceptions my-rules/ --home .vedette --from 90d --used   # which keep nothing away any more
 
-Exit codes: 0 all apply; 1 one has expired, lacks owner, reason or end, or narrows nothing; 2 a path cannot be opened."""
+Exit codes: 0 all apply; 1 one has expired, lacks owner, reason or end, or narrows nothing; 2 bad input."""
 
 BAD = 1
 """Exit code when one is to be looked at."""
@@ -111,7 +111,7 @@ class _Counting:
         self._bare = Ready(build(plain, places))
         self._narrowed: list[tuple[str, frozenset[str], Ready]] = []
         documents = {file.path: file for file in files}
-        for one in filters:
+        for one in (one for one in filters if one.applies):
             rules = build([*plain, documents[one.path]], places)
             self._narrowed.append((one.id, frozenset(one.rules), Ready(rules)))
 

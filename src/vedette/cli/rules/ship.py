@@ -90,7 +90,7 @@ def run(
     places = _sets.places_of(known, lists)
     files = _sets.files_of(paths, "", exceptions)
     rules = _sets.set_of(files, places, now)
-    period = _sets.Period(_sets.moment_of(since, now), None)
+    period = _sets.Period(_sets.moment_of(since, now), now)
     found = list(_obstacles(_Asked(files, rules, places, known), settings, period))
     outcomes: list[Outcome] = []
     if not check_only and (waive or not found):
@@ -122,7 +122,7 @@ def _obstacles(asked: _Asked, settings: Settings, period: _sets.Period) -> Itera
             return any(source in rule.nodes for rule in rules.rules)
 
         with _sets.records([], settings, asked.sources, period, reads) as batches:
-            report = backtest(rules, batches, asked.sources, since=period.since)
+            report = backtest(rules, batches, asked.sources, since=period.since, until=period.until)
         yield from gates.backtest_obstacles(report, (one.id for one in all_of(rules)))
 
 
