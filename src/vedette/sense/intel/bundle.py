@@ -247,7 +247,7 @@ def _cross(techniques: dict[str, Technique], crosswalk: Mapping[str, str]) -> No
         techniques[old] = msgspec.structs.replace(was, revoked_by=new)
     for one in list(techniques.values()):
         above = parent(one.id)
-        if above and above not in techniques:
+        if one.added and not one.revoked_by and above and above not in techniques:
             techniques[above] = msgspec.structs.replace(one, id=above, name=above, revoked_by="", added=True)
 
 
