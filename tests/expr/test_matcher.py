@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import resource
 
 import msgspec
@@ -120,14 +121,14 @@ def test_a_text_that_is_all_hits_takes_little_memory():
 
 def _plant_overlap(patch):
     class NoOverlap:
-        def __init__(self, patterns):
-            self.inner = automaton(patterns)
+        def __init__(self, patterns, **options):
+            self.inner = automaton(patterns, **options)
 
         def find_matches_as_indexes(self, text, overlapping):
             return self.inner.find_matches_as_indexes(text, overlapping=False)
 
-    automaton = needles.AhoCorasick
-    patch.setattr(needles, "AhoCorasick", NoOverlap)
+    automaton = needles.BytesAhoCorasick
+    patch.setattr(needles, "BytesAhoCorasick", NoOverlap)
     patch.setattr(needles, "FEW", 0)
 
 
@@ -320,3 +321,68 @@ def test_the_longest_literal_that_is_sure(pattern, literal):
 @given(rules, some_events, memories)
 def test_matcher_equals_reference_for_long(nodes, batch, memory):
     agree(nodes, batch, memory)
+
+
+words = st.sampled_from(["kiwi::x", "Adfind ", "a/kk", "ss-12", 'say "hi"', "fi(x)", "true-1", "\u00e9t\u00e9 st"])
+keyword_rules = st.lists(
+    st.builds(n.Keyword, st.just(n.TextMatch.CONTAINS), words).map(n.Known), min_size=1, max_size=3
+)
+odd = st.sampled_from(
+    [
+        "kiwi::x",
+        "KIWI::X",
+        "\u212aiwi::x",
+        "\u017f\u017f-12",
+        "\u00df-12",
+        "\ufb01(x)",
+        "ADFIND a/KK",
+        "\u00c9T\u00c9 \ufb06",
+    ]
+)
+wordy = st.dictionaries(
+    st.sampled_from(["a", "b", "c"]),
+    odd | values | st.lists(odd, max_size=2) | st.dictionaries(st.just("in"), odd | st.lists(odd, max_size=1)),
+    max_size=3,
+)
+spelt = st.sampled_from(
+    [
+        json.dumps,
+        lambda event: json.dumps(event, ensure_ascii=False),
+        lambda event: json.dumps(event).replace("i", "\\u0069"),
+        lambda event: json.dumps(event).replace("/", "\\/"),
+    ]
+)
+
+
+def swept_events_agree(rules, batch, spell):
+    matcher = Matcher(rules)
+    text = "\n".join(map(spell, batch)).encode("utf-8", "replace")
+    read = [json.loads(line) for line in text.split(b"\n")]
+    assert matcher.match_many(read, matcher.suspects(text)) == [expected(rules, event) for event in read]
+
+
+@settings(max_examples=500, deadline=None)
+@given(keyword_rules, st.lists(wordy, min_size=1, max_size=4), spelt)
+def test_a_sweep_hides_no_keyword(rules, batch, spell):
+    swept_events_agree(rules, batch, spell)
+
+
+@pytest.mark.parametrize("blind", ["_ESCAPED", "_FOLDING"])
+def test_a_sweep_that_hides_a_keyword_is_caught(blind, monkeypatch):
+    monkeypatch.setattr(needles, blind, [])
+    quick = settings(max_examples=3_000, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
+    with pytest.raises(AssertionError):
+        quick(given(keyword_rules, st.lists(wordy, min_size=1, max_size=2), spelt)(swept_events_agree))()
+
+
+def test_every_sign_that_folds_to_ascii_is_known():
+    folding = [chr(code) for code in range(128, 0x110000) if any(char < "\x80" for char in chr(code).casefold())]
+    assert "".join(folding) == needles.FOLDING
+
+
+def test_a_plan_serves_another_process():
+    rules = [n.Known(n.Text(n.Field("x"), n.TextMatch.CONTAINS, "needle")), n.Known(n.Keyword(n.TextMatch.ENDS, "end"))]
+    asked: list[int] = []
+    other = Matcher(lambda: asked.append(1) or rules, plan=Matcher(rules).plan)
+    assert other.match({"x": "a needle", "y": ["the end"]}) == (0, 1)
+    assert not asked

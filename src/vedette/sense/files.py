@@ -12,7 +12,7 @@ import hashlib
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
@@ -65,17 +65,93 @@ class BadRecord:
     """Its beginning, at most `HEAD_BYTES`."""
 
 
-@dataclass(frozen=True, slots=True)
 class Chunk:
-    """Lines of one file that were read together. Blank lines are left out; a carriage return before a newline stays."""
+    """Lines of one file that were read together. Blank lines are left out; a carriage return before a newline stays.
 
-    path: Path
-    lines: list[bytes]
-    numbers: Sequence[int]
-    """Line number of each, from 1."""
-    offsets: list[int]
-    """Byte offset of each in the decompressed stream."""
-    bad: list[BadRecord] = field(default_factory=list)
+    Args:
+        path: The file.
+        lines: Without their newlines.
+        numbers: Line number of each, from 1.
+        offsets: Byte offset of each in the decompressed stream.
+        bad: What could not be read as a line.
+    """
+
+    __slots__ = ("_first", "_lines", "_numbers", "_offsets", "_start", "bad", "path", "text")
+
+    def __init__(
+        self,
+        path: Path,
+        lines: list[bytes],
+        numbers: Sequence[int],
+        offsets: list[int],
+        bad: Sequence[BadRecord] = (),
+    ) -> None:
+        self.path = path
+        self.bad = list(bad)
+        self.text: bytes | None = None
+        """All lines with the newlines between them, blank ones too, when they were read in one piece."""
+        self._lines: list[bytes] | None = lines
+        self._numbers: Sequence[int] | None = numbers
+        self._offsets: list[int] | None = offsets
+        self._first = self._start = 0
+
+    @classmethod
+    def whole(cls, path: Path, text: bytes, first: int, start: int) -> Chunk:
+        """Lines that follow upon each other, cut only when somebody asks for one.
+
+        Args:
+            path: The file.
+            text: The lines with the newlines between them.
+            first: Number of the first line.
+            start: Byte offset of the first line.
+        """
+        chunk = cls(path, [], (), [])
+        chunk.text, chunk._first, chunk._start = text, first, start
+        chunk._lines = chunk._numbers = chunk._offsets = None
+        return chunk
+
+    def none_blank(self, count: int) -> None:
+        """Tells that all lines were found to be records, so that nobody has to look for blank ones."""
+        if self._numbers is None:
+            self._numbers = range(self._first, self._first + count)
+
+    def _cut(self) -> None:
+        text = self.text or b""
+        lines = text.split(b"\n")
+        offsets = list(accumulate((len(line) + 1 for line in lines[:-1]), initial=self._start))
+        numbers: Sequence[int] = range(self._first, self._first + len(lines))
+        if any(line in _BLANK for line in lines):
+            good = [place for place, line in enumerate(lines) if line not in _BLANK]
+            lines, numbers, offsets = (
+                [lines[place] for place in good],
+                [numbers[place] for place in good],
+                [offsets[place] for place in good],
+            )
+        self._lines, self._numbers, self._offsets = lines, numbers, offsets
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines, without their newlines."""
+        if self._lines is None:
+            self._cut()
+        assert self._lines is not None  # noqa: S101 - cut
+        return self._lines
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Line number of each, from 1."""
+        if self._numbers is None:
+            self._cut()
+        assert self._numbers is not None  # noqa: S101 - cut
+        return self._numbers
+
+    @property
+    def offsets(self) -> list[int]:
+        """Byte offset of each line in the decompressed stream."""
+        if self._offsets is None:
+            self._cut()
+        assert self._offsets is not None  # noqa: S101 - cut
+        return self._offsets
 
     @property
     def first_line(self) -> int:
@@ -85,7 +161,7 @@ class Chunk:
     @property
     def count(self) -> int:
         """Records read: lines and bad ones."""
-        return len(self.lines) + len(self.bad)
+        return len(self.numbers) + len(self.bad)
 
     def after(self, offset: int) -> Chunk:
         """The records that begin at `offset` or later."""
@@ -227,10 +303,23 @@ class _Lines:
         if cut < 0:
             self._hold(block)
             return None
-        lines = block[:cut].split(b"\n")
-        first = self._finish(lines[0])
-        chunk = self._chunk(first, lines)
+        if self.held + cut <= self.limits.line_bytes:
+            chunk = self._whole(b"".join((*self.head, block[:cut])))
+        else:
+            lines = block[:cut].split(b"\n")
+            chunk = self._chunk(self._finish(lines[0]), lines)
         self._hold(block[cut + 1 :])
+        return chunk
+
+    def _whole(self, text: bytes) -> Chunk:
+        """Lines none of which can be over-long."""
+        self.head, self.held = [], 0
+        if self.line == 1 and text.startswith(_BOM):
+            lines = text.split(b"\n")
+            return self._chunk((lines[0], len(lines[0])), lines)
+        chunk = Chunk.whole(self.path, text, self.line, self.offset)
+        self.offset += len(text) + 1
+        self.line += text.count(b"\n") + 1
         return chunk
 
     def end(self) -> Chunk | None:
@@ -295,7 +384,7 @@ def _split(path: Path, blocks: Iterator[bytes], limits: Limits, *, growing: bool
     try:
         for block in blocks:
             chunk = lines.feed(block)
-            if chunk is not None and chunk.count:
+            if chunk is not None and (chunk.text or chunk.count):
                 yield chunk
     except _Broken as reason:
         yield lines.broken(reason)

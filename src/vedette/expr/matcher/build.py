@@ -10,7 +10,7 @@ import msgspec
 from vedette.expr import codec, nodes, reference
 from vedette.expr.matcher import route
 from vedette.expr.matcher.formula import All, Any, Atom, Atoms, Formula, Kind, Lit, atoms_of, substitute
-from vedette.expr.matcher.needles import anchors
+from vedette.expr.matcher.needles import anchors, screened
 from vedette.expr.matcher.plan import KEYWORD, Ask, Column, Group, Needle, Part, Plan, Watch
 from vedette.expr.matcher.witness import sharing_cost, witness
 from vedette.expr.nodes import Field, Node, Text, TextMatch
@@ -48,9 +48,11 @@ class Builder:
                 classes = [(*head, value) for head in classes for value in chosen]
             for one in classes:
                 takers[one].append(number)
-        parts = [(list(one), _encoded(self._part(numbers, one))) for one, numbers in takers.items()]
+        made = {one: self._part(numbers, one) for one, numbers in takers.items()}
+        parts = [(list(one), msgspec.Raw(msgspec.msgpack.encode(part))) for one, part in made.items()]
+        sweep = {text for part in made.values() if part.keywords and part.swept for text in literals(part.keywords)}
         pinned = [sorted({one[place] for one in takers} - {route.REST}) for place in range(len(self._routing))]
-        return Plan([field.name for field in self._routing], pinned, parts)
+        return Plan([field.name for field in self._routing], pinned, sorted(sweep), parts)
 
     def whole(self) -> Part:
         """One partition of all rules, for events that no class describes."""
@@ -63,7 +65,7 @@ class Builder:
         }
         return _Part(
             {number: one for number, one in formulas.items() if one is not False}, self._atoms, self._existing
-        ).made()
+        ).made(everywhere=set(classes) <= {route.REST})
 
     def _known(self, number: int, classes: Mapping[Field, str]) -> bool | None:
         """The answer of an atom that is the same for every event of these classes; None when it is not."""
@@ -78,8 +80,14 @@ class Builder:
         return True
 
 
-def _encoded(part: Part) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.msgpack.encode(part))
+def literals(watch: Watch) -> list[str]:
+    """Every literal that a watch looks for."""
+    return [*watch.equal, *(one.text for one in watch.needles)]
+
+
+def is_screened(watch: Watch) -> bool:
+    """Whether a `Screen` of its literals can rule out that a watch brings any rule up."""
+    return not (watch.present or watch.absent or watch.tests) and all(map(screened, literals(watch)))
 
 
 class _Part:
@@ -99,7 +107,8 @@ class _Part:
         self._whole = any(isinstance(atoms[number].subject, nodes.Keyword | nodes.KeywordRegex) for number in asked)
         self._watches: dict[int, _Watch] = defaultdict(_Watch)
 
-    def made(self) -> Part:
+    def made(self, *, everywhere: bool) -> Part:
+        """The partition; `everywhere` when every event goes there."""
         cost = sharing_cost(list(self._formulas.values()), lambda number: weight(self._atoms[number]))
         free = []
         for slot, formula in enumerate(self._formulas.values()):
@@ -113,13 +122,17 @@ class _Part:
             Column(field.name, str(field.space), field in self._existing, self._watches[place].made())
             for field, place in self._places.items()
         ]
+        keywords = self._watches[KEYWORD].made() if KEYWORD in self._watches else None
+        ruled_out = keywords is not None and is_screened(keywords)
         return Part(
             self._fixed,
             list(self._formulas),
             [self._group(formula) for formula in self._formulas.values()],
             free,
             columns,
-            self._watches[KEYWORD].made() if KEYWORD in self._watches else None,
+            keywords,
+            ruled_out,
+            ruled_out and everywhere,
             self._whole,
         )
 

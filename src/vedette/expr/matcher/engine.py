@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import product
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import chain, product
 
 import msgspec
 
@@ -11,6 +12,7 @@ from vedette.core.errors import UnsupportedError
 from vedette.expr.matcher import route
 from vedette.expr.matcher.build import Builder
 from vedette.expr.matcher.memo import Budget
+from vedette.expr.matcher.needles import Sweep
 from vedette.expr.matcher.partition import Access, Data, Matches, Partition, confusable
 from vedette.expr.matcher.plan import Part, Plan
 from vedette.expr.nodes import Field, Node, Space
@@ -21,6 +23,9 @@ MEMORY_BYTES = 96 << 20
 
 ROUTES = 20_000
 """Most combinations of raw routing values remembered; classes themselves are bounded by the rules."""
+
+Route = tuple[tuple[Partition, ...], tuple[Partition, ...]]
+"""Where an event goes, and where it goes when no keyword stands in it."""
 
 
 class Matcher:
@@ -54,23 +59,48 @@ class Matcher:
         found = msgspec.msgpack.decode(self.plan, type=Plan)
         self._raw = {tuple(classes): raw for classes, raw in found.parts}
         self._pinned = [frozenset(each) for each in found.pinned]
+        self._sweep = Sweep(found.sweep) if found.sweep else None
         self._partitions: dict[tuple[str, ...], Partition] = {}
         self._whole: Partition | None = None
-        self._routes: dict[tuple[object, ...], tuple[Partition, ...]] = {}
+        self._routes: dict[tuple[object, ...], Route] = {}
         self._names = tuple(found.routing)
         self._walks = any("." in name for name in self._names)
         self._check_spaces()
 
     def match(self, data: Data) -> Matches:
         """Numbers of the rules that are true for an event, in rising order."""
-        partitions = self._route(data)
+        partitions, _ = self._route(data)
         if len(partitions) == 1:
             return partitions[0].match(data)
-        return tuple(sorted([number for each in partitions for number in each.match(data)]))
+        return _merged([each.match(data) for each in partitions])
 
-    def match_many(self, events: Iterable[Data]) -> list[Matches]:
-        """`match` for each event."""
-        return [self.match(data) for data in events]
+    def match_many(self, events: Sequence[Data], suspects: frozenset[int] | None = None) -> list[Matches]:
+        """`match` for each event; the more at once, the less each costs.
+
+        Args:
+            events: Decoded.
+            suspects: What `suspects` gave for the lines they were decoded from; None when it was not asked.
+        """
+        found: list[Matches] = [()] * len(events)
+        groups: dict[Partition, list[int]] = defaultdict(list)
+        for place, goes in enumerate(map(self._route, events)):
+            for partition in goes[suspects is not None and place not in suspects]:
+                groups[partition].append(place)
+        for partition, places in groups.items():
+            doubtful: Sequence[int] = range(len(places))
+            if suspects is not None:
+                doubtful = [number for number, place in enumerate(places) if place in suspects]
+            for number, numbers in partition.match_many([events[place] for place in places], doubtful).items():
+                place = places[number]
+                found[place] = _merged([found[place], numbers])
+        return found
+
+    def suspects(self, text: bytes) -> frozenset[int]:
+        """Places of the lines of JSON that a rule on keywords has to look at; of all others it is known to be false.
+
+        One pass over the bytes of many events, at a tenth of what it costs to look at the values of each.
+        """
+        return self._sweep.lines(text) if self._sweep else frozenset()
 
     def prepare(self) -> int:
         """Builds every partition, so that no event waits for it; how many."""
@@ -78,7 +108,7 @@ class Matcher:
             self._partition(classes)
         return len(self._partitions)
 
-    def _route(self, data: Data) -> tuple[Partition, ...]:
+    def _route(self, data: Data) -> Route:
         key: tuple[object, ...] = tuple(map(data.get, self._names))
         if self._walks:
             found = [lookup(data, name) for name in self._names]
@@ -89,22 +119,23 @@ class Matcher:
             return self._find_route(key)
         return self._find_route(key) if known is None else known
 
-    def _find_route(self, key: tuple[object, ...]) -> tuple[Partition, ...]:
+    def _find_route(self, key: tuple[object, ...]) -> Route:
         plain = all(value is None or type(value) in (str, int, bool) for value in key)
         typed = (key, *map(type, key))
         if plain and (known := self._routes.get(typed)):
             return known
         classes = [route.classify(value, pinned) for value, pinned in zip(key, self._pinned, strict=True)]
         if route.OPEN in classes:
-            return (self._open(),)
+            return (self._open(),), (self._open(),)
         # Rules are kept by just what they demand; an event meets those that demand its class or nothing.
         wanted = product(*({one, route.REST} for one in classes))
         partitions = tuple(self._partition(one) for one in wanted if one in self._raw)
+        found = partitions, tuple(each for each in partitions if not each.idle)
         if plain:
             if len(self._routes) >= ROUTES:
                 self._routes.clear()
-            self._routes[typed if confusable(key) else key] = partitions
-        return partitions
+            self._routes[typed if confusable(key) else key] = found
+        return found
 
     def _partition(self, classes: tuple[str, ...]) -> Partition:
         partition = self._partitions.get(classes)
@@ -140,3 +171,10 @@ class Matcher:
             return absent if value is MISSING else value
 
         return walk
+
+
+def _merged(found: Sequence[Matches]) -> Matches:
+    some = [numbers for numbers in found if numbers]
+    if len(some) > 1:
+        return tuple(sorted(chain.from_iterable(some)))
+    return some[0] if some else ()

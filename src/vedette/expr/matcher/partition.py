@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress, repeat
 from operator import call
 
 from vedette.expr.matcher.asks import Check, compile_group, project
+from vedette.expr.matcher.build import literals
 from vedette.expr.matcher.memo import Budget, Memo
-from vedette.expr.matcher.plan import Column, Part
+from vedette.expr.matcher.needles import Screen
+from vedette.expr.matcher.plan import Column, Part, Watch
 from vedette.expr.matcher.probe import Probe
 from vedette.expr.matcher.rows import Row
 from vedette.expr.nodes import Field, Space
@@ -52,9 +55,15 @@ class Partition:
             Probe(one.watch, lambda slot, place=place: project(groups[slot], place), budget)  # type: ignore[misc]
             for place, one in enumerate(part.columns)
         )
-        self._finds = tuple(probe.__getitem__ for probe in self._probes)
         self._keywords = Probe(part.keywords, lambda _slot: None, budget) if part.keywords else None
-        self._simple = not (self._walks or self._free or self._keywords is not None)
+        self._screen = Screen(literals(part.keywords)) if part.keywords and part.screened else None
+        self._swept = part.swept
+        self._simple = not (self._walks or self._free or (self._keywords is not None and self._screen is None))
+        watched = [place for place, one in enumerate(part.columns) if watches(one.watch)]
+        self._watched = tuple(self._names[place] for place in watched)
+        self._finds = tuple(self._probes[place].__getitem__ for place in watched)
+        self.idle = self._simple and not (watched or self._fixed) and (part.swept or self._keywords is None)
+        """Nothing is true here of an event that was swept."""
         self._whole = part.whole
         self._memory = Memo()
         self._budget = budget
@@ -64,13 +73,45 @@ class Partition:
         """Numbers of the rules that are true for an event, in rising order."""
         if self._simple:
             try:
-                if not any(map(call, self._finds, map(data.get, self._names))):
-                    return self._fixed
+                brought = any(map(call, self._finds, map(data.get, self._watched)))
             except TypeError:  # a list or an object in a field
-                pass
-            return self._look(data, tuple(map(data.get, self._names)))
-        row = tuple([read(data) for read in self._walks]) if self._walks else tuple(map(data.get, self._names))
-        return self._look(data, row)
+                brought = True
+            if not brought and (self._screen is None or not self._screen.holds(data)):
+                return self._fixed
+        return self._look(data, self._row(data))
+
+    def match_many(self, events: Sequence[Data], suspects: Iterable[int]) -> dict[int, Matches]:
+        """`match` for many events of this partition, field by field instead of event by event.
+
+        Args:
+            events: Of this partition.
+            suspects: Places of the events that a sweep did not rule keywords out of.
+
+        Returns:
+            Place -> numbers of its rules, where there are any.
+        """
+        if self._simple:
+            places = range(len(events))
+            hot: set[int] = set()
+            try:
+                for find, name in zip(self._finds, self._watched, strict=True):
+                    values = map(dict.get, events, repeat(name))  # type: ignore[arg-type]
+                    hot.update(compress(places, map(find, values)))
+            except TypeError:  # a list or an object in a field, or an event of another kind
+                hot.update(places)
+            if self._screen is not None:
+                hot.update(
+                    place for place in (suspects if self._swept else places) if self._screen.holds(events[place])
+                )
+            found = {place: self._look(events[place], self._row(events[place])) for place in hot}
+        else:
+            found = {place: self.match(data) for place, data in enumerate(events)}
+        if self._fixed:
+            found = {place: found.get(place, self._fixed) for place in range(len(events))}
+        return {place: numbers for place, numbers in found.items() if numbers}
+
+    def _row(self, data: Data) -> tuple[object, ...]:
+        return tuple([read(data) for read in self._walks]) if self._walks else tuple(map(data.get, self._names))
 
     def _look(self, data: Data, row: tuple[object, ...]) -> Matches:
         """Looks at the rules that a row brings up, or remembers what they said."""
@@ -101,7 +142,7 @@ class Partition:
         slots = set(self._free)
         for probe, value in zip(self._probes, row, strict=True):
             slots.update(_slots(probe, value))
-        if self._keywords is not None:
+        if self._keywords is not None and (self._screen is None or self._screen.holds(data)):
             for value in leaves(data):
                 slots.update(_slots(self._keywords, value))
         return slots
@@ -123,6 +164,11 @@ def _slots(probe: Probe, value: object) -> Sequence[int]:
         return probe[value]  # type: ignore[no-any-return]
     except TypeError:
         return probe.find(value)
+
+
+def watches(watch: Watch) -> bool:
+    """Whether a watch can bring any rule up."""
+    return bool(watch.equal or watch.needles or watch.present or watch.absent or watch.tests)
 
 
 def is_plain(column: Column) -> bool:

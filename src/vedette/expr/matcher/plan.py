@@ -83,6 +83,10 @@ class Part(msgspec.Struct, array_like=True):
     columns: list[Column]
     keywords: Watch | None
     """What to look for in every value of the event."""
+    screened: bool
+    """All that is looked for there are literals that a `Screen` can rule out."""
+    swept: bool
+    """And it is looked for in every event."""
     whole: bool
     """Some rule reads every value of the event, so equal rows may have different answers."""
 
@@ -94,5 +98,7 @@ class Plan(msgspec.Struct, array_like=True):
     """Names of the fields that route events."""
     pinned: list[list[str]]
     """Routing field -> the folded values that some rule demands."""
+    sweep: list[str]
+    """What keywords look for in every event, whatever its classes; a `Sweep` rules them out."""
     parts: list[tuple[list[str], msgspec.Raw]]
     """Classes of the routing fields, and the partition of the rules that demand just these."""

@@ -157,9 +157,9 @@ class Detector:
             if source is None and chunk.lines:
                 source = self._recognise(chunk)
             chunk = source.unwrap(chunk) if source else chunk  # noqa: PLW2901 - records, not the documents around them
-            self.tally.events += chunk.count
             self.tally.quarantined += len(chunk.bad)
             if source is None:
+                self.tally.events += chunk.count
                 self.tally.quarantined += len(chunk.lines)
             else:
                 yield from self._chunk(chunk, source, stream)
@@ -173,10 +173,12 @@ class Detector:
 
     def _chunk(self, chunk: Chunk, source: Source, stream: str) -> Iterator[Match | Signal]:
         matcher, rules = self._ready.of(source.name)
-        records = source.parse_many(chunk.lines)
+        records = source.parse_chunk(chunk)
+        self.tally.events += chunk.count
         read = [data for data in records if not isinstance(data, DataError)]
         self.tally.quarantined += len(records) - len(read)
-        results = matcher.match_many(read)
+        whole = chunk.text if len(read) == len(records) else None
+        results = matcher.match_many(read, matcher.suspects(whole) if whole is not None else None)
         if not any(results):
             return
         places = [place for place, data in enumerate(records) if not isinstance(data, DataError)]
