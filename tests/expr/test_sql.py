@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sql_engine import fired, rows_of
 from tests.expr.expressions import events, trees
 
 from vedette.core.errors import DataError, UnsupportedError
@@ -17,33 +18,13 @@ from vedette.expr.nodes import Comparison, Field, TextMatch
 from vedette.expr.printer import to_text
 from vedette.expr.reference import evaluate
 from vedette.expr.sql import functions, macros, printer, query
-from vedette.expr.sql.printer import Form, Printer
+from vedette.expr.sql.printer import Printer
 from vedette.expr.sql.query import pointers, rules_query, starts
 from vedette.expr.truth import Truth
 from vedette.expr.values import fold, leaves, number_of, reader
 from vedette.sense.scan import refused_patterns, scanning
 
 X, Y, AB = Field("x"), Field("y"), Field("a.b")
-
-
-def rows_of(some):
-    data = [msgspec.json.encode(one).decode() for one in some]
-    return pa.table({"id": pa.array(range(len(some))), "data": data})
-
-
-def asked(rules, rows, form=Form.ONE):
-    """Event number -> rules that fire; None where the form leaves it open."""
-    text = rules_query(rules, table="events", columns=["id"], form=form).text()
-    with scanning(rows, threads=1) as scan:
-        return {row["id"]: row["fired"] for batch in scan.run(text) for row in batch.to_pylist()}
-
-
-def fired(rules, some):
-    rows = rows_of(some)
-    found = asked(rules, rows)
-    left = sorted(place for place, numbers in found.items() if numbers is None)
-    judged = asked(rules, rows.take(left), Form.LISTS) if left else {}
-    return {place: numbers for place, numbers in {**found, **dict.fromkeys(left), **judged}.items() if numbers}
 
 
 def expected(rules, some):

@@ -109,7 +109,7 @@ def _print_sql(rules: RuleSet, source: Sequence[str] | None) -> None:
         if not source or name in source:
             typer.echo(f"-- {name}")
             query = rules_query([node for _, node in rules.of(name)], table=TABLE, columns=["id", "event_time"])
-            typer.echo(query.text())
+            typer.echo(query.text(pretty=True))
 
 
 def _print(found: Iterator[Signal], names: Sequence[str], rules: RuleSet) -> None:

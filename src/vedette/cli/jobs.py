@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -271,27 +271,32 @@ def gaps(
             spec, detection = jobs.spec(one.rules, Span(0, 0), tenant=here.tenant, only=one.only)
             there = here.schedules.gaps(one, spec.sources, ahead=reach(detection).ahead, deep=deep)
             found += [(one, gap) for gap in there if gap.cause is not Cause.DUE]
-    shown = [
-        {
-            "schedule": one.name,
-            "from": to_iso(gap.start),
-            "to": to_iso(gap.end),
-            "cause": gap.cause,
-            "events": gap.events,
-        }
-        for one, gap in found
-    ]
+    shown = stretches(found)
     if as_json:
         typer.echo(msgspec.json.encode({"gaps": shown}).decode())
     elif not shown:
         typer.echo("no gaps")
     else:
-        table = Table("schedule", "from", "to", "cause", "events")
+        table = Table("schedule", "from", "to", "cause", "intervals", "events")
         for each in shown:
-            table.add_row(*(str(value) for value in each.values()))
+            table.add_row(*(str(value).removesuffix(":00.000000Z") for value in each.values()))
         Console(markup=False).print(table)
     if shown:
         raise typer.Exit(GAPS)
+
+
+def stretches(gaps: Iterable[tuple[Schedule, Gap]]) -> list[dict[str, Any]]:
+    """Gaps that follow each other, of one schedule and cause, as one."""
+    found: list[dict[str, Any]] = []
+    for one, gap in gaps:
+        start, end = to_iso(gap.start), to_iso(gap.end)
+        last = found[-1] if found else {}
+        if (last.get("schedule"), last.get("to"), last.get("cause")) == (one.name, start, gap.cause):
+            last.update(to=end, intervals=last["intervals"] + 1, events=last["events"] + gap.events)
+            continue
+        made = {"schedule": one.name, "from": start, "to": end, "cause": gap.cause}
+        found.append({**made, "intervals": 1, "events": gap.events})
+    return found
 
 
 @contextmanager

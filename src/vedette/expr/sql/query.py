@@ -29,9 +29,9 @@ class Query:
     patterns: frozenset[str]
     """Its regular expressions: the engine's own may be an older one, which refuses what ours takes."""
 
-    def text(self, dialect: str = "duckdb") -> str:
-        """Its SQL."""
-        return self.tree.sql(dialect, comments=False)
+    def text(self, *, pretty: bool = False) -> str:
+        """Its SQL; `pretty` for people."""
+        return self.tree.sql("duckdb", comments=False, pretty=pretty)
 
 
 def rules_query(
