@@ -22,7 +22,7 @@ from vedette.judge.correlation.correlator import Contribution
 from vedette.judge.sigma.history import Engine, runnable
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.rules import Skipped
-from vedette.run.detecting import Detection
+from vedette.run.detection import Detection
 from vedette.run.history import History, widened
 from vedette.run.jobs.running import load_rules
 from vedette.sense.history import Span, stored_days
