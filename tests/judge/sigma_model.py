@@ -124,12 +124,10 @@ def text_holds(modifiers, wanted, text):
 
 
 def compares(how, value, have):
-    try:
-        number = None if isinstance(have, bool) else float(have)
-    except ValueError:
+    """Numbers, and texts that spell one and nothing else."""
+    if isinstance(have, bool) or not re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", str(have), re.IGNORECASE):
         return False
-    if number is None:
-        return False
+    number = float(have)
     return {"gt": number > value, "gte": number >= value, "lt": number < value, "lte": number <= value}[how]
 
 
