@@ -17,6 +17,7 @@ from serve_world import MERCHANT, READ_SCOPES, TENANT, card, signal, wait_for
 from vedette.act.timeline import Body
 from vedette.core.event import Entity
 from vedette.core.signal import Level, Signal
+from vedette.judge.shipments import Document, Shipped
 from vedette.prove.access import Role
 from vedette.run.detecting import SIGNALS
 from vedette.run.detection import Detection, load_detection
@@ -103,7 +104,7 @@ def test_why_shows_each_clause_with_what_it_read(world, ana, sigma: Detection):
     answer = world.send("POST", "/v1/events", world.full, content=json.dumps(event).encode(), params=sent)
     assert answer.is_success
     world.platform.drain()
-    rule = next(rule for rule in sigma.rules.rules if rule.path.endswith("cloudtrail_logging_stopped.yml"))
+    rule = next(rule for rule in sigma.rules.rules if rule.path.endswith("logging_stopped.yml"))
     fired, _ = sigma.judge(next(iter(_events(world, event["eventID"]))))
     assert [one.rule_id for one in fired] == [rule.id]
     world.platform.alerts.apply([(fired[0], world.platform.clock.now())])
@@ -213,7 +214,7 @@ def test_changes_are_audited_and_can_be_undone_from_the_queue(world, ana):
 
 
 def test_who_wrote_the_rule_may_not_approve_and_is_told_so(world, ana, sigma):
-    rule = next(rule for rule in sigma.rules.rules if rule.path.endswith("cloudtrail_secret_read.yml"))
+    rule = next(rule for rule in sigma.rules.rules if rule.path.endswith("/secret_read.yml"))
     author = world.platform.rule_text(rule.id).authors[0]
     writer = Console(world, ["responder"], name=author)
     stolen = world.issue(READ_SCOPES)
@@ -277,3 +278,17 @@ def test_signals_of_the_log_reach_the_queue_under_their_filters(world, ana):
     assert "No alert fits" in ana.get("/alerts?rule=r%26d%3D1&level=low")
     ana.get("/alerts?level=grave", 400)
     ana.get("/alerts?after=x", 400)
+
+
+def test_the_stage_of_a_shipped_rule_is_shown(world, ana, sigma):
+    rule = next(one for one in sigma.rules.rules if one.path.endswith("logging_stopped.yml"))
+    files = (Shipped("r.yml", (SIGMA / rule.path).read_bytes()),)
+    document = Document(ids=(rule.id,), title=rule.title, files=files)
+    world.platform.shipments.ship(document, percent=25, operator="ada", note="a quarter first")
+    try:
+        assert "staged 25 %" in ana.get(f"/rules?q={rule.id}")
+        page = ana.get(f"/rules/{rule.id}")
+        assert "a quarter first" in page
+        assert "cloud-security" in page
+    finally:
+        world.platform.shipments.rollback(rule.id, operator="ada")

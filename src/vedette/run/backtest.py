@@ -2,7 +2,7 @@
 
 Records go through the matcher, the correlator in event time, the grouping law and the suppression law: what is counted
 is alerts as people would have got them. Two versions are run over the same records, in one reading of them; rules that
-are the same in both are run once. Detectors that are no rules take part through `Detect`.
+are the same in both are run once. Detectors written in Python take part like rules.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -21,6 +21,7 @@ from vedette.core.clock import DAY, to_iso
 from vedette.core.signal import Level, Signal
 from vedette.judge.correlation.correlator import Contribution, Correlator
 from vedette.judge.correlation.definition import Correlation
+from vedette.judge.detectors import Detector, detected
 from vedette.judge.grouping import Grouping
 from vedette.judge.sigma.card import Card
 from vedette.judge.sigma.detect import WAITING, batched
@@ -183,21 +184,24 @@ class Trial:
         self._waiting: list[Contribution] = []
         self._since, self._until = since, until
         self._seen: set[int] = set()
-        self.raised = {one.id: _Raised(one.card) for one in all_of(rules) if one.id not in self._correlator.quiet}
+        quiet = self._correlator.quiet
+        self.raised = {one.id: _Raised(one.card) for one in _watched(rules) if one.id not in quiet}
 
     def reads(self, source: str) -> bool:
         """True when a rule reads a source."""
-        return bool(self._ready.of(source)[1])
+        return bool(self._ready.of(source)[1]) or any(source in one.sources for one in self.rules.detectors)
 
     def feed(self, batch: Batch) -> None:
         """Judges records."""
         matcher, rules = self._ready.of(batch.source.name)
+        tried = [one for one in self.rules.detectors if batch.source.name in one.sources]
         for place, numbers in enumerate(matcher.match_many(list(batch.records))):
-            event = batch.event(place) if numbers else None
+            event = batch.event(place) if numbers or tried else None
             if event is None or not self._since <= event.event_time < self._until:
                 continue
             fired = list(once(rules, numbers))
             self._take(to_signal(rule, node, event) for rule, node in fired if rule.id in self.raised)
+            self._take(detected(tried, event))
             self._waiting += self._correlator.contributions(event, (rule.id for rule, _ in fired))
         if len(self._waiting) > WAITING:
             self._correlate(WAITING // 2)
@@ -250,11 +254,7 @@ def backtest(
     low, high = since or 0, 1 << 62 if until is None else until
     changed = _changed(new, old) if old else set[str]()
     trial = Trial(new, sources, since=low, until=high)
-    other = (
-        Trial(closure(old, [one for one in all_of(old) if one.id in changed]), sources, since=low, until=high)
-        if old
-        else None
-    )
+    other = Trial(_only_those(old, changed), sources, since=low, until=high) if old else None
     records, first, last = 0, 1 << 62, -1
     for batch in batches:
         records += len(batch.records)
@@ -273,10 +273,21 @@ def backtest(
     return _Run(trial, other, old, changed, (start, end), minutes).report(records)
 
 
+def _watched(rules: RuleSet) -> list[Rule | Correlation | Detector]:
+    """Everything that may raise an alert."""
+    return [*all_of(rules), *rules.detectors]
+
+
 def _changed(new: RuleSet, old: RuleSet) -> set[str]:
     """Ids of rules that are not the same in both sets."""
-    now, before = ({one.id: one.version for one in all_of(rules)} for rules in (new, old))
+    now, before = ({one.id: one.version for one in _watched(rules)} for rules in (new, old))
     return {name for name in now.keys() | before.keys() if now.get(name) != before.get(name)}
+
+
+def _only_those(rules: RuleSet, ids: set[str]) -> RuleSet:
+    """Some rules with what they refer to, and some detectors."""
+    kept = closure(rules, [one for one in all_of(rules) if one.id in ids])
+    return replace(kept, detectors=tuple(one for one in rules.detectors if one.id in ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,8 +324,8 @@ class _Run:
         return max(1.0, (self.period[1] - self.period[0]) / DAY)
 
     def _row(self, name: str) -> RuleReport:
-        known = next((one for one in all_of(self.trial.rules) if one.id == name), None)
-        former = next((one for one in all_of(self.old) if one.id == name), None) if self.old else None
+        known = next((one for one in _watched(self.trial.rules) if one.id == name), None)
+        former = next((one for one in _watched(self.old) if one.id == name), None) if self.old else None
         rule = known or former
         assert rule is not None  # noqa: S101 - it was run in one of them
         now = self.trial.raised.get(name)
@@ -342,7 +353,7 @@ class _Run:
             common=_common(mine.values()),
         )
 
-    def _change(self, known: Rule | Correlation | None, former: Rule | Correlation | None) -> str:
+    def _change(self, known: Rule | Correlation | Detector | None, former: Rule | Correlation | Detector | None) -> str:
         if self.old is None:
             return ""
         if known is None or former is None:

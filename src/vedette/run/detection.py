@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vedette.core.event import Event
 from vedette.core.signal import Signal
 from vedette.expr.nodes import Node
 from vedette.judge.correlation.correlator import Contribution, Correlator, Order
+from vedette.judge.detectors import detected, installed
 from vedette.judge.sigma.cache import load_cached
 from vedette.judge.sigma.detect import why
 from vedette.judge.sigma.files import rule_files
@@ -56,7 +58,8 @@ class Detection:
 
     def judge(self, event: Event) -> tuple[list[Signal], list[Contribution]]:
         """What rules on single events say of an event, and what they bring to correlations; the same each time."""
-        return self.told(event, list(self._ready.fired(event.source, event.data)))
+        signals, contributions = self.told(event, list(self._ready.fired(event.source, event.data)))
+        return [*signals, *detected(self.rules.detectors, event)], contributions
 
     def told(self, event: Event, fired: Sequence[Placed]) -> tuple[list[Signal], list[Contribution]]:
         """What the rules that fired on an event say, and what they bring to correlations."""
@@ -73,7 +76,7 @@ class Detection:
 
     def reads(self, source: str) -> bool:
         """True when a rule reads a source."""
-        return bool(self._ready.of(source)[1])
+        return bool(self._ready.of(source)[1]) or any(source in one.sources for one in self.rules.detectors)
 
 
 def load_detection(
@@ -102,7 +105,7 @@ def load_detection(
     files = [file for path in roots for file in rule_files(path, only)]
 
     def on(day: date | None) -> RuleSet:
-        return load_cached(files, places, cache, day)
+        return replace(load_cached(files, places, cache, day), detectors=installed())
 
     return Detection(on(today), sources, roots, places=places, again=on if today else None)
 

@@ -130,7 +130,8 @@ class Edition:
     def cards(self) -> dict[tuple[str, str], Card]:
         """(Rule id, version) -> its card."""
         sets = (self.trial.rules, self.live.rules)
-        return {(one.id, one.version): one.card for rules in sets for one in all_of(rules)}
+        found = {(one.id, one.version): one.card for rules in sets for one in all_of(rules)}
+        return found | {(one.id, one.version): one.card for rules in sets for one in rules.detectors}
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +296,7 @@ class Rollout:
             base.skipped,
             tuple(one for one in base.correlations if one.id not in gone),
             base.filters,
+            tuple(one for one in base.detectors if one.id not in gone),
         )
         paths = self._base.paths if self._base else ()
         found = Edition(
@@ -326,4 +328,5 @@ def _joined(sets: Sequence[RuleSet]) -> RuleSet:
         tuple(skipped for one in sets for skipped in one.skipped),
         weighed([each for one in sets for each in one.correlations], rules),
         tuple(each for one in sets for each in one.filters),
+        tuple(each for one in sets for each in one.detectors),
     )

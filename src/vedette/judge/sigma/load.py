@@ -10,6 +10,7 @@ from pathlib import Path
 from vedette.core.errors import DefinitionError
 from vedette.expr.nodes import Node
 from vedette.judge.correlation.definition import Correlation
+from vedette.judge.detectors import Detector
 from vedette.judge.sigma.correlations import Draft, bind, draft, fields_of
 from vedette.judge.sigma.documents import Skipped, Written, read, reason
 from vedette.judge.sigma.files import RuleFile, rule_files
@@ -28,6 +29,8 @@ class RuleSet:
     """Those that others refer to come first."""
     filters: tuple[Filter, ...] = ()
     """Those that apply, and those that have expired."""
+    detectors: tuple[Detector, ...] = ()
+    """Detectors written in Python that run beside the rules."""
 
     def of(self, source: str) -> list[tuple[Rule, Node]]:
         """The rules that read a source, each with its expression over that source's events."""

@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
+from vedette.act.quieting import Shadow
 from vedette.act.scores import HOUR, Score, fetch_hours, fetch_scores
 from vedette.core.clock import DAY
 from vedette.core.errors import NotFoundError
@@ -18,7 +19,9 @@ from vedette.expr.printer import to_text
 from vedette.judge.correlation.definition import Correlation, Part
 from vedette.judge.decisions.register import Filters, Row
 from vedette.judge.payment.rules import PaymentRule
+from vedette.judge.shipments import Standing
 from vedette.judge.sigma.documents import Skipped
+from vedette.judge.sigma.load import all_of
 from vedette.judge.sigma.rules import Rule
 from vedette.judge.versions import Kind
 from vedette.run.platform import Platform
@@ -29,6 +32,7 @@ from vedette.serve.session import Visitor, look
 RECENT = 2_000
 """Newest decisions that the health of payment rules is counted on."""
 SHOWN_DAYS = 7
+SHOWN_CHANGES = 10
 MAX_ROWS = 500
 """Most rules of one page of the list; the search narrows it."""
 
@@ -43,6 +47,8 @@ class SigmaRow(msgspec.Struct, frozen=True):
     rule: Rule | Correlation
     score: Score
     changed: int
+    standing: Standing | None = None
+    """Its stage, of a rule that was shipped."""
 
 
 class PaymentRow(msgspec.Struct, frozen=True):
@@ -150,9 +156,18 @@ def show_rule(request: Request, visitor: Reader, platform: Served, rule_id: str)
         parts=[(part, platform.rules.get(part.id) or platform.correlations.get(part.id)) for part in _parts(rule)],
         score=newest,
         history=platform.versions.history(Kind.SIGMA, rule.id),
+        standing=platform.edition.standings.get(rule.id),
+        changes=platform.shipments.history(rule.id)[:SHOWN_CHANGES],
+        shadow=_shadow(platform, visitor.tenant, rule.id),
         days=SHOWN_DAYS,
         chart=_hours(platform, visitor.tenant, rule.id, start),
     )
+
+
+def _shadow(platform: Platform, tenant: str, rule_id: str) -> Shadow | None:
+    """What the version on trial would have raised while it ran in shadow."""
+    tried = next((one for one in all_of(platform.edition.trial.rules) if one.id == rule_id), None)
+    return platform.alerts.shadows(tenant).get((rule_id, tried.version)) if tried else None
 
 
 def _parts(rule: Rule | Correlation) -> Sequence[Part]:
@@ -179,9 +194,10 @@ def _counts(platform: Platform) -> dict[str, int]:
 
 def _sigma_rows(platform: Platform, tenant: str, q: str) -> list[SigmaRow]:
     scores, changed = fetch_scores(platform.state, tenant), platform.versions.changed(Kind.SIGMA)
+    standings = platform.edition.standings
     words = q.casefold().split()
     rows = [
-        SigmaRow(rule, scores.get(rule.id, Score()), changed.get(rule.id, 0))
+        SigmaRow(rule, scores.get(rule.id, Score()), changed.get(rule.id, 0), standings.get(rule.id))
         for rule in _sigma(platform)
         if all(word in f"{rule.title} {rule.id} {' '.join(rule.tags)}".casefold() for word in words)
     ]
