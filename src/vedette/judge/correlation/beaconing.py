@@ -52,7 +52,7 @@ class Beaconing(Law):
             beats.popleft()
         if self._told.get(key) == moment.time // span or not self.measure.condition.holds(len(beats)):
             return None
-        if (beats[-1] - beats[0]) * LASTING < span:
+        if (beats[-1] - beats[0]) * LASTING < span or moment.time <= self.floor:
             return None
         others = place.count(step)
         if others > FEW and 100 * others > knobs.spread * self._sources.count(step):

@@ -43,7 +43,6 @@ class Course:
         self._there: set[tuple[int, str, int, Value, Key]] = set()
         self._last: tuple[int, str, int, Value, Key] | None = None
         self._swept: int | None = None
-        self._floor: int | None = None
         self.counts: Counter[str] = Counter()
         """`late`, `duplicate` moments, `evicted` groups since the start."""
 
@@ -97,7 +96,7 @@ class Course:
 
     def settled(self, low: int) -> None:
         """Tells that what was over before `low` had its answer."""
-        self._floor = low - self._lateness - 1
+        self._law.floor = low - self._lateness - 1
 
     def finish(self) -> list[Crossing]:
         """Settles everything: no further event is coming."""
@@ -121,7 +120,7 @@ class Course:
         self._last = _place(key, moment)
         self._there.discard(self._last)
         told = self._law.fold(key, moment)
-        if told is None or (self._floor is not None and moment.time <= self._floor):
+        if told is None or moment.time <= self._law.floor:
             return []
         amount, value = told
         spell = moment.time // self._measure.span

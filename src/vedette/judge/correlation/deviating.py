@@ -32,7 +32,7 @@ class Deviation(Law):
         values = self._now.setdefault(key, set())
         values.add(moment.value)
         knobs = self.measure.knobs
-        if len(values) < knobs.least or key in self._told:
+        if len(values) < knobs.least or key in self._told or moment.time <= self.floor:
             return None
         usual = [one for one in (self._own(key), self._others()) if one]
         score = min((deviation(len(values), one) for one in usual), default=0.0)

@@ -36,6 +36,8 @@ class Law(ABC):
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
+        self.floor = -(1 << 62)
+        """What was until then was judged before a restart, when more was known: it only teaches, and tells nothing."""
 
     def needs(self, key: Key, moment: Moment) -> bool:  # noqa: ARG002 - of those that forget nothing in between
         """False for a moment that can change nothing, because one as good was folded."""
@@ -182,7 +184,7 @@ class RareValue(Law):
         told = key, moment.value
         if population < self.measure.knobs.population or not self.measure.condition.holds(share):
             return None
-        if self._told.get(told) == spell:
+        if self._told.get(told) == spell or moment.time <= self.floor:
             return None
         self._told[told] = spell
         return round(share, 3), str(moment.value)
