@@ -4,17 +4,20 @@ import hashlib
 import io
 import os
 import tarfile
+from dataclasses import replace
 
 import pytest
 
 from vedette.core.errors import DataError
 from vedette.core.signal import Level
+from vedette.expr.matcher.build import Builder
 from vedette.expr.printer import to_text
 from vedette.judge.sigma import cache, files
 from vedette.judge.sigma.cache import load_cached
 from vedette.judge.sigma.files import RuleFile, rule_files
 from vedette.judge.sigma.load import build, load
 from vedette.judge.sigma.logsources import Entry, LogSources, load_table
+from vedette.judge.sigma.ready import Ready
 from vedette.sense.definition import LogSource
 from vedette.sense.sources import load_sources
 
@@ -262,3 +265,30 @@ def test_every_rule_of_sigmahq_is_loaded_or_named(shared_data):
 def test_a_file_without_a_rule_is_named(text):
     found = build([RuleFile("empty.yml", text)], PLACES)
     assert [(one.id, one.reason) for one in found.skipped] == [("empty.yml", "holds no rule [sigma.file.empty]")]
+
+
+def test_a_cached_set_brings_its_matchers(tmp_path, monkeypatch):
+    text = b"{title: t, id: x, logsource: {product: aws, service: cloudtrail},"
+    text += b" detection: {s: {eventName|endswith: Logging}, condition: s}}"
+    files = [RuleFile("t.yml", text)]
+    load_cached(files, PLACES, tmp_path)
+    warm = load_cached(files, PLACES, tmp_path)
+    monkeypatch.setattr(Builder, "__init__", lambda *_: pytest.fail("a plan was made again"))
+    event = {"eventName": "StopLogging"}
+    assert [rule.id for rule, _ in Ready(warm).fired("cloudtrail", event)] == ["x"]
+
+
+def test_a_set_with_other_rules_does_not_use_the_plan(tmp_path):
+    files = [
+        RuleFile(
+            f"{name}.yml",
+            f"{{title: {name}, id: {name}, logsource: {{product: aws, service: cloudtrail}},"
+            f" detection: {{s: {{eventName: {name}}}, condition: s}}}}".encode(),
+        )
+        for name in ("one", "two")
+    ]
+    load_cached(files, PLACES, tmp_path)
+    warm = load_cached(files, PLACES, tmp_path)
+    fewer = replace(warm, rules=warm.rules[1:])
+    assert [rule.id for rule, _ in Ready(fewer).fired("cloudtrail", {"eventName": "two"})] == ["two"]
+    assert list(Ready(fewer).fired("cloudtrail", {"eventName": "one"})) == []

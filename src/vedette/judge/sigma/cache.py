@@ -9,23 +9,24 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
-from vedette.core.errors import DataError
 from vedette.core.signal import Level
 from vedette.expr.codec import decode, encode
+from vedette.expr.matcher import Matcher
 from vedette.expr.nodes import Node
 from vedette.judge.correlation.definition import Correlation
 from vedette.judge.sigma.card import Card
 from vedette.judge.sigma.documents import Skipped
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.filters import Filter
-from vedette.judge.sigma.load import RuleSet, build
+from vedette.judge.sigma.load import Plans, RuleSet, build
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.rules import Rule
 
@@ -40,6 +41,7 @@ _CODE = (
     "expr/codec.py",
     "expr/patterns.py",
     "expr/values.py",
+    "expr/matcher",
     "judge/grouping.py",
     "judge/sigma",
     "judge/correlation",
@@ -69,6 +71,8 @@ class _Set(msgspec.Struct, array_like=True):
     skipped: list[Skipped]
     correlations: list[Correlation]
     filters: list[Filter]
+    plans: dict[str, bytes]
+    """Source -> its matcher made ready."""
 
 
 def load_cached(
@@ -89,6 +93,9 @@ def load_cached(
     found = _read(path)
     if found is None or any(one.applies != one.applies_on(today) for one in found.filters):
         found = build(held, places, today)
+        sources = {source for rule in found.rules for source in rule.nodes}
+        plans = {source: Matcher([node for _, node in found.of(source)]).plan for source in sorted(sources)}
+        found = replace(found, plans=Plans(found.rules, plans))
         _write(path, found)
     return found
 
@@ -111,18 +118,56 @@ def _read(path: Path) -> RuleSet | None:
         if hashlib.sha256(raw[32:]).digest() != raw[:32]:
             return None
         stored = msgspec.msgpack.decode(raw[32:], type=_Set)
-        nodes = [decode(msgspec.msgpack.decode(node)) for node in stored.nodes]
+        nodes = _Decoded(stored.nodes)
         rules = tuple(_restored(one, nodes) for one in stored.rules)
         os.utime(path)
-    except (OSError, DataError, msgspec.DecodeError, IndexError):
+    except (OSError, msgspec.DecodeError):
         return None
-    return RuleSet(rules, tuple(stored.skipped), tuple(stored.correlations), tuple(stored.filters))
+    plans = Plans(rules, stored.plans)
+    return RuleSet(rules, tuple(stored.skipped), tuple(stored.correlations), tuple(stored.filters), plans=plans)
 
 
-def _restored(one: _Stored, nodes: list[Node]) -> Rule:
-    held = {source: nodes[place] for source, place in one.places.items()}
+class _Decoded:
+    """Expressions that are decoded when they are first asked for: most runs need those of a few rules."""
+
+    def __init__(self, raw: list[msgspec.Raw]) -> None:
+        self._raw = raw
+        self._nodes: dict[int, Node] = {}
+
+    def node(self, place: int) -> Node:
+        if place not in self._nodes:
+            self._nodes[place] = decode(msgspec.msgpack.decode(self._raw[place]))
+        return self._nodes[place]
+
+
+class _Nodes(Mapping[str, Node]):
+    """Source -> expression of one rule."""
+
+    __slots__ = ("_decoded", "_places")
+
+    def __init__(self, places: dict[str, int], decoded: _Decoded) -> None:
+        self._places = places
+        self._decoded = decoded
+
+    def __getitem__(self, source: str) -> Node:
+        return self._decoded.node(self._places[source])
+
+    def __contains__(self, source: object) -> bool:
+        return source in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __repr__(self) -> str:
+        return f"_Nodes({list(self._places)})"
+
+
+def _restored(one: _Stored, nodes: _Decoded) -> Rule:
     facts = (one.id, one.title, one.level, one.status, one.tags, one.path, one.version)
-    return Rule(*facts, held, one.name, one.renames, one.card)
+    return Rule(*facts, _Nodes(one.places, nodes), one.name, one.renames, one.card)
 
 
 def _write(path: Path, rules: RuleSet) -> None:
@@ -138,7 +183,8 @@ def _write(path: Path, rules: RuleSet) -> None:
         facts = (rule.id, rule.title, rule.level, rule.status, rule.tags, rule.path, rule.version)
         renames = {source: dict(names) for source, names in rule.renames.items()}
         stored.append(_Stored(*facts, held, rule.name, renames, rule.card))
-    whole = _Set(nodes, stored, list(rules.skipped), list(rules.correlations), list(rules.filters))
+    plans = dict(rules.plans.by_source) if rules.plans else {}
+    whole = _Set(nodes, stored, list(rules.skipped), list(rules.correlations), list(rules.filters), plans)
     payload = msgspec.msgpack.encode(whole)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

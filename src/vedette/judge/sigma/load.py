@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -20,6 +20,15 @@ from vedette.judge.sigma.rules import Rule, to_rule
 
 
 @dataclass(frozen=True, slots=True)
+class Plans:
+    """Matchers made ready, as `Matcher.plan` gives them."""
+
+    rules: tuple[Rule, ...]
+    """Those they were made of: these very objects."""
+    by_source: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSet:
     """Rules that can match, and every other rule with the reason."""
 
@@ -31,10 +40,16 @@ class RuleSet:
     """Those that apply, and those that have expired."""
     detectors: tuple[Detector, ...] = ()
     """Detectors written in Python that run beside the rules."""
+    plans: Plans | None = field(default=None, compare=False, repr=False)
+    """Matchers made ready in an earlier run; of no use to a set with other rules."""
 
     def of(self, source: str) -> list[tuple[Rule, Node]]:
         """The rules that read a source, each with its expression over that source's events."""
         return [(rule, rule.nodes[source]) for rule in self.rules if source in rule.nodes]
+
+    def plan(self, source: str) -> bytes:
+        """The matcher of a source made ready; empty when there is none for just these rules."""
+        return self.plans.by_source.get(source, b"") if self.plans and self.plans.rules is self.rules else b""
 
 
 def all_of(rules: RuleSet) -> list[Rule | Correlation]:

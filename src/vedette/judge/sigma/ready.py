@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from vedette.expr.matcher import Matcher
 from vedette.expr.nodes import Node
@@ -23,19 +23,45 @@ class Ready:
 
     def __init__(self, rules: RuleSet) -> None:
         self._rules = rules
-        self._built: dict[str, tuple[Matcher, list[Placed]]] = {}
+        self._built: dict[str, tuple[Matcher, Sequence[Placed]]] = {}
 
-    def of(self, source: str) -> tuple[Matcher, list[Placed]]:
+    def of(self, source: str) -> tuple[Matcher, Sequence[Placed]]:
         """The matcher of a source, and the rules in the order of its numbers."""
         if source not in self._built:
-            rules = self._rules.of(source)
-            self._built[source] = Matcher([node for _, node in rules]), rules
+            rules = _Placed([rule for rule in self._rules.rules if source in rule.nodes], source)
+            matcher = Matcher(rules.nodes, plan=self._rules.plan(source))
+            matcher.prepare()
+            self._built[source] = matcher, rules
         return self._built[source]
 
     def fired(self, source: str, data: Mapping[str, Any]) -> Iterator[Placed]:
         """The rules that fire on one event."""
         matcher, rules = self.of(source)
         return once(rules, matcher.match(data))
+
+
+class _Placed(Sequence[Placed]):
+    """The rules of one source; an expression is loaded when it is asked for."""
+
+    def __init__(self, rules: list[Rule], source: str) -> None:
+        self._rules = rules
+        self._source = source
+
+    def nodes(self) -> list[Node]:
+        return [rule.nodes[self._source] for rule in self._rules]
+
+    @overload
+    def __getitem__(self, number: int) -> Placed: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Placed]: ...
+    def __getitem__(self, number: int | slice) -> Placed | Sequence[Placed]:
+        if isinstance(number, slice):
+            return _Placed(self._rules[number], self._source)
+        rule = self._rules[number]
+        return rule, rule.nodes[self._source]
+
+    def __len__(self) -> int:
+        return len(self._rules)
 
 
 def once(rules: Sequence[Placed], numbers: Sequence[int]) -> Iterator[Placed]:
