@@ -103,7 +103,7 @@ def bench():
 @pytest.fixture(scope="module")
 def own(bench, shared_data):
     """What our own rules say of all captures."""
-    return bench.judged_by([OURS], shared_data)
+    return bench.judged_by([shipped(name) for name in bench.OWN], shared_data)
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_exceptions_hide_no_true_positive_of_the_public_rules(bench, shared_data
 @pytest.mark.soak
 def test_all_sets_of_rules(bench, shared_data):
     """The figures of `benchmarks/captures.py`."""
-    result = bench.report(shared_data, OURS)
+    result = bench.report(shared_data, [shipped(name) for name in bench.OWN])
     sums = result["all levels"]
     assert sums["sigmahq"]["found_base"] == PUBLIC_ALONE
     assert sums["both"]["found_base"] >= FOUND
