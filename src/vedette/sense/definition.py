@@ -31,6 +31,8 @@ class Flatten(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One step that brings a nested form to the flat one. Applied only to records that have the field `when`."""
 
     when: str
+    decode: tuple[str, ...] = ()
+    """Texts that are JSON objects and are taken for them, as where a collector wraps a record; others stay texts."""
     lift: tuple[str, ...] = ()
     """Objects whose fields move to the top; a field that is already there keeps its value."""
     rename: dict[str, str] = {}

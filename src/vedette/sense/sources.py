@@ -367,6 +367,9 @@ def _open(line: bytes, name: str) -> list[bytes]:
 
 def _flatten(data: dict[str, Any], step: Flatten) -> dict[str, Any]:
     flat = dict(data)
+    for name in step.decode:
+        if isinstance(flat.get(name), str):
+            flat[name] = _decoded(flat[name])
     for name in step.lift:
         inner = flat.get(name)
         if isinstance(inner, dict):
@@ -377,6 +380,13 @@ def _flatten(data: dict[str, Any], step: Flatten) -> dict[str, Any]:
         if old in flat:
             flat[new] = flat.pop(old)
     return flat
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json_form.parse(text.encode("utf-8", "surrogatepass"))
+    except DataError:
+        return text
 
 
 def _squeeze(data: dict[str, Any]) -> dict[str, Any]:
