@@ -2,10 +2,11 @@
 
     python benchmarks/labelled.py [--events rule_tests.ndjson.gz] [--all] [--json]
 
-Each row of the file is one event with the verdict of one foreign rule: it must fire, or it must not. Any of our rules on
-single events counts as a hit. Foreign rules see other behaviours than ours, and a row that is quiet for one of them may
-be an attack for another (`contradicted`: the file calls the same operation an attack elsewhere). Some foreign verdicts rest on what one event cannot show
-(lists the test mocks, earlier events, thresholds, enrichment): `seen` counts the positives without them.
+Each row of the file is one event with the verdict of one foreign rule: it must fire, or it must not. Any of our rules
+on single events counts as a hit, but for the informational ones, which only feed correlations. Foreign rules see other
+behaviours than ours, and a row that is quiet for one of them may be an attack for another (`contradicted`: the file
+calls the same operation an attack in a row of another rule). Some foreign verdicts rest on what one event cannot show
+(lists the test mocks, enrichment): `one event shows` counts the positives without them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vedette.core.content import shipped
-from vedette.judge.sigma.card import NO_CARD
+from vedette.core.signal import Level
 from vedette.judge.sigma.load import RuleSet, load
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.ready import Ready
@@ -92,7 +93,7 @@ def judged(path: Path, rules: RuleSet, sources: Mapping[str, Source], claimed: M
         source, data = found
         kind = kinds[0] if len(kinds) == 1 else next((each for each in kinds if claimed[each] == source), kinds[0])
         tally = tallies.setdefault(kind, Tally())
-        hits = [rule.title for rule, _ in ready.fired(source, data) if rule.card is not NO_CARD]
+        hits = [rule.title for rule, _ in ready.fired(source, data) if rule.level is not Level.INFORMATIONAL]
         said = f"{row['_rule_id']}: {row['_test']}"
         operation = f"{source} {_operation(sources[source], data)}"
         if row["_expected"]:
@@ -155,9 +156,11 @@ def main() -> None:
     rules = load([options.rules], LogSources({name: one.logsource for name, one in sources.items()}))
     tallies = judged(options.events, rules, sources, CLAIMED)
     if options.json:
-        print(msgspec.json.encode({**tallies, "all": summed(tallies)}).decode())  # noqa: T201
+        print(msgspec.json.encode({**tallies, "all": summed(tallies)}).decode())
         return
-    table = Table("log type", "positives", "one event shows", "found", "%", "negatives", "struck", "contradicted", "% left")
+    table = Table(
+        "log type", "positives", "one event shows", "found", "%", "negatives", "struck", "contradicted", "% left"
+    )
     for kind, one in [*sorted(tallies.items(), key=lambda pair: -pair[1].positives), ("all", summed(tallies))]:
         table.add_row(
             kind, str(one.positives), str(one.seen), str(one.found), f"{100 * one.found / max(1, one.positives):.0f}",
@@ -167,9 +170,9 @@ def main() -> None:
     Console(width=120).print(table)
     for kind, one in tallies.items() if options.all else ():
         for text in one.missed:
-            print(f"missed {kind} {text}")  # noqa: T201
+            print(f"missed {kind} {text}")
         for text in one.wrong:
-            print(f"struck {kind} {text}")  # noqa: T201
+            print(f"struck {kind} {text}")
 
 
 if __name__ == "__main__":
