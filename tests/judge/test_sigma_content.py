@@ -26,7 +26,7 @@ SIGNED = {
 }
 PRODUCT = {"id": "p-1", "time": "2026-02-25T03:00:00Z", "user": "ada@example.test"}
 BY_HAND = "Secret read by hand under a program's role"
-FACTOR, GRANTED = "Second factor removed", "Administrator's rights granted"
+FACTOR, GRANTED, ADDED = "Second factor removed", "Administrator's rights granted", "Factor added to an account"
 OPENED, EXPORTED = "Emergency access opened without an incident", "Customers' records exported by the support desk"
 
 
@@ -42,7 +42,7 @@ CASES = [
     ("cloudtrail", CLOUD | {"eventName": "ListSecrets"}, set()),
     ("identity", SIGNED, {FACTOR}),
     ("identity", SIGNED | {"outcome": {"result": "FAILURE"}}, set()),
-    ("identity", SIGNED | {"eventType": "user.mfa.factor.activate"}, set()),
+    ("identity", SIGNED | {"eventType": "user.mfa.factor.activate"}, {ADDED}),
     ("identity", SIGNED | {"eventType": "user.account.privilege.grant"}, {GRANTED}),
     ("product", PRODUCT | {"type": "emergency_access.opened"}, {OPENED}),
     ("product", PRODUCT | {"type": "emergency_access.opened", "ticket": "T-1"}, {OPENED}),
