@@ -15,7 +15,7 @@ from vedette.cli.rules import coverage as verb
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import load
 from vedette.judge.sigma.logsources import LogSources
-from vedette.run.coverage import State, Threat, make_coverage, navigator_layer
+from vedette.run.coverage import REPORT, State, Threat, make_coverage, navigator_layer
 from vedette.run.rule_tests import RuleTests
 from vedette.run.trend import Trend
 from vedette.sense.intel.attack import Attack, Group, Tactic, Technique
@@ -152,7 +152,7 @@ def test_the_trend_has_a_row_a_day(place: Home) -> None:
     days = run(place, "--trend")["trend"]
     assert [(one["day"], one["covered"]) for one in days] == [("2026-01-07", 2), ("2026-01-09", 1)]
     with place.parts() as parts:
-        assert Trend(parts.state).of("other", verb.REPORT) == []
+        assert Trend(parts.state).of("other", REPORT) == []
 
 
 def test_an_actor(place: Home) -> None:

@@ -21,6 +21,9 @@ from vedette.run.rule_tests import Tested
 from vedette.sense.intel.attack import Attack, Group, parent
 from vedette.sense.quality.profile import Problem
 
+REPORT, TESTS = "coverage", "rule_tests"
+"""Names of the trends that `vedette rules coverage` keeps: its figures, and what became of the rules' tests."""
+
 
 class State(StrEnum):
     """How a technique stands."""
@@ -130,6 +133,15 @@ def threat_of(rule: Rule | Correlation) -> Threat:
     """Insider when the rule's tags say `threat.insider` or its path names insiders; else external."""
     insider = f"threat.{Threat.INSIDER}" in rule.tags or Threat.INSIDER in rule.path.lower()
     return Threat.INSIDER if insider else Threat.EXTERNAL
+
+
+def kept_tests(tested: Iterable[Tested]) -> list[Tested]:
+    """Of each rule the tests that coverage asks for: those that failed, and one that made it fire."""
+    found: dict[tuple[str, bool], Tested] = {}
+    for one in tested:
+        if not one.passed or one.positive:
+            found.setdefault((one.rule_id, one.passed), one)
+    return [msgspec.structs.replace(one, why=()) for one in found.values()]
 
 
 _TOGETHER = {Kind.TEMPORAL, Kind.TEMPORAL_ORDERED}

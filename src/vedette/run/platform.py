@@ -115,6 +115,7 @@ class Platform(Parts):
         self._closing.callback(self.desk.close)
         self.followers = Followers(self, self.store, self.meters, detection)
         self.collector = self.followers.collector
+        self.quality = self.followers.quality
         self.rollout = Rollout(detection, self.shipments, clock, self.sources, self.cards)
         self._apart = apart
         self.charges = Charges(

@@ -25,7 +25,16 @@ from vedette.judge.shipments import NOTHING
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.logsources import LogSources
-from vedette.run.coverage import Coverage, State, actor_rows, make_coverage, navigator_layer
+from vedette.run.coverage import (
+    REPORT,
+    TESTS,
+    Coverage,
+    State,
+    actor_rows,
+    kept_tests,
+    make_coverage,
+    navigator_layer,
+)
 from vedette.run.parts import Parts
 from vedette.run.quality import Quality
 from vedette.run.rule_tests import RuleTests, Tested
@@ -51,9 +60,6 @@ A technique is covered when a rule for it passes its tests, its sources sent som
 it rests on is degraded. `lost`: there are rules, and none of them counts; --lost says why.
 
 Exit codes: 0 done; 2 no ATT&CK was imported, or a path cannot be opened."""
-
-REPORT = "coverage"
-"""Name of its trend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ def coverage(
             off=place.off,
             untested=untested,
         )
-        days = _kept(parts, tenant, found) if parts else []
+        days = _kept(parts, tenant, found, tested) if parts else []
     if navigator:
         navigator.write_bytes(msgspec.json.format(msgspec.json.encode(navigator_layer(found, known))))
     shown = _shape(found, known, place, actor, days if trend else [])
@@ -156,10 +162,11 @@ def _look(parts: Parts, rules: RuleSet, tenant: str, within_s: float) -> Place:
     return Place(arriving, quality.degraded(tenant), hits, off)
 
 
-def _kept(parts: Parts, tenant: str, found: Coverage) -> list[tuple[str, dict[str, Any]]]:
-    trend = Trend(parts.state)
+def _kept(parts: Parts, tenant: str, found: Coverage, tested: list[Tested]) -> list[tuple[str, dict[str, Any]]]:
+    trend, now = Trend(parts.state), parts.clock.now()
+    trend.keep(tenant, TESTS, now, {"tests": msgspec.to_builtins(kept_tests(tested))})
     figures = {"attack": found.attack, **{str(state): count for state, count in found.counts().items()}}
-    trend.keep(tenant, REPORT, parts.clock.now(), figures)
+    trend.keep(tenant, REPORT, now, figures)
     return trend.of(tenant, REPORT)
 
 

@@ -49,6 +49,8 @@ class SigmaRow(msgspec.Struct, frozen=True):
     changed: int
     standing: Standing | None = None
     """Its stage, of a rule that was shipped."""
+    degraded: str = ""
+    """What is wrong with the data that it rests on."""
 
 
 class PaymentRow(msgspec.Struct, frozen=True):
@@ -150,6 +152,7 @@ def show_rule(request: Request, visitor: Reader, platform: Served, rule_id: str)
         visitor,
         "rule.html",
         rule=rule,
+        degraded=platform.quality.degraded(visitor.tenant).get(rule.id, ()),
         text=platform.rule_text(rule.id),
         conditions={source: to_text(node) for source, node in sorted(nodes.items())},
         counts=rule if isinstance(rule, Correlation) else None,
@@ -196,8 +199,15 @@ def _sigma_rows(platform: Platform, tenant: str, q: str) -> list[SigmaRow]:
     scores, changed = fetch_scores(platform.state, tenant), platform.versions.changed(Kind.SIGMA)
     standings = platform.edition.standings
     words = q.casefold().split()
+    degraded = platform.quality.degraded(tenant)
     rows = [
-        SigmaRow(rule, scores.get(rule.id, Score()), changed.get(rule.id, 0), standings.get(rule.id))
+        SigmaRow(
+            rule,
+            scores.get(rule.id, Score()),
+            changed.get(rule.id, 0),
+            standings.get(rule.id),
+            "; ".join(one.said for one in degraded.get(rule.id, ())),
+        )
         for rule in _sigma(platform)
         if all(word in f"{rule.title} {rule.id} {' '.join(rule.tags)}".casefold() for word in words)
     ]

@@ -1,0 +1,106 @@
+"""Coverage: which techniques of ATT&CK a rule would tell of today, by tactic."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from vedette.core.clock import DAY
+from vedette.judge.shipments import NOTHING
+from vedette.judge.sigma.load import RuleSet
+from vedette.run.coverage import REPORT, TESTS, Cell, Coverage, State, make_coverage
+from vedette.run.platform import Platform
+from vedette.run.rule_tests import Tested
+from vedette.run.trend import Trend
+from vedette.sense.intel.attack import Attack, Tactic
+from vedette.sense.intel.bundle import kept_attack
+from vedette.sense.quality.profile import Problem
+from vedette.serve.console.page import show
+from vedette.serve.policy import Served
+from vedette.serve.session import Visitor, look
+
+WITHIN = DAY
+"""A source arrives when it sent something in this time."""
+MAX_LOST = 25
+"""Most rules that do not count which are listed."""
+_SIGNS = {State.COVERED: "●", State.PARTIAL: "◐", State.LOST: "○"}
+"""So that a state is told by more than its colour."""
+SHOWN_DAYS = 90
+
+router = APIRouter(tags=["console"], include_in_schema=False)
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One tactic of the matrix."""
+
+    tactic: Tactic
+    cells: tuple[Cell, ...]
+    """Techniques that a rule names, covered ones first."""
+    none: int
+    """Techniques that no rule names."""
+    covered: int
+
+
+@router.get("/rules/coverage")
+def show_coverage(
+    request: Request, visitor: Annotated[Visitor, look("rules", "read")], platform: Served
+) -> HTMLResponse:
+    """The matrix, what took rules out of it, what is wrong with the data, and the days before."""
+    imported = kept_attack(platform.settings.home)
+    problems: list[Problem] = platform.quality.problems(visitor.tenant)
+    if imported is None:
+        return show(request, visitor, "coverage.html", attack=None, problems=problems)
+    trend = Trend(platform.state)
+    held = trend.of(visitor.tenant, TESTS)
+    tested = msgspec.convert(held[-1][1]["tests"], list[Tested]) if held else []
+    found = _coverage(platform, visitor.tenant, imported.attack, tested)
+    lost = [rule for rule in found.rules if rule.why and rule.techniques]
+    return show(
+        request,
+        visitor,
+        "coverage.html",
+        attack=imported.attack,
+        counts=found.counts(),
+        threats=found.by_threat(),
+        columns=_columns(found, imported.attack),
+        problems=problems,
+        signs=_SIGNS,
+        lost=sorted(lost, key=lambda rule: (rule.why, rule.title))[:MAX_LOST],
+        lost_count=len(lost),
+        tested=held[-1][0] if held else "",
+        chart=_chart(trend.of(visitor.tenant, REPORT)[-SHOWN_DAYS:]),
+    )
+
+
+def _coverage(platform: Platform, tenant: str, attack: Attack, tested: list[Tested]) -> Coverage:
+    since = platform.clock.now() - WITHIN
+    arriving = {name for name, one in platform.quality.arrivals(tenant).items() if one.last >= since}
+    rules = RuleSet(tuple(platform.rules.values()), (), tuple(platform.correlations.values()))
+    degraded = platform.quality.degraded(tenant)
+    off = {name: str(one.stage) for name, one in platform.edition.standings.items() if one.live == NOTHING}
+    return make_coverage(rules, attack, arriving=arriving, tested=tested, degraded=degraded, off=off)
+
+
+def _columns(found: Coverage, attack: Attack) -> list[Column]:
+    order = list(State)
+    columns = []
+    for tactic in attack.tactics:
+        own = [cell for cell in found.cells if tactic.short in cell.tactics]
+        named = sorted((cell for cell in own if cell.state is not State.NONE), key=lambda one: order.index(one.state))
+        covered = sum(cell.state is State.COVERED for cell in own)
+        columns.append(Column(tactic, tuple(named), len(own) - len(named), covered))
+    return columns
+
+
+def _chart(days: list[tuple[str, dict[str, Any]]]) -> dict[str, Any] | None:
+    """Techniques by state and day; None before there are two days."""
+    if len(days) < 2:  # noqa: PLR2004 - a line has two ends
+        return None
+    series = [
+        {"name": str(state), "data": [figures.get(state, 0) for _, figures in days]}
+        for state in (State.COVERED, State.PARTIAL, State.LOST)
+    ]
+    return {"kind": "lines", "x": [day for day, _ in days], "series": series, "unit": "techniques"}
