@@ -236,6 +236,7 @@ class Rollout:
         self._looked = -LOOK_S
         self._seen: tuple[int, str] = (0, "")
         self._shown: Edition | None = None
+        self._live: tuple[tuple[object, ...], Detection] | None = None
 
     def applied(self) -> Edition:
         """The edition that the reader judges by, also after a restart; the newest for one that never began."""

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from vedette.cli import _rules
 from vedette.cli._progress import counting
 from vedette.core.clock import DAY, from_datetime, to_datetime
 from vedette.core.errors import DataError
@@ -20,7 +21,6 @@ from vedette.core.settings import Settings, load_settings
 from vedette.judge.sigma.files import RuleFile, rule_files
 from vedette.judge.sigma.load import RuleSet, build
 from vedette.judge.sigma.logsources import LogSources
-from vedette.judge.sigma.pipelines import load_pipelines
 from vedette.run.records import Batch, of_files, of_store
 from vedette.sense.sources import Source
 from vedette.sense.store import Store
@@ -28,7 +28,7 @@ from vedette.sense.store import Store
 Only = Annotated[str, typer.Option(metavar="GLOB", help="Select rule files, such as 'cloud/**'.")]
 Sources = Annotated[Path | None, typer.Option(help="Folder of further source files.")]
 Exceptions = Annotated[list[Path] | None, typer.Option(help="Folder or file of exceptions (Sigma filters); repeat it.")]
-Lists = Annotated[list[Path] | None, typer.Option(help="File of values for `expand` placeholders; repeat it.")]
+Lists = _rules.Lists
 Home = Annotated[Path | None, typer.Option(envvar="VEDETTE_HOME", help="Folder of the product's data.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 EXCEPTIONS = "exceptions"
@@ -49,8 +49,7 @@ def files_of(paths: Sequence[Path], only: str = "", exceptions: Sequence[Path] |
 
 def places_of(sources: Mapping[str, Source], lists: Sequence[Path] | None = None) -> LogSources:
     """Where log sources are found, by which lists."""
-    named = {name: source.logsource for name, source in sources.items()}
-    return LogSources(named, pipelines=load_pipelines(lists=lists or ()))
+    return _rules.log_sources(sources, lists=lists)
 
 
 def set_of(files: Sequence[RuleFile], places: LogSources, now: int) -> RuleSet:

@@ -84,8 +84,8 @@ class CardTest(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.fires)
 
 
-class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """What our key says of one rule, correlation or filter. Empty where it says nothing."""
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a card says beside its tests. Empty where it says nothing."""
 
     owner: str = ""
     """The team that answers for it."""
@@ -102,11 +102,16 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     group: Grouping | None = None
     """How its signals become alerts; None: the usual way."""
     suppress: Suppression | None = None
-    tests: tuple[CardTest, ...] = ()
     reason: str = ""
     """Of an exception: why it is one."""
     expires: date | None = None
     """Of an exception: the last day (UTC) on which it applies; None: it does not end."""
+
+
+class Card(Facts, frozen=True, kw_only=True):
+    """What our key says of one rule, correlation or filter."""
+
+    tests: tuple[CardTest, ...] = ()
 
     @property
     def proven(self) -> bool:
@@ -138,20 +143,10 @@ class _Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lists: dict[str, tuple[Any, ...]] = {}
 
 
-class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Document(Facts, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A card as people write it."""
 
-    owner: str = ""
-    goal: str = ""
-    runbook: str = ""
-    risk: int | None = None
-    alert: bool = True
-    budget: float | None = None
-    group: Grouping | None = None
-    suppress: Suppression | None = None
     tests: tuple[_Written, ...] = ()
-    reason: str = ""
-    expires: date | None = None
 
 
 def parse_card(data: Any, place: Place = lambda _path: None) -> Card:
