@@ -11,6 +11,7 @@ many group keys: bounded by its default, and by a bound that is never reached, t
 from __future__ import annotations
 
 import argparse
+import heapq
 import random
 import resource
 import tempfile
@@ -164,6 +165,25 @@ def memory(groups: int, bound: int) -> tuple[int, int, float]:
     return window.groups, held // window.groups, spent / groups * MICROS
 
 
+def hidden(groups: int) -> tuple[int, int, int, int]:
+    """Sprays found, of 20 among keys that come once; groups held, groups forgotten early, megabytes more.
+
+    A quarter of the keys comes in each timespan, far more than are held. A spray makes 12 guesses, one a minute.
+    """
+    rng, span = random.Random(3), 3_600 * MICROS
+    starts = [rng.randrange(3 * span) for _ in range(20)]
+    sprays = [(at + n * 60 * MICROS, f"spray-{attack}", f"u{n}") for attack, at in enumerate(starts) for n in range(12)]
+    noise = ((n * 4 * span // groups, f"198.51.{n}", f"user-{n % 99}") for n in range(groups))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    window, found = Window(Measure(Kind.VALUE_COUNT, span, Condition(gte=10), 1)), set()
+    for number, (at, key, value) in enumerate(heapq.merge(noise, sorted(sprays))):
+        found |= {one.group for one in window.add((key,), Moment(at, f"event-{number}", 0, value))}
+        if number % 2_000 == 0:
+            window.advance(at, at)
+    more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return len(found), window.groups, window.counts["evicted"], more // 1024
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -189,6 +209,11 @@ def main() -> None:
     for groups, bound in ((options.groups, Limits().groups), (100_000, 1_000_000)):
         held, size, each = memory(groups, bound)
         print(f"{groups:16,} {bound:11,} {held:9,} {size:12,} {each:19.1f}")
+    sprays, held, gone, more = hidden(options.groups)
+    print(
+        f"{options.groups:,} keys seen once: {sprays} of 20 sprays among them found, {held:,} groups held, "
+        f"{gone:,} counted as forgotten early, {more} MB more"
+    )
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import random
 import statistics
+import tracemalloc
 from fractions import Fraction
 
 import pytest
@@ -307,6 +309,38 @@ def test_groups_are_bounded_and_the_oldest_go_first():
     assert window.counts["evicted"] >= 9_900
     assert window.held == window.groups
     assert [one.group for one in window.add(("g9999",), moment(2))] == [("g9999",)], "the newest are still there"
+
+
+def among_keys_that_come_once(keys, limits):
+    """Sprays found of 20, one guess a minute each, while all keys come in four timespans; the window."""
+    rng, span = random.Random(3), 3_600
+    starts = [rng.randrange(3 * span) for _ in range(20)]
+    sprays = sorted((at + n * 60, f"spray-{attack}", f"u{n}") for attack, at in enumerate(starts) for n in range(12))
+    noise = ((n * 4 * span // keys, f"key-{n}", f"user-{n % 99}") for n in range(keys))
+    window, found = Window(Measure(Kind.VALUE_COUNT, span, Condition(gte=10), 1), limits), set()
+    for number, (at, key, value) in enumerate(heapq.merge(noise, sprays)):
+        found |= {one.group for one in window.add((key,), moment(at, f"e{number}", value=value))}
+        assert window.groups <= limits.groups
+        if number % 500 == 0:
+            window.advance(at, at)
+    return len(found), window
+
+
+def test_keys_that_come_once_hide_no_group_that_comes_again():
+    found, window = among_keys_that_come_once(40_000, Limits(lateness=60, groups=4_000))
+    assert found == 20
+    assert window.counts["evicted"] > 10_000, "and what went is told"
+
+
+@pytest.mark.soak
+def test_a_million_keys_are_held_in_bounded_memory():
+    tracemalloc.start()
+    found, window = among_keys_that_come_once(1_000_000, Limits(lateness=600))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == 20
+    assert window.counts["evicted"] > 500_000
+    assert peak < 200_000_000
 
 
 def test_what_no_window_can_need_is_forgotten():

@@ -36,6 +36,9 @@ correlation and tenant, the groups whose last moment is oldest go first; beyond 
 newest moment of each value, then the newest. Both are counted (`evicted`, `thinned`) and told. One correlation never
 takes another's room.
 
+**Ours.** `first_seen`, `rare_value`, `deviation` and `beaconing` compare with what was usual (`usual`, `course`);
+`risk` adds up what all rules say about an entity.
+
 **Chains.** A correlation may refer to another: then every window of it that meets its condition is a moment, at the
 window's end, whose id is that of the spell's signal and whose fields are its `group-by`.
 
