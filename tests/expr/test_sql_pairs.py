@@ -6,12 +6,15 @@ about every event would take hours.
 
 from __future__ import annotations
 
+import gzip
+from collections import Counter
 from itertools import islice
 
 import pytest
 from sql_engine import fired
 
 from vedette.core.errors import UnsupportedError
+from vedette.expr.matcher import Matcher
 from vedette.expr.sql.printer import Printer
 from vedette.judge.sigma.cache import load_cached
 from vedette.judge.sigma.files import rule_files
@@ -92,3 +95,19 @@ def test_sql_runs_every_public_rule_that_loads(rules):
 def test_a_wrong_answer_is_seen(of_rules, monkeypatch):
     monkeypatch.setattr("vedette.expr.sql.printer.fold", lambda text: text)
     assert wrong_answers(list(pairs(of_rules, 200, seed=7)))
+
+
+@pytest.mark.soak
+def test_every_public_rule_over_real_events(rules, shared_data):
+    """Counts of each rule over recorded attacks, by SQL and by the matcher, on stored rows."""
+    source = load_sources()["windows"]
+    nodes = [node for _, node in rules.of("windows")]
+    with gzip.open(shared_data / "windows" / "evtx_to_mitre.ndjson.gz") as file:
+        data = [source.parse(line) for line in file]
+    matched = Counter(number for found in Matcher(nodes).match_many(data) for number in found)
+    counted: Counter[int] = Counter()
+    for start in range(0, len(nodes), TOGETHER):
+        found = fired(nodes[start : start + TOGETHER], data)
+        counted.update(start + number for numbers in found.values() for number in numbers)
+    assert counted == matched
+    assert matched.total() > 1_000

@@ -10,14 +10,14 @@ _BITS = 8
 
 
 def v4_pattern(network: IPv4Network) -> str:
-    """A pattern that matches exactly the addresses of a network: four decimal bytes without leading zeros.
+    r"""A pattern that matches exactly the addresses of a network: four decimal bytes without leading zeros.
 
     Example:
         >>> v4_pattern(IPv4Network("10.0.16.0/23"))
-        '^10[.]0[.](?:16|17)[.](?:[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])$'
+        '\\A10[.]0[.](?:16|17)[.](?:[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])\\z'
     """
     low, high = network.network_address.packed, network.broadcast_address.packed
-    return "^" + "[.]".join(_byte(first, last) for first, last in zip(low, high, strict=True)) + "$"
+    return r"\A" + "[.]".join(_byte(first, last) for first, last in zip(low, high, strict=True)) + r"\z"
 
 
 def _byte(low: int, high: int) -> str:

@@ -198,7 +198,7 @@ def pointers(name: str) -> list[str]:
         >>> pointers("a.b.c")
         ['/a.b.c', '/a/b.c', '/a/b/c', '/a.b/c']
     """
-    return ["".join(f"/{_quoted(key)}" for key in keys) for keys in _splits(name.split("."))]
+    return [_pointer(keys) for keys in places(name)]
 
 
 def starts(name: str) -> list[str]:
@@ -208,11 +208,22 @@ def starts(name: str) -> list[str]:
         >>> starts("a.b.c")
         ['/a', '/a/b', '/a.b']
     """
-    found: dict[str, None] = {}
-    for keys in _splits(name.split(".")):
-        for count in range(1, len(keys)):
-            found["".join(f"/{_quoted(key)}" for key in keys[:count])] = None
-    return list(found)
+    return [_pointer(keys) for keys in ways(name)]
+
+
+def places(name: str) -> list[list[str]]:
+    """Where a name may stand, each as the keys that lead there; see `pointers`."""
+    return _splits(name.split("."))
+
+
+def ways(name: str) -> list[list[str]]:
+    """What is walked through on the way to a name; see `starts`."""
+    found = (keys[:count] for keys in places(name) for count in range(1, len(keys)))
+    return [list(keys) for keys in dict.fromkeys(map(tuple, found))]
+
+
+def _pointer(keys: Sequence[str]) -> str:
+    return "".join(f"/{_quoted(key)}" for key in keys)
 
 
 def _splits(parts: list[str]) -> list[list[str]]:
