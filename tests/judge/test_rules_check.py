@@ -83,3 +83,10 @@ def test_check_lists_filters_and_takes_pipelines_and_lists(run, tmp_path):
         "rules": ["a.yml"],
     }
     assert run(tmp_path / "rules", "--pipeline", tmp_path / "nowhere.yml")[0] == 2
+
+
+@pytest.mark.parametrize("verb", ["check", "test", "backtest", "diff", "profile", "explain"])
+def test_verbs_that_load_rules_take_pipelines(capsys, verb):
+    with pytest.raises(SystemExit):
+        main(["rules", verb, "--help"])
+    assert "--pipeline" in capsys.readouterr().out

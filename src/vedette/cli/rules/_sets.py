@@ -29,6 +29,7 @@ Only = Annotated[str, typer.Option(metavar="GLOB", help="Select rule files, such
 Sources = Annotated[Path | None, typer.Option(help="Folder of further source files.")]
 Exceptions = Annotated[list[Path] | None, typer.Option(help="Folder or file of exceptions (Sigma filters); repeat it.")]
 Lists = _rules.Lists
+Pipeline = _rules.Pipeline
 Home = Annotated[Path | None, typer.Option(envvar="VEDETTE_HOME", help="Folder of the product's data.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 EXCEPTIONS = "exceptions"
@@ -47,9 +48,11 @@ def files_of(paths: Sequence[Path], only: str = "", exceptions: Sequence[Path] |
     ]
 
 
-def places_of(sources: Mapping[str, Source], lists: Sequence[Path] | None = None) -> LogSources:
-    """Where log sources are found, by which lists."""
-    return _rules.log_sources(sources, lists=lists)
+def places_of(
+    sources: Mapping[str, Source], lists: Sequence[Path] | None = None, pipeline: Sequence[Path] | None = None
+) -> LogSources:
+    """Where log sources are found, by which lists and through which pipelines."""
+    return _rules.log_sources(sources, pipeline, lists)
 
 
 def set_of(files: Sequence[RuleFile], places: LogSources, now: int) -> RuleSet:

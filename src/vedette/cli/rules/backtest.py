@@ -62,6 +62,7 @@ def run(
     only: _sets.Only = "",
     exceptions: _sets.Exceptions = None,
     lists: _sets.Lists = None,
+    pipeline: _sets.Pipeline = None,
     sources: _sets.Sources = None,
     as_json: _sets.AsJson = False,
 ) -> None:
@@ -69,7 +70,7 @@ def run(
     now, settings, known = SystemClock().now(), _sets.settings_of(home), load_sources(sources)
     end = _sets.moment_of(until, now) if until else None if events else now
     period = _sets.Period(_sets.moment_of(since, now) if since else None, end)
-    places = _sets.places_of(known, lists)
+    places = _sets.places_of(known, lists, pipeline)
     new = _sets.set_of(_sets.files_of(rules, only, exceptions), places, now)
     old: RuleSet | None = None
     if against == SHIPPED:

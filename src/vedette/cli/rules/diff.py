@@ -37,11 +37,12 @@ def run(
     *,
     only: _sets.Only = "",
     lists: _sets.Lists = None,
+    pipeline: _sets.Pipeline = None,
     sources: _sets.Sources = None,
     as_json: _sets.AsJson = False,
 ) -> None:
     """Say which clauses, levels, tags and tests came, went or changed."""
-    places, now = _sets.places_of(load_sources(sources), lists), SystemClock().now()
+    places, now = _sets.places_of(load_sources(sources), lists, pipeline), SystemClock().now()
     sets = [_sets.set_of(_sets.files_of([path], only), places, now) for path in (old, new)]
     found = difference(*sets)
     if as_json:

@@ -13,7 +13,18 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vedette.cli._progress import progress
-from vedette.cli.rules._sets import AsJson, Home, Only, Sources, files_of, places_of, set_of, settings_of
+from vedette.cli.rules._sets import (
+    AsJson,
+    Home,
+    Lists,
+    Only,
+    Pipeline,
+    Sources,
+    files_of,
+    places_of,
+    set_of,
+    settings_of,
+)
 from vedette.core.clock import SystemClock
 from vedette.core.content import shipped
 from vedette.core.errors import DataError
@@ -46,6 +57,8 @@ def profile(
     rules: Annotated[list[Path] | None, typer.Option(help="Rules; those of the product by default. Repeat it.")] = None,
     only: Only = "",
     sources: Sources = None,
+    pipeline: Pipeline = None,
+    lists: Lists = None,
     home: Home = None,
     events: Annotated[int, typer.Option(min=1, max=1_000_000, help="Events of each source.")] = 2_000,
     top: Annotated[int, typer.Option(min=1, help="How many of the dearest rules to show.")] = DEAREST,
@@ -54,7 +67,7 @@ def profile(
     """Measure what each rule and clause costs on real events, and name the slow stage."""
     known = load_sources(sources)
     files = files_of(rules or [shipped("rules") / "sigma"], only)
-    loaded = set_of(files, places_of(known), SystemClock().now())
+    loaded = set_of(files, places_of(known, lists, pipeline), SystemClock().now())
     read = {name: source for name, source in known.items() if loaded.of(name)}
     samples = [sample for sample in _samples(paths, home, read, events) if sample.events]
     if not samples:

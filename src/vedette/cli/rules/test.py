@@ -67,12 +67,13 @@ def run(
     *,
     only: _sets.Only = "",
     sources: _sets.Sources = None,
+    pipeline: _sets.Pipeline = None,
     lists: Annotated[Path | None, typer.Option(help="Lists that payment rules name with @.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Also print the tests that passed.")] = False,
     as_json: _sets.AsJson = False,
 ) -> None:
     """Run the tests of rules; say of each that fails which clause did not hold."""
-    report = _tested(paths, only, sources, lists)
+    report = _tested(paths, only, sources, lists, pipeline)
     if as_json:
         typer.echo(msgspec.json.encode(_shape(report)).decode())
     else:
@@ -81,7 +82,9 @@ def run(
         raise typer.Exit(FAILED)
 
 
-def _tested(paths: Sequence[Path], only: str, sources: Path | None, lists: Path | None) -> Report:
+def _tested(
+    paths: Sequence[Path], only: str, sources: Path | None, lists: Path | None, pipeline: Sequence[Path] | None
+) -> Report:
     known = load_sources(sources)
     sigma: list[RuleFile] = []
     payment: list[Path] = []
@@ -95,7 +98,7 @@ def _tested(paths: Sequence[Path], only: str, sources: Path | None, lists: Path 
                 payment.append(here)
             else:
                 sigma.append(file)
-    places = _sets.places_of(known)
+    places = _sets.places_of(known, pipeline=pipeline)
     tests = RuleTests(sigma, places, known)
     rules = tests.rules
     found = [*_watched(tests), *(one for path in payment for one in _payment(path, lists))]
