@@ -254,3 +254,11 @@ def test_a_noisy_low_rule_never_looks_like_an_attack():
     alert = one([make_signal(n, level=Level.LOW, event_time=TIME) for n in range(3_000)])
     assert risks.risk([alert], alert.last_time) < 25
     assert math.isclose(risks.points(alert, alert.last_time), 20)
+
+
+def test_a_signal_that_only_adds_to_risk_makes_no_alert(database):
+    alerts = Alerts(database)
+    only = make_signal(1, alert=False)
+    assert alerts.apply([(only, TIME), (make_signal(2, rule_id="rule-2"), TIME)]) == 2
+    assert [alert.rule_id for alert in alerts.find("acme")] == ["rule-2"]
+    assert alerts.apply([(only, TIME)]) == 0, "it is known"

@@ -143,6 +143,8 @@ class _Raised:
 
     def add(self, signal: Signal) -> None:
         self.signals += 1
+        if not signal.alert:
+            return
         alert = to_alert(signal, self.card.group or Grouping(), signal.event_time)
         held = self.alerts.get(alert.id)
         if held is None and len(self.alerts) >= MAX_KEPT:
