@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,9 @@ def detect(
     lists: Lists = None,
     counts: Annotated[bool, typer.Option("--counts", help="Print one JSON object of counts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one match a line as JSON.")] = False,
+    jobs: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes for large plain files; the output is the same.")
+    ] = 1,
     cache: Annotated[
         Path, typer.Option(envvar="VEDETTE_CACHE", help="Where compiled rules are kept; made when missing.")
     ] = CACHE,
@@ -75,7 +79,8 @@ def detect(
         )
     places = log_sources(known, pipeline, lists)
     loaded = load_cached(files, places, None if no_cache else cache.expanduser(), today())
-    detector = Detector(loaded, known, source=known[source] if source else None, now=SystemClock().now())
+    detector = Detector(loaded, known, source=known[source] if source else None, now=SystemClock().now(), jobs=jobs)
+    gc.freeze()  # Thousands of rules need not be looked at again and again for garbage.
     with _progress(detector.tally) as tell:
         found = detector.run(paths, tell)
         if counts:

@@ -222,6 +222,35 @@ def read_lines(path: Path, *, limits: Limits = Limits(), growing: bool = False) 
             yield Chunk(file, [], [], [], [BadRecord(1, 0, error.code, error.message)])
 
 
+def spans(path: Path, size: int) -> list[tuple[int, int]]:
+    """Stretches of a plain file that begin and end at the beginning of a line, each of `size` bytes or a line more."""
+    found, begin, whole = [], 0, path.stat().st_size
+    with path.open("rb") as file:
+        while begin < whole:
+            file.seek(min(begin + size, whole))
+            while (piece := file.readline(_READ_BYTES)) and not piece.endswith(b"\n"):
+                pass
+            found.append((begin, file.tell()))
+            begin = file.tell()
+    return found
+
+
+def read_span(path: Path, span: tuple[int, int], limits: Limits = Limits()) -> tuple[list[Chunk], int]:
+    """The chunks of one of the `spans` of a file, and how many lines it has; a later span's first line is number 2."""
+    begin, end = span
+    lines = _Lines(path, limits)
+    lines.offset = begin
+    # Only the first line of a file may have a mark before it; that of a later span is counted from 2 and put right.
+    first = lines.line = 1 if begin == 0 else 2
+    chunks = []
+    with path.open("rb") as file:
+        file.seek(begin)
+        while block := file.read(min(limits.chunk_bytes, end - file.tell())):
+            chunks.append(lines.feed(block))
+        chunks.append(lines.end())
+    return [chunk for chunk in chunks if chunk is not None], lines.line - first
+
+
 def stream_identity(path: Path, first_line: bytes, name: str = "") -> str:
     """Names the stream that a file's records are numbered in.
 

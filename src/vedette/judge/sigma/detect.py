@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from itertools import chain, groupby, repeat
+from multiprocessing import get_context
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from vedette.core.errors import DataError
+from vedette.core.errors import DataError, TransientError
 from vedette.core.event import Event
 from vedette.core.signal import Signal
 from vedette.expr.evidence import evidence
@@ -29,13 +32,16 @@ from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.ready import Ready, once
 from vedette.judge.sigma.rules import Rule
 from vedette.prove.dlp import scrub
-from vedette.sense.files import Chunk, Limits, list_files, read_lines, stream_identity
+from vedette.sense.files import Chunk, Limits, list_files, read_lines, read_span, spans, stream_identity
 from vedette.sense.sources import Source, computed_id, sniff
 
 T = TypeVar("T")
 
 EVIDENCE_CHARS = 1_000
 """Longest value shown as a reason; the rest is cut."""
+
+SPAN_BYTES = 4 << 20
+"""How much of a file one worker process takes at a time."""
 
 TENANT = "default"
 _FAR = 1 << 60
@@ -102,6 +108,69 @@ def _shown(value: object) -> object:
     return _shown(str(value))
 
 
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An event on which rules are true."""
+
+    line: int
+    offset: int
+    data: dict[str, Any]
+    numbers: tuple[int, ...]
+    """Of the rules, by their places in the source's matcher."""
+
+
+@dataclass(slots=True)
+class Part:
+    """What was found in some lines."""
+
+    events: int = 0
+    quarantined: int = 0
+    """Records that could not be parsed; what was no line is counted by who read it."""
+    lines: int = 0
+    hits: list[Hit] = field(default_factory=list)
+
+
+def judge_chunk(ready: Ready, source: Source, chunk: Chunk) -> Part:
+    """The events of a chunk on which rules are true."""
+    matcher, _ = ready.of(source.name)
+    records = source.parse_chunk(chunk)
+    read = [data for data in records if not isinstance(data, DataError)]
+    whole = chunk.text if len(read) == len(records) else None
+    results = matcher.match_many(read, matcher.suspects(whole) if whole is not None else None)
+    part = Part(chunk.count, len(records) - len(read))
+    if any(results):
+        places = (place for place, data in enumerate(records) if not isinstance(data, DataError))
+        part.hits = [
+            Hit(chunk.numbers[place], chunk.offsets[place], data, numbers)
+            for place, data, numbers in zip(places, read, results, strict=True)
+            if numbers
+        ]
+    return part
+
+
+_worker: tuple[Ready, Source, Limits] | None = None
+"""What a worker process was born with."""
+
+
+def _adopt(ready: Ready, source: Source, limits: Limits) -> None:
+    global _worker  # noqa: PLW0603 - the one way to hand a worker what need not be copied
+    _worker = ready, source, limits
+
+
+def _judge_span(file: Path, span: tuple[int, int]) -> Part:
+    assert _worker is not None  # noqa: S101 - `_adopt` ran before
+    ready, source, limits = _worker
+    chunks, lines = read_span(file, span, limits)
+    whole = Part(lines=lines)
+    shift = 0 if span[0] == 0 else -1
+    for chunk in chunks:
+        part = judge_chunk(ready, source, chunk)
+        whole.events += part.events
+        whole.quarantined += part.quarantined + len(chunk.bad)
+        whole.hits += [replace(hit, line=hit.line + shift) for hit in part.hits] if shift else part.hits
+    return whole
+
+
 class Detector:
     """Matches records of files against a rule set; one matcher per source, built when the source is first seen.
 
@@ -111,6 +180,8 @@ class Detector:
         source: Of every file; recognised file by file from the first records when left out.
         limits: What one file may cost.
         now: For times from the future, microseconds UTC; 0 takes every time.
+        jobs: Processes among which plain files of more than `SPAN_BYTES` are divided. What is found, its order and
+            all counts are those of one process.
     """
 
     def __init__(
@@ -121,7 +192,9 @@ class Detector:
         source: Source | None = None,
         limits: Limits | None = None,
         now: int = 0,
+        jobs: int = 1,
     ) -> None:
+        self._jobs = jobs
         self.tally = Tally()
         self._sources = sources
         self._source = source
@@ -146,7 +219,12 @@ class Detector:
             list_files(path)
         for path in paths:
             for file, chunks in groupby(read_lines(path, limits=self._limits), key=attrgetter("path")):
-                yield from self._file(file, chunks, progress)
+                chunks = iter(chunks)  # noqa: PLW2901 - to be read on after the first
+                first = next(chunks)
+                if self._jobs > 1 and self._is_large(file):
+                    yield from self._in_parallel(file, first, progress)
+                else:
+                    yield from self._file(file, chain([first], chunks), progress)
         yield from self._correlated(len(self._waiting))
         yield from self._told(self._correlator.finish(TENANT))
 
@@ -171,27 +249,51 @@ class Detector:
         except DataError:
             return None
 
-    def _chunk(self, chunk: Chunk, source: Source, stream: str) -> Iterator[Match | Signal]:
-        matcher, rules = self._ready.of(source.name)
-        records = source.parse_chunk(chunk)
-        self.tally.events += chunk.count
-        read = [data for data in records if not isinstance(data, DataError)]
-        self.tally.quarantined += len(records) - len(read)
-        whole = chunk.text if len(read) == len(records) else None
-        results = matcher.match_many(read, matcher.suspects(whole) if whole is not None else None)
-        if not any(results):
+    def _is_large(self, file: Path) -> bool:
+        with file.open("rb") as start:
+            return file.is_file() and file.stat().st_size > SPAN_BYTES and start.read(2) != b"\x1f\x8b"
+
+    def _in_parallel(self, file: Path, first: Chunk, progress: Callable[[Chunk], None]) -> Iterator[Match | Signal]:
+        """Stretches of one file, each judged by another process; what they find is told in the file's order."""
+        stream = stream_identity(file, first.lines[0] if first.lines else b"")
+        source = self._source or (self._recognise(first) if first.lines else None)
+        if source is None or source.definition.records:
+            yield from self._file(file, read_lines(file, limits=self._limits), progress)
             return
-        places = [place for place, data in enumerate(records) if not isinstance(data, DataError)]
-        for place, data, numbers in zip(places, read, results, strict=True):
-            fired = [
-                Match(rule, node, source, data, stream, chunk.numbers[place], chunk.offsets[place])
-                for rule, node in once(rules, numbers)
-            ]
-            self._bring(fired)
-            for match in fired:
-                if match.rule.id not in self._correlator.quiet:
-                    self.tally.matches[match.rule.id] += 1
-                    yield match
+        self._ready.of(source.name)
+        base = 0
+        with ProcessPoolExecutor(
+            self._jobs, get_context("fork"), initializer=_adopt, initargs=(self._ready, source, self._limits)
+        ) as pool:
+            try:
+                for part in pool.map(_judge_span, repeat(file), spans(file, SPAN_BYTES)):
+                    self.tally.events += part.events
+                    self.tally.quarantined += part.quarantined
+                    for hit in part.hits:
+                        yield from self._told_of(hit, base, source, stream)
+                    base += part.lines
+                    progress(first)
+            except BrokenProcessPool as error:
+                raise TransientError("detect.worker.lost", "a worker process ended before its work did") from error
+
+    def _chunk(self, chunk: Chunk, source: Source, stream: str) -> Iterator[Match | Signal]:
+        part = judge_chunk(self._ready, source, chunk)
+        self.tally.events += part.events
+        self.tally.quarantined += part.quarantined
+        for hit in part.hits:
+            yield from self._told_of(hit, 0, source, stream)
+
+    def _told_of(self, hit: Hit, base: int, source: Source, stream: str) -> Iterator[Match | Signal]:
+        _, rules = self._ready.of(source.name)
+        fired = [
+            Match(rule, node, source, hit.data, stream, base + hit.line, hit.offset)
+            for rule, node in once(rules, hit.numbers)
+        ]
+        self._bring(fired)
+        for match in fired:
+            if match.rule.id not in self._correlator.quiet:
+                self.tally.matches[match.rule.id] += 1
+                yield match
         if len(self._waiting) > WAITING:
             yield from self._correlated(WAITING // 2)
 
