@@ -6,7 +6,7 @@ Takes N events spread evenly over the file (default 20,000; about two minutes in
 starts. Loading and compiling rules is excluded on both sides, decoding JSON is included on both. Each engine runs in a
 process of its own, for its peak memory. SQLite gets one table with every column a rule refers to (TEXT COLLATE NOCASE,
 as the backend's own runtime makes them; the most used first), an index on Channel and EventID, and one query a rule.
---full runs ours over the whole file as well.
+--full runs ours over the whole file as well: plain and gzip, cold, the command's start, and two processes.
 
 Where counts differ: SQLite folds ASCII letters only; it sees a list or an object as its JSON text; and keyword rules
 are refused by the backend, so they are left out of the comparison.
@@ -15,6 +15,7 @@ are refused by the backend, so they are left out of the comparison.
 from __future__ import annotations
 
 import argparse
+import gc
 import gzip
 import json
 import os
@@ -36,9 +37,11 @@ from vedette.core.errors import DataError
 from vedette.expr import nodes
 from vedette.expr.matcher import Matcher
 from vedette.judge.sigma.cache import load_cached
+from vedette.judge.sigma.detect import judge_chunk
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.logsources import LogSources
+from vedette.judge.sigma.ready import Ready
 from vedette.sense.files import read_lines
 from vedette.sense.sources import load_sources
 
@@ -76,18 +79,22 @@ def peak_mb() -> int:
 def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     """CPU seconds and counts of one pass, then time per event one at a time on a cold matcher."""
     source = load_sources()["windows"]
-    placed = load_rules(options).of("windows")
-    placed = placed[: max(1, int(len(placed) * options.share))]
-    matcher = Matcher([node for _, node in placed])
-    matcher.prepare()
+    rules = load_rules(options)
+    placed = rules.of("windows")
+    if options.share < 1:
+        placed = placed[: max(1, int(len(placed) * options.share))]
+        rules = RuleSet(tuple(rule for rule, _ in placed))
     counts, events = [0] * len(placed), 0
+    ready = Ready(rules)
+    ready.of("windows")
+    gc.freeze()
     started = time.process_time()
     for chunk in read_lines(options.events):
-        records = [data for data in source.parse_many(chunk.lines) if not isinstance(data, DataError)]
-        for matches in matcher.match_many(records):
-            for number in matches:
+        part = judge_chunk(ready, source, chunk)
+        for hit in part.hits:
+            for number in hit.numbers:
                 counts[number] += 1
-        events += chunk.count
+        events += part.events
     cpu = time.process_time() - started
     result = {"cpu": cpu, "events": events, "rules": len(placed), "peak_mb": peak_mb()}
     words = (nodes.Keyword, nodes.KeywordRegex)
@@ -108,6 +115,71 @@ def latencies(matcher: Matcher, source: Any, path: Path) -> list[float]:
             taken.append((time.perf_counter_ns() - started) / 1_000)
     taken.sort()
     return [taken[len(taken) // 2], taken[len(taken) * 99 // 100], taken[-1]]
+
+
+UNIQUE = (
+    "CommandLine",
+    "ParentCommandLine",
+    "Image",
+    "ParentImage",
+    "Hashes",
+    "User",
+    "CurrentDirectory",
+    "ProcessGuid",
+)
+"""What is made unique in process creations, so that no memory helps."""
+
+
+def unique_creations(source: Path, target: Path, wanted: int) -> None:
+    """Process creations of the file over and over, with a mark of its own in every long field of every one."""
+    found = [
+        data
+        for line in lines_of(source)
+        if b'"CommandLine"' in line and (data := orjson.loads(line)).get("EventID") == 1
+    ]
+    with target.open("wb") as out:
+        for number in range(wanted):
+            data = found[number % len(found)]
+            marked = {name: f"{data[name]} {number:x}" for name in UNIQUE if isinstance(data.get(name), str)}
+            for name in ("Image", "ParentImage"):
+                folder, _, file = str(data.get(name, "")).rpartition("\\")
+                marked[name] = f"{folder}\\{number:x}\\{file}"
+            out.write(orjson.dumps({**data, **marked}) + b"\n")
+
+
+def command_seconds(options: argparse.Namespace, events: Path, *more: str) -> float:
+    """Wall seconds of the `vedette` command."""
+    command = [sys.executable, "-c", "from vedette.cli.main import main; main()", "detect", "--counts"]
+    command += [
+        "--rules",
+        str(options.rules),
+        "--only",
+        options.only,
+        "--cache",
+        str(options.cache),
+        *more,
+        str(events),
+    ]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
+    return time.perf_counter() - started
+
+
+def show_whole(options: argparse.Namespace, folder: Path) -> None:
+    """The whole file plain and packed, process creations no two of which are alike, start, and two processes."""
+    whole, single = folder / "whole.ndjson", folder / "one.ndjson"
+    with whole.open("wb") as out:
+        out.writelines(lines_of(options.events))
+    with whole.open("rb") as file:
+        single.write_bytes(file.readline())
+    cold = folder / "cold.ndjson"
+    unique_creations(whole, cold, 20_000)
+    rows = [("plain", whole), ("gzip", options.events), ("unique process creations", cold)]
+    show("the whole file", [row_of(name, in_process("ours", options, events)) for name, events in rows], HEADS)
+    start = min(command_seconds(options, single) for _ in range(3))
+    one, two = (command_seconds(options, whole, "--jobs", jobs) for jobs in "12")
+    print(f"\nwarm start to the end of one event: {start:.2f} s")
+    print(f"one process {one:.1f} s, two {two:.1f} s: {(one - start) / (two - start):.2f} times, start-up taken off")
 
 
 def sqlite_queries(options: argparse.Namespace) -> tuple[list[tuple[str, str]], list[str], list[str]]:
@@ -267,10 +339,7 @@ def main() -> None:
             grown.append(row_of(f"1/{parts} of events", in_process("ours", options, half)))
         show("how the cost grows", grown, HEADS)
         if options.full:
-            whole = Path(folder) / "whole.ndjson"
-            with whole.open("wb") as out:
-                out.writelines(lines_of(options.events))
-            show("the whole file", [row_of("vedette", in_process("ours", options, whole))], HEADS)
+            show_whole(options, Path(folder))
 
 
 if __name__ == "__main__":
