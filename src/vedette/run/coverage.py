@@ -200,6 +200,8 @@ class _Judge(msgspec.Struct, frozen=True):
     def _reads(self, rule: Rule | Correlation) -> set[str]:
         if isinstance(rule, Rule):
             return set(rule.nodes)
+        if not rule.parts:  # it adds up what all other rules say
+            return {source for one in self.rules.rules for source in one.nodes}
         return {source for part in rule.parts for one in self._named(part.id) for source in self._reads(one)}
 
     def _named(self, rule_id: str) -> list[Rule | Correlation]:
