@@ -61,7 +61,7 @@ def test_a_stolen_key_seen_elsewhere_raises_the_risk_of_its_charges(platform):
     assert (before.action, before.risks) == ("allow", {"customer_risk": 0, "ip_risk": 0, "key_risk": 0})
     alert(platform, 1, Entity("key", KEY), Entity("user", "root"))
     after = charge(platform, "k2", customer="cus_1")
-    assert (after.action, after.risks) == ("review", {"customer_risk": 0, "key_risk": 75})
+    assert (after.action, after.risks) == ("review", {"customer_risk": 0, "key_risk": 67})
     assert charge(platform, "k3", asked_by="key_6").action == "allow", "another key is not concerned"
     assert charge(platform, "k4", ip="203.0.113.9").action == "review"
     alert(platform, 2, Entity("ip", "203.0.113.9"))
@@ -77,7 +77,7 @@ def test_a_decision_keeps_what_it_read(platform):
     rules = platform.desk.scoring.rules
     assert rebuild(made, model=None, rules=rules) == made
     (fired,) = [rule for rule in explain_decision(made, rules).rules if rule.result == "fired"]
-    assert [(read.field, read.value) for read in fired.clause.values] == [(":key_risk:", 75)]
+    assert [(read.field, read.value) for read in fired.clause.values] == [(":key_risk:", 67)]
     with pytest.raises(DataError, match=r"decision[.]rebuild[.]differs"):
         rebuild(msgspec.structs.replace(made, risks={"key_risk": 10}), model=None, rules=rules)
 

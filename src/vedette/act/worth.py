@@ -66,7 +66,7 @@ def interval(right: int, judged: int, z: float = Z) -> tuple[float, float]:
 
     Example:
         >>> [round(bound, 3) for bound in interval(8, 10)]
-        [0.537, 0.931]
+        [0.541, 0.931]
     """
     if not judged:
         return 0.0, 1.0
