@@ -16,9 +16,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
 ROOT = Path(__file__).resolve().parent.parent
 POSTGRES_PORTS = range(8710, 8720)
+REDIS_PORTS = range(8720, 8730)
 
 # Helper modules stand beside the tests that use them and are imported by their own name, which is unique.
 sys.path[:0] = [str(folder) for folder in sorted((ROOT / "tests").iterdir()) if folder.is_dir()]
@@ -81,12 +83,12 @@ def pytest_make_collect_report() -> Iterator[None]:
     return report
 
 
-def _free_port() -> int:
-    for port in POSTGRES_PORTS:
+def _free_port(ports: range) -> int:
+    for port in ports:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
                 return port
-    pytest.fail("no free port for PostgreSQL")
+    pytest.fail(f"no free port among {ports}")
 
 
 def _answers(url: str) -> bool:
@@ -95,6 +97,14 @@ def _answers(url: str) -> bool:
     except psycopg.OperationalError:
         return False
     return True
+
+
+def _pongs(url: str) -> bool:
+    with redis.Redis.from_url(url) as client:
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:
+            return False
 
 
 def _start_postgres(binaries: Path, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
@@ -112,7 +122,7 @@ def _start_postgres(binaries: Path, folder: Path) -> tuple[subprocess.Popen[byte
         **quiet,
     )
     for _ in range(5):
-        port = _free_port()
+        port = _free_port(POSTGRES_PORTS)
         settings = [f"-cport={port}", "-clisten_addresses=127.0.0.1", f"-cunix_socket_directories={folder}"]
         server = subprocess.Popen([binaries / "postgres", "-D", data, *settings], **quiet)
         url = f"postgresql://vedette@127.0.0.1:{port}/postgres"
@@ -137,3 +147,41 @@ def postgres_url() -> Iterator[str]:
         server.wait(timeout=30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """URL and process of a fresh Redis without persistence, stopped at the end. Not installed: skip, a failure in CI."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("Redis is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="vedette-redis-"))
+    try:
+        for _ in range(5):
+            port = _free_port(REDIS_PORTS)
+            server = subprocess.Popen(
+                [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            url = f"redis://127.0.0.1:{port}/0"
+            while server.poll() is None:
+                if _pongs(url):
+                    yield url, server
+                    server.terminate()
+                    server.wait(timeout=30)
+                    return
+                time.sleep(0.02)
+        pytest.fail("Redis did not start")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def redis_url(redis_server: tuple[str, subprocess.Popen[bytes]]) -> str:
+    """URL of an empty Redis."""
+    url, _ = redis_server
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
