@@ -14,7 +14,7 @@ import msgspec
 from vedette.core.errors import DataError
 from vedette.core.event import Event
 from vedette.sense.files import Chunk, read_lines, stream_identity
-from vedette.sense.sources import Source, sniff
+from vedette.sense.sources import Source, recognise
 from vedette.sense.store import Store
 
 TENANT = "default"
@@ -49,18 +49,11 @@ def of_files(
             found, stream = source, ""
             for read in chunks:
                 stream = stream or stream_identity(file, read.lines[0] if read.lines else b"")
-                found = found or _recognised(read, sources)
+                found = found or recognise(read.lines, sources)
                 if found:
                     yield _batch(found, found.unwrap(read), stream)
                 count += read.count
                 tell(count)
-
-
-def _recognised(chunk: Chunk, sources: Mapping[str, Source]) -> Source | None:
-    try:
-        return sniff(chunk.lines, sources)
-    except DataError:
-        return None
 
 
 def _batch(source: Source, chunk: Chunk, stream: str) -> Batch:

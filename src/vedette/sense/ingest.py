@@ -15,7 +15,7 @@ from vedette.core.event import Event
 from vedette.prove.dlp import find_pans, mask, scrub
 from vedette.sense.files import Chunk, Limits, read_lines, stream_identity
 from vedette.sense.quarantine import Quarantine, Refused
-from vedette.sense.sources import Source, sniff
+from vedette.sense.sources import Source, recognise
 from vedette.sense.store import Appended
 
 BATCH_RECORDS = 10_000
@@ -139,19 +139,13 @@ class Ingest:
                 batch.stream = stream_identity(file, chunk.lines[0] if chunk.lines else b"", stream)
                 batch.known = resume(batch.stream)
             if source is None and chunk.lines:
-                source = self._recognise(chunk)
+                source = recognise(chunk.lines, self._sources)
             opened = source.unwrap(chunk) if source else chunk
             self._sift(opened, source, batch)
             if len(batch.events) + len(batch.refused) >= BATCH_RECORDS:
                 self._flush(source, batch)
             progress(opened)
         self._flush(source, batch)
-
-    def _recognise(self, chunk: Chunk) -> Source | None:
-        try:
-            return sniff(chunk.lines, self._sources)
-        except DataError:
-            return None
 
     def _sift(self, chunk: Chunk, source: Source | None, batch: _Batch) -> None:
         now = self._clock.now()

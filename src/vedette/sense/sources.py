@@ -336,6 +336,14 @@ def sniff(first_records: Sequence[bytes], sources: Mapping[str, Source]) -> Sour
     return sources[best]
 
 
+def recognise(first_records: Sequence[bytes], sources: Mapping[str, Source]) -> Source | None:
+    """As `sniff`; None where no source recognises any of them."""
+    try:
+        return sniff(first_records, sources)
+    except DataError:
+        return None
+
+
 def _score(source: Source, records: Sequence[bytes]) -> tuple[int, int]:
     chunk = Chunk(Path(), list(records), range(len(records)), [0] * len(records))
     known = [

@@ -33,7 +33,7 @@ from vedette.judge.sigma.ready import Ready, once
 from vedette.judge.sigma.rules import Rule
 from vedette.prove.dlp import scrub
 from vedette.sense.files import Chunk, Limits, list_files, read_lines, read_span, spans, stream_identity
-from vedette.sense.sources import Source, computed_id, sniff
+from vedette.sense.sources import Source, computed_id, recognise
 
 T = TypeVar("T")
 
@@ -233,7 +233,7 @@ class Detector:
         for chunk in chunks:
             stream = stream or stream_identity(file, chunk.lines[0] if chunk.lines else b"")
             if source is None and chunk.lines:
-                source = self._recognise(chunk)
+                source = recognise(chunk.lines, self._sources)
             chunk = source.unwrap(chunk) if source else chunk  # noqa: PLW2901 - records, not the documents around them
             self.tally.quarantined += len(chunk.bad)
             if source is None:
@@ -243,12 +243,6 @@ class Detector:
                 yield from self._chunk(chunk, source, stream)
             progress(chunk)
 
-    def _recognise(self, chunk: Chunk) -> Source | None:
-        try:
-            return sniff(chunk.lines, self._sources)
-        except DataError:
-            return None
-
     def _is_large(self, file: Path) -> bool:
         with file.open("rb") as start:
             return file.is_file() and file.stat().st_size > SPAN_BYTES and start.read(2) != b"\x1f\x8b"
@@ -256,7 +250,7 @@ class Detector:
     def _in_parallel(self, file: Path, first: Chunk, progress: Callable[[Chunk], None]) -> Iterator[Match | Signal]:
         """Stretches of one file, each judged by another process; what they find is told in the file's order."""
         stream = stream_identity(file, first.lines[0] if first.lines else b"")
-        source = self._source or (self._recognise(first) if first.lines else None)
+        source = self._source or recognise(first.lines, self._sources)
         if source is None or source.definition.records:
             yield from self._file(file, read_lines(file, limits=self._limits), progress)
             return
