@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vedette.core import clock as clocks
 from vedette.core import errors
-from vedette.core.clock import from_datetime, to_datetime, to_iso
+from vedette.core.clock import from_datetime, seconds_of, to_datetime, to_iso
 from vedette.core.decision import to_risk_score
 from vedette.core.errors import DataError, DefinitionError, Problems, Span, TransientError, VedetteError
 from vedette.core.ids import Ids
@@ -166,3 +166,8 @@ def test_control_characters_are_written_out(text, shown):
 
 def test_lines_are_kept_where_asked():
     assert printable("a\nb\x07", lines=True) == "a\nb\\x07"
+
+
+def test_timespans():
+    assert [seconds_of(text) for text in ("30s", "10m", "1h", "7d", "2w")] == [30, 600, 3_600, 604_800, 1_209_600]
+    assert {seconds_of(text) for text in ("", "10", "m", "1.5h", "-1h", 60, None)} == {None}

@@ -10,7 +10,7 @@ from vedette.core.errors import DefinitionError
 from vedette.core.signal import Level
 from vedette.judge.grouping import Grouping, Missing, Suppression
 from vedette.judge.sigma.cache import load_cached
-from vedette.judge.sigma.card import CardTest, Expected, Step, parse_card, seconds_of
+from vedette.judge.sigma.card import CardTest, Expected, Step, parse_card
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.load import build
 from vedette.judge.sigma.logsources import LogSources
@@ -109,11 +109,6 @@ def test_what_is_wrong_is_told_with_its_place(places, written, code, line):
     assert len(skipped) == 1
     assert f"[{code}]" in skipped[0].reason
     assert f"line {line}:" in skipped[0].reason
-
-
-def test_timespans():
-    assert [seconds_of(text) for text in ("30s", "10m", "1h", "7d", "2w")] == [30, 600, 3_600, 604_800, 1_209_600]
-    assert {seconds_of(text) for text in ("", "10", "m", "1.5h", "-1h", 60, None)} == {None}
 
 
 def test_risk_points_follow_the_level_where_none_are_stated():

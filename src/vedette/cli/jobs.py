@@ -17,11 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from vedette.cli._progress import progress
-from vedette.core.clock import MICROS, SystemClock, from_datetime, to_iso
+from vedette.core.clock import MICROS, SystemClock, from_datetime, seconds_of, to_iso
 from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.core.settings import Settings, load_settings
-from vedette.judge.sigma.card import seconds_of
 from vedette.judge.sigma.history import Engine
 from vedette.run.history import reach
 from vedette.run.jobs.ledger import Job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from vedette.core.clock import MICROS, SystemClock, to_iso
+from vedette.core.clock import MICROS, SystemClock, seconds_of, to_iso
 from vedette.core.db import open_database
 from vedette.core.errors import DefinitionError
 from vedette.core.ids import Ids
@@ -38,9 +37,6 @@ ROLL_EXAMPLES = """Example:
 REVOKE_EXAMPLES = """Example:
 
   vedette keys revoke key_01jd...            # again changes nothing"""
-
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 
 Home = Annotated[Path, typer.Option(envvar="VEDETTE_HOME", help="Folder of the product's data.")]
 Tenant = Annotated[str, typer.Option(envvar="VEDETTE_TENANT", help="Which tenant.")]
@@ -140,10 +136,10 @@ def parse_duration(text: str) -> int:
     Raises:
         DefinitionError: `keys.duration.invalid`.
     """
-    match = _DURATION.fullmatch(text)
-    if not match:
+    seconds = seconds_of(text)
+    if seconds is None:
         raise DefinitionError("keys.duration.invalid", "not a duration", hint="write 90d, 12h, 30m or 5s")
-    return int(match[1]) * _UNITS[match[2]]
+    return seconds
 
 
 def state(key: ApiKey | Token, now: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -11,6 +12,9 @@ MICROS = 1_000_000
 
 DAY = 86_400 * MICROS
 """Microseconds in a day."""
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
 class Clock(Protocol):
@@ -33,6 +37,12 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds of the monotonic clock."""
         return time.monotonic()
+
+
+def seconds_of(text: object) -> int | None:
+    """Seconds of a timespan such as `30s`, `10m`, `1h`, `7d`, `2w`; None when it is none."""
+    found = _SPAN.fullmatch(text) if isinstance(text, str) else None
+    return int(found[1]) * _UNITS[found[2]] if found else None
 
 
 def to_iso(micros: int) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from vedette.core.clock import seconds_of
 from vedette.core.errors import DefinitionError, Span
 from vedette.core.risk import POINTS
 from vedette.core.signal import Level
@@ -32,8 +33,6 @@ MAX_EVENTS = 100_000
 
 Fires = bool | int | tuple[str, ...]
 
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_SPAN = re.compile(r"(\d{1,9})([smhdw])")
 _AT = re.compile(r"(?: - at|at) `(?:key in )?(\$[^`]*)`")
 
 
@@ -178,12 +177,6 @@ def parse_card(data: Any, place: Place = lambda _path: None) -> Card:
     tests = tuple(_to_test(one, f"$.tests[{number}]", place) for number, one in enumerate(written.tests))
     kept = {name: getattr(written, name) for name in _Document.__struct_fields__ if name != "tests"}
     return Card(**kept, tests=tests)
-
-
-def seconds_of(text: object) -> int | None:
-    """Seconds of a timespan such as `30s`, `10m`, `1h`, `7d`, `2w`; None when it is none."""
-    found = _SPAN.fullmatch(text) if isinstance(text, str) else None
-    return int(found[1]) * _UNITS[found[2]] if found else None
 
 
 def _with_seconds(data: dict[str, Any], place: Place) -> dict[str, Any]:

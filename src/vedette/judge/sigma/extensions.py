@@ -16,11 +16,10 @@ from typing import Any
 
 import msgspec
 
-from vedette.core.clock import MICROS
+from vedette.core.clock import MICROS, seconds_of
 from vedette.core.errors import DefinitionError
 from vedette.expr.values import number_of
 from vedette.judge.correlation.definition import Condition, Kind, Knobs
-from vedette.judge.sigma.card import seconds_of
 
 _KEYS: Mapping[Kind, tuple[str, ...]] = {
     Kind.FIRST_SEEN: ("learn",),
