@@ -35,7 +35,7 @@ from vedette.judge.sigma.card import NO_CARD, Card
 from vedette.judge.sigma.documents import Skipped
 from vedette.judge.sigma.extensions import check_ours, plain, to_knobs
 from vedette.judge.sigma.logsources import LogSources
-from vedette.judge.sigma.rules import Rule, level_of
+from vedette.judge.sigma.rules import Rule, level_of, status_of
 
 MAX_PARTS = 100
 """Most rules that one correlation refers to."""
@@ -218,21 +218,14 @@ class _Binding:
             versions.append(version)
         span, share = parsed.timespan.seconds * MICROS, _percentile(one.raw, kind)
         measure = Measure(kind, span, condition, len(parts), share, patterns, knobs=to_knobs(one.raw, kind, span))
-        return Correlation(
-            id=one.id,
-            title=str(parsed.title or ""),
-            level=level_of(parsed),
-            status=str(getattr(parsed.status, "name", "") or "").lower(),
-            tags=tuple(str(tag) for tag in parsed.tags),
-            path=one.path,
+        return _bound(
+            one,
+            measure,
+            group_by,
             version=hashlib.sha256(msgspec.json.encode([one.version, *versions])).hexdigest(),
-            measure=measure,
             parts=tuple(parts),
-            group_by=group_by,
             field=wanted,
             generate=bool(parsed.generate),
-            name=one.name,
-            card=one.card,
         )
 
     def _risk(self, one: Draft) -> Correlation:
@@ -243,20 +236,8 @@ class _Binding:
         if not condition.rising or not condition.bounds or not parsed.group_by:
             message = "needs `group-by` with types of entities, and a condition of `gte` or `gt` points"
             raise DefinitionError("sigma.correlation.invalid", message)
-        return Correlation(
-            id=one.id,
-            title=str(parsed.title or ""),
-            level=level_of(parsed),
-            status=str(getattr(parsed.status, "name", "") or "").lower(),
-            tags=tuple(str(tag) for tag in parsed.tags),
-            path=one.path,
-            version=one.version,
-            measure=Measure(Kind.RISK, span, condition, 0, knobs=to_knobs(one.raw, Kind.RISK, span)),
-            parts=(),
-            group_by=tuple(parsed.group_by),
-            name=one.name,
-            card=one.card,
-        )
+        measure = Measure(Kind.RISK, span, condition, 0, knobs=to_knobs(one.raw, Kind.RISK, span))
+        return _bound(one, measure, tuple(parsed.group_by), version=one.version)
 
     def _part(
         self,
@@ -310,6 +291,35 @@ class _Binding:
         like = difflib.get_close_matches(name, self._names, 1)
         hint = f"; `{like[0]}` is there" if like else ""
         raise DefinitionError("sigma.correlation.unknown_rule", f"no rule that can match is `{name}`{hint}")
+
+
+def _bound(
+    one: Draft,
+    measure: Measure,
+    group_by: tuple[str, ...],
+    *,
+    version: str,
+    parts: tuple[Part, ...] = (),
+    field: tuple[str, ...] = (),
+    generate: bool = False,
+) -> Correlation:
+    parsed = one.parsed
+    return Correlation(
+        id=one.id,
+        title=str(parsed.title or ""),
+        level=level_of(parsed),
+        status=status_of(parsed),
+        tags=tuple(str(tag) for tag in parsed.tags),
+        path=one.path,
+        version=version,
+        measure=measure,
+        parts=parts,
+        group_by=group_by,
+        field=field,
+        generate=generate,
+        name=one.name,
+        card=one.card,
+    )
 
 
 def _references(parsed: SigmaCorrelationRule) -> list[SigmaRuleReference]:

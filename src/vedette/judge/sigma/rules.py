@@ -20,7 +20,7 @@ from vedette.judge.sigma.filters import Filters
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.selections import to_detections
 
-__all__ = ["DEFAULT_LEVEL", "Rule", "Skipped", "level_of", "to_rule"]
+__all__ = ["DEFAULT_LEVEL", "Rule", "Skipped", "level_of", "status_of", "to_rule"]
 
 DEFAULT_LEVEL = Level.MEDIUM
 """Level of a rule that states none or one that Sigma does not know."""
@@ -78,7 +78,7 @@ def to_rule(one: Written, places: LogSources, filters: Filters, wanted: Iterable
         id=rule_id,
         title=str(rule.title or ""),
         level=level_of(rule),
-        status=str(getattr(rule.status, "name", "") or "").lower(),
+        status=status_of(rule),
         tags=tuple(str(tag) for tag in rule.tags),
         path=one.path,
         version=_version(one.version, *versions, *places.pipelines.versions),
@@ -109,3 +109,8 @@ def level_of(rule: SigmaRule | SigmaCorrelationRule) -> Level:
     """The level a rule states, or `DEFAULT_LEVEL`."""
     name = str(getattr(rule.level, "name", "")).lower()
     return Level(name) if name in set(Level) else DEFAULT_LEVEL
+
+
+def status_of(rule: SigmaRule | SigmaCorrelationRule) -> str:
+    """The status a rule states, or nothing."""
+    return str(getattr(rule.status, "name", "") or "").lower()
