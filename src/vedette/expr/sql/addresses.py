@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network
 
 _BYTE = 255
-_BITS = 8
 
 
 def v4_pattern(network: IPv4Network) -> str:
