@@ -103,7 +103,7 @@ class World:
         self.platform = Platform(settings, clock=SystemClock(), scoring=scoring)
         self.platform.access.create_tenant(OTHER)
         for tenant in (TENANT, OTHER):
-            self.platform.desk.service(tenant)
+            self.platform.desk.open(tenant)
         self.app = build_app(self.platform)
         self.api = build_api(self.platform)
         self.loop = asyncio.new_event_loop()

@@ -23,14 +23,18 @@ from vedette.act.playbooks.interpreter import World
 from vedette.act.playbooks.responder import Responder
 from vedette.act.triage import Triage
 from vedette.core.clock import Clock
+from vedette.core.content import shipped
 from vedette.core.db import Database, open_database
 from vedette.core.egress import Egress
+from vedette.core.errors import DefinitionError
 from vedette.core.execute import Runs
 from vedette.core.ids import Ids
 from vedette.core.log import SqliteLog
 from vedette.core.projection import Projection
 from vedette.core.settings import Settings
 from vedette.judge.decisions.register import Register
+from vedette.judge.points.loader import load_points
+from vedette.judge.points.point import Point
 from vedette.judge.shipments import Shipments
 from vedette.judge.sigma.card import Cards
 from vedette.judge.versions import Versions
@@ -95,8 +99,18 @@ class Parts:
 
     @cached_property
     def sources(self) -> Mapping[str, Source]:
-        """The known sources."""
-        return load_sources()
+        """The known sources, and those of the decision points."""
+        known = load_sources()
+        taken = next((point for point in self.points.values() if point.name in known), None)
+        if taken:
+            raise DefinitionError("point.name.taken", f"`{taken.name}` is the name of a source", at=taken.path)
+        return {**known, **{name: point.source for name, point in self.points.items()}}
+
+    @cached_property
+    def points(self) -> Mapping[str, Point]:
+        """The decision points: those that are shipped, and the files in `points/` under home."""
+        own = self.settings.home / "points"
+        return load_points([shipped("points"), *([own] if own.is_dir() else [])])
 
     @cached_property
     def register(self) -> Register:

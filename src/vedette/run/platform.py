@@ -111,6 +111,7 @@ class Platform(Parts):
             durability=settings.decision_durability,
             risks=self.risks,
             deadline_s=DEADLINE_S * patience,
+            points=self.points,
         )
         self._closing.callback(self.desk.close)
         self.followers = Followers(self, self.store, self.meters, detection)

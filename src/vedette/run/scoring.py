@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from vedette.core.clock import Clock, to_iso
+from vedette.core.content import shipped
 from vedette.core.decision import Decision
 from vedette.core.errors import DataError, TransientError, VedetteError
 from vedette.core.event import Event
@@ -27,6 +28,7 @@ from vedette.judge.models.model import Model, load_model
 from vedette.judge.payment.attributes import with_features
 from vedette.judge.payment.files import load_lists, load_rules
 from vedette.judge.payment.rules import PaymentRules
+from vedette.judge.points.point import Point
 from vedette.run.metrics import Meters
 from vedette.sense.sources import Source
 
@@ -35,6 +37,7 @@ DEADLINE_S = 0.040
 OPENING_S = 0.03
 """How long a request waits for a tenant that was made after the server started."""
 CARDS = "card_transactions"
+NO_POINTS: Mapping[str, Point] = {}
 MODEL_CURRENCY = "USD"
 """Currency that `card_transactions` amounts are in. There are no exchange rates here: a charge in another currency is
 decided by rules alone, with no score."""
@@ -78,6 +81,7 @@ class Desk:
         durability: When a decision counts as recorded.
         risks: What alerts say of entities.
         deadline_s: What the service may take for an answer.
+        points: What else is decided on than payments, by name: each has services of its own.
     """
 
     def __init__(
@@ -92,7 +96,9 @@ class Desk:
         durability: Durability = Durability.WRITTEN,
         risks: Risks | None = None,
         deadline_s: float = DEADLINE_S,
+        points: Mapping[str, Point] = NO_POINTS,
     ) -> None:
+        self.points = points
         self._risks = risks
         self._deadline_s = deadline_s
         self._folder = folder
@@ -102,17 +108,49 @@ class Desk:
         self._clock = clock
         self._meters = meters
         self._durability = durability
-        self._open: dict[str, tuple[Books, DecisionService]] = {}
+        self._open: dict[tuple[str, str], tuple[Books, DecisionService]] = {}
         self._lock = threading.Lock()
 
-    def service(self, tenant: str) -> DecisionService:
-        """The tenant's service; its first use replays what its last process left undone."""
-        found = self._open.get(tenant)
+    def open(self, tenant: str) -> None:
+        """Opens the tenant's services, so that no request waits for that; points that are only shipped when used."""
+        self.service(tenant)
+        for name, point in self.points.items():
+            if self._point_folder(tenant, name).is_dir() or not Path(point.path).is_relative_to(shipped("points")):
+                self.service(tenant, name)
+
+    def service(self, tenant: str, point: str = "") -> DecisionService:
+        """The tenant's service for payments, or for a point; its first use replays what the last process left."""
+        return self._opened(tenant, point)[1]
+
+    def _opened(self, tenant: str, point: str) -> tuple[Books, DecisionService]:
+        found = self._open.get((tenant, point))
         if found is None:
             with self._lock:
-                found = self._open.get(tenant) or self._start(tenant)
-                self._open[tenant] = found
-        return found[1]
+                found = self._open.get((tenant, point))
+                if found is None:
+                    found = self._start_point(tenant, self.points[point]) if point else self._start(tenant)
+                    self._open[tenant, point] = found
+        return found
+
+    def _start_point(self, tenant: str, point: Point) -> tuple[Books, DecisionService]:
+        model = load_model(point.model) if point.model else None
+        books = open_books(
+            self._point_folder(tenant, point.name),
+            features=model.feature_set if model else point.features,
+            model=model,
+            rules=point.rules,
+            clock=self._clock,
+            tenant=tenant,
+            policy=point.policy,
+            durability=self._durability,
+            log=self._log,
+            risks=self._risks,
+            lane=point,
+        )
+        return books, DecisionService(books.recorder, deadline_s=self._deadline_s)
+
+    def _point_folder(self, tenant: str, point: str) -> Path:
+        return self._folder / tenant / "points" / point
 
     def _start(self, tenant: str) -> tuple[Books, DecisionService]:
         model = self.scoring.model
@@ -133,20 +171,20 @@ class Desk:
     async def decide(self, event: Event) -> Decision:
         """The decision on an event, within the deadline whatever stalls."""
         started = self._clock.monotonic()
-        service = await self._ready(event.tenant)
+        service = await self._ready(event.tenant, event.source if event.source in self.points else "")
         decision = await service.decide(event)
         self._meters.decision(decision.action, decision.fallback or "", self._clock.monotonic() - started)
         return decision
 
-    async def _ready(self, tenant: str) -> DecisionService:
+    async def _ready(self, tenant: str, point: str = "") -> DecisionService:
         """The service, when it is open or opens within the wait; a server opens those of all its tenants at start.
 
         Raises:
             TransientError: `decision.tenant.opening`: it goes on opening meanwhile.
         """
-        if tenant in self._open:
-            return self._open[tenant][1]
-        opening = asyncio.get_running_loop().run_in_executor(None, self.service, tenant)
+        if found := self._open.get((tenant, point)):
+            return found[1]
+        opening = asyncio.get_running_loop().run_in_executor(None, self.service, tenant, point)
         opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             return await asyncio.wait_for(asyncio.shield(opening), OPENING_S)
@@ -212,9 +250,10 @@ class Desk:
         await service.learn(label)
 
     def find(self, tenant: str, event_id: str) -> Decision | None:
-        """The recorded decision of an event; None when the tenant has none."""
-        self.service(tenant)
-        return self._open[tenant][0].recorder.find(event_id)
+        """The recorded decision of an event; None when the tenant has none. A payment goes before a point's event."""
+        kept = [name for name in self.points if self._point_folder(tenant, name).is_dir()]
+        found = (self._opened(tenant, lane)[0].recorder.find(event_id) for lane in ("", *kept))
+        return next((decision for decision in found if decision), None)
 
     def close(self) -> None:
         """Answers what waits, saves the features and closes."""

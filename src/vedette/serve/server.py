@@ -38,7 +38,7 @@ def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str]
     """
     check_assets()
     for tenant in platform.access.tenants():
-        platform.desk.service(tenant)
+        platform.desk.open(tenant)
     listener = _listen(host, port)
     # Taken over by every connection. Without it head and body of an answer, written apart, wait 40 ms for each other.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -17,7 +17,7 @@ from vedette.core.errors import DefinitionError
 from vedette.core.event import Event
 from vedette.expr.nodes import Space
 from vedette.judge.decisions.bindings import Read, readers
-from vedette.judge.decisions.parts import Features, PartStalled, Policy, Risks, Scorer, Vector
+from vedette.judge.decisions.parts import Features, PartStalled, Policy, Risks, Scorer, Vector, Worded
 from vedette.judge.payment.attributes import RISKS
 from vedette.judge.payment.rules import PaymentRule, PaymentRules, answer
 
@@ -224,7 +224,9 @@ class Decider:
         self, assessment: Assessment | None, fired: Sequence[PaymentRule], fallback: str | None
     ) -> tuple[Reason, ...]:
         reasons = self._model_reasons(assessment) if assessment else []
-        reasons += [Reason(f"rule.{rule.id}", f"rule {rule.id} fired: {rule.text}", 0.0) for rule in fired]
+        reasons += [
+            Reason(f"rule.{rule.id}", rule.reason or f"rule {rule.id} fired: {rule.text}", 0.0) for rule in fired
+        ]
         if fallback:
             part = fallback.removeprefix("fallback.")
             text = f"{part} did not answer in time; rules and the fail-{self.policy} policy decided"
@@ -233,11 +235,14 @@ class Decider:
 
     def _model_reasons(self, assessment: Assessment) -> list[Reason]:
         names: tuple[str, ...] = self.model.features if self.model else ()
+        words = _words(self.model)
         weights = assessment.contributions
         largest = np.argsort(-np.abs(weights), kind="stable")[:MODEL_REASONS].tolist()
         return [
             Reason(
-                f"model.{names[place]}", _feature_text(names[place], float(assessment.inputs[place]), weight), weight
+                f"model.{names[place]}",
+                words.get(names[place]) or _feature_text(names[place], float(assessment.inputs[place]), weight),
+                weight,
             )
             for place in largest
             if (weight := float(weights[place])) != 0.0
@@ -254,6 +259,10 @@ def _picker(held: tuple[str, ...], wanted: tuple[str, ...]) -> npt.NDArray[np.in
             hint="use the feature definitions that the model was trained with",
         )
     return None if held == wanted else np.array([held.index(name) for name in wanted], np.intp)
+
+
+def _words(scorer: object) -> Mapping[str, str]:
+    return scorer.words if isinstance(scorer, Worded) else {}
 
 
 def _feature_text(name: str, value: float, weight: float) -> str:

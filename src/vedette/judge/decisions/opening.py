@@ -13,8 +13,8 @@ from vedette.core.decision import Decision
 from vedette.core.errors import DataError, DefinitionError
 from vedette.core.log import Durability, Log, SqliteLog
 from vedette.judge.decisions.decider import Decider
-from vedette.judge.decisions.parts import Policy, Risks
-from vedette.judge.decisions.recorder import DECIDED, DECISIONS, EVENTS, REPLAY_RECORDS, Recorder
+from vedette.judge.decisions.parts import Lane, Policy, Risks
+from vedette.judge.decisions.recorder import DECISIONS, EVENTS, REPLAY_RECORDS, Recorder, key_in_log
 from vedette.judge.decisions.seen import Seen
 from vedette.judge.models.model import Model
 from vedette.judge.payment.rules import PaymentRules
@@ -61,6 +61,7 @@ def open_books(
     durability: Durability = Durability.WRITTEN,
     log: Log | None = None,
     risks: Risks | None = None,
+    lane: Lane | None = None,
 ) -> Books:
     """Opens or makes the folder; replays what the last process left undone.
 
@@ -75,6 +76,7 @@ def open_books(
         durability: When a decision counts as recorded.
         log: To record in, when others share it; by default one in the folder.
         risks: What alerts say of entities; None leaves such attributes missing.
+        lane: The decision point whose events these are; None: payments.
 
     Raises:
         DefinitionError: `decision.model.features`, `decision.log.partitions`.
@@ -87,13 +89,13 @@ def open_books(
     if model:
         model.warm()
     decider = Decider(
-        features=engine,
-        model=model,
+        features=lane.card.over(engine, lane.name) if lane and lane.card else engine,
+        model=lane.card if lane and lane.card else model,
         rules=rules,
         clock=clock,
         policy=policy,
         features_version=features.version if features else "",
-        covers=features.covers if features else lambda _event: True,
+        covers=lane.covers if lane else features.covers if features else lambda _event: True,
         risks=risks,
     )
     book = log or SqliteLog(folder / "log", clock)
@@ -104,18 +106,21 @@ def open_books(
         clock=clock,
         tenant=tenant,
         durability=durability,
-        features_next=engine.offsets.get(EVENTS, 0) if engine else _after_last_decision(book, tenant),
+        features_next=engine.offsets.get(EVENTS, 0)
+        if engine
+        else _after_last_decision(book, key_in_log(tenant, lane.name if lane else "")),
+        lane=lane.name if lane else "",
     )
     return Books(recorder, engine, book, folder, owned=log is None)
 
 
-def _after_last_decision(log: Log, tenant: str) -> int:
-    """Offset of topic `event` after the tenant's last decided event: without features nothing before it matters."""
+def _after_last_decision(log: Log, key: str) -> int:
+    """Offset of topic `event` after the key's last decided event: without features nothing before it matters."""
     end = log.end(DECISIONS, 0)
     while end > 0:
         start = max(0, end - REPLAY_RECORDS)
         for record in reversed(log.read(DECISIONS, 0, start, end - start)):
-            if record.key == f"{DECIDED}{tenant}":
+            if record.key == key:
                 return msgspec.json.decode(record.value, type=Decision).seq
         end = start
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,37 @@ class Scorer(Protocol):
 
     def contributions(self, vector: Vector) -> Vector:
         """Log odds that each feature adds."""
+
+
+@runtime_checkable
+class Worded(Protocol):
+    """A scorer that says in plain words what its inputs mean."""
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """Input -> what a reason says of it."""
+
+
+class Card(Scorer, Worded, Protocol):
+    """A scorer that needs no training: it adds inputs of its own to those that are counted."""
+
+    def over(self, features: Features | None, source: str) -> Features:
+        """The features with its own inputs beside them."""
+
+
+class Lane(Protocol):
+    """What a recorder needs of a decision point."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which is the source of its events."""
+
+    @property
+    def card(self) -> Card | None:
+        """Scores in place of a model."""
+
+    def covers(self, event: Event) -> bool:
+        """Whether an event is one of the point."""
 
 
 class Risks(Protocol):

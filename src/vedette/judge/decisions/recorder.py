@@ -68,6 +68,11 @@ class Wanted:
 Answer = Decision | VedetteError
 
 
+def key_in_log(tenant: str, lane: str = "") -> str:
+    """Log key of the events that one recorder decides on, and of its decisions."""
+    return f"{DECIDED}{tenant}/{lane}" if lane else f"{DECIDED}{tenant}"
+
+
 def _label_event(label: Label, now: int) -> Event:
     return Event(
         id=f"label:{label.event_id}",
@@ -90,6 +95,7 @@ class Recorder:
         tenant: Whose events these are; events of others are refused.
         durability: `written` (survives a killed process) or `synced` (survives a power cut).
         features_next: Offset of topic `event` from which on the features have seen nothing.
+        lane: Of a decision point: its events are decided on here and nowhere else, whatever else the log holds.
 
     Raises:
         DataError: `decision.log.record` when the log holds something else.
@@ -106,6 +112,7 @@ class Recorder:
         tenant: str = "default",
         durability: Durability = Durability.WRITTEN,
         features_next: int = 0,
+        lane: str = "",
     ) -> None:
         for topic in (EVENTS, DECISIONS):
             # Makes the topic now: making a file takes longer than a decision may.
@@ -117,7 +124,7 @@ class Recorder:
         self._seen = seen
         self.clock = clock
         self.tenant = tenant
-        self._key = f"{DECIDED}{tenant}"
+        self._key = key_in_log(tenant, lane)
         self._durability = durability
         self._next = features_next
         self._owed: list[Decision] = []
@@ -288,7 +295,9 @@ class Recorder:
     def _decisions(self, offset: int) -> Iterator[tuple[int, Decision]]:
         while records := self._log.read(DECISIONS, 0, offset, REPLAY_RECORDS):
             for record in records:
-                yield record.offset, self._decode(record.value, record.offset)
+                # Ids are distinct within a lane, not between lanes: another lane's decision says nothing here.
+                if record.key == self._key:
+                    yield record.offset, self._decode(record.value, record.offset)
             offset = records[-1].offset + 1
 
     def _replay(self, end: int) -> int:

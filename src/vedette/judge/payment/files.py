@@ -1,4 +1,4 @@
-"""Rule files: YAML lists of `{id, text, owner, tests}`, or bare lines of rule text; and files of value lists."""
+"""Rule files: YAML lists of `{id, text, owner, reason, tests}`, or bare lines of rule text; files of value lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from vedette.core.decision import Action
 from vedette.core.documents import Document, load_yaml
-from vedette.core.errors import DefinitionError, Problems, Span, VedetteError
+from vedette.core.errors import DefinitionError, Problems, VedetteError
 from vedette.expr.nodes import IsNull
 from vedette.judge.payment.attributes import ATTRIBUTES, Attribute
 from vedette.judge.payment.compiled import key_of
@@ -20,7 +20,7 @@ from vedette.judge.payment.rules import MAX_TESTS, Outcome, PaymentRule, Payment
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """Largest rule file."""
-_KEYS = ("id", "text", "owner", "tests")
+_KEYS = ("id", "text", "owner", "reason", "tests")
 _BLOCK = ("|", ">")
 _COMMENT = re.compile(r"('(?:[^'\\]|\\.)*'|::[^:]+::)|(?:^|\s)#.*")
 """Text in quotes or a metadata key, which are kept, or a comment."""
@@ -81,16 +81,8 @@ def read_rules(
     In the second form blank lines and what follows a `#` outside quotes say nothing, and a rule's id is made from its
     text. Raises as `load_rules`.
     """
-    found: list[PaymentRule] = []
-    problems: list[VedetteError] = []
     items = _from_yaml(text, path) if _is_yaml(text) else _from_lines(text, path)
-    for item in items:
-        try:
-            found.append(_to_rule(item, attributes, lists or {}, fields) if isinstance(item, _Item) else _raise(item))
-        except Problems as several:
-            problems += several.problems
-        except VedetteError as error:
-            problems.append(error)
+    found, problems = _collect(items, attributes, lists or {}, fields)
     try:
         rules = PaymentRules(found, levels=levels, tested=tested)
     except Problems as several:
@@ -98,6 +90,44 @@ def read_rules(
     if problems:
         raise Problems(problems)
     return rules
+
+
+def rules_in(
+    document: Document,
+    entries: Any,
+    at: str,
+    *,
+    attributes: Mapping[str, Attribute] = ATTRIBUTES,
+    lists: Mapping[str, ValueList] | None = None,
+) -> tuple[list[PaymentRule], list[VedetteError]]:
+    """The rules of a list inside another document, and everything wrong with them.
+
+    Args:
+        document: Whose text they stand in.
+        entries: The list, as it was decoded.
+        at: Its JSON path.
+        attributes: Names that rules may use.
+        lists: Lists that rules may name.
+    """
+    return _collect(_from_entries(document, entries, at), attributes, lists or {}, NO_FIELDS)
+
+
+def _collect(
+    items: Iterator[_Item | VedetteError],
+    attributes: Mapping[str, Attribute],
+    lists: Mapping[str, ValueList],
+    fields: Mapping[str, str],
+) -> tuple[list[PaymentRule], list[VedetteError]]:
+    found: list[PaymentRule] = []
+    problems: list[VedetteError] = []
+    for item in items:
+        try:
+            found.append(_to_rule(item, attributes, lists, fields) if isinstance(item, _Item) else _raise(item))
+        except Problems as several:
+            problems += several.problems
+        except VedetteError as error:
+            problems.append(error)
+    return found, problems
 
 
 def _read(path: Path) -> str:
@@ -122,11 +152,14 @@ def _is_yaml(text: str) -> bool:
 class _Item:
     """One rule as a file has it."""
 
-    def __init__(self, text: str, origin: Origin, *, name: str = "", owner: str = "", tests: Any = ()) -> None:
+    def __init__(
+        self, text: str, origin: Origin, *, name: str = "", owner: str = "", reason: str = "", tests: Any = ()
+    ) -> None:
         self.text = text
         self.origin = origin
         self.name = name
         self.owner = owner
+        self.reason = reason
         self.tests = tests
 
 
@@ -147,10 +180,15 @@ def _from_yaml(text: str, path: str) -> Iterator[_Item | VedetteError]:
     except DefinitionError as error:
         hint = error.hint or "put quotes round a rule's text: it holds `: `, which YAML reads as a mapping"
         raise DefinitionError(error.code, error.message, hint=hint, span=error.span) from error
-    if not isinstance(document.data, list):
-        raise DefinitionError("payment.file.shape", "expected a list of rules", span=document.span())
-    for place, entry in enumerate(document.data):
-        yield _to_item(document, entry, f"$[{place}]")
+    yield from _from_entries(document, document.data, "$")
+
+
+def _from_entries(document: Document, entries: Any, at: str) -> Iterator[_Item | VedetteError]:
+    if not isinstance(entries, list):
+        yield DefinitionError("payment.file.shape", "expected a list of rules", span=document.span(at))
+        return
+    for place, entry in enumerate(entries):
+        yield _to_item(document, entry, f"{at}[{place}]")
 
 
 def _to_item(document: Document, entry: Any, at: str) -> _Item | VedetteError:
@@ -170,15 +208,17 @@ def _to_item(document: Document, entry: Any, at: str) -> _Item | VedetteError:
         return DefinitionError("payment.file.shape", "a rule needs a `text`", span=document.span(at))
     return _Item(
         entry["text"],
-        _origin(document, document.span(f"{at}.text")),
+        origin_of(document, f"{at}.text"),
         name=entry.get("id", ""),
         owner=entry.get("owner", ""),
+        reason=entry.get("reason", ""),
         tests=entry.get("tests") or (),
     )
 
 
-def _origin(document: Document, span: Span) -> Origin:
+def origin_of(document: Document, at: str) -> Origin:
     """Where the first character of a YAML text stands: after the quote, or below the sign of a block."""
+    span = document.span(at)
     lines = document.text.split("\n")
     mark = lines[span.line - 1][span.col - 1 : span.col]
     if mark in _BLOCK and span.line < len(lines):
@@ -196,6 +236,7 @@ def _to_rule(
         item.text,
         id=item.name,
         owner=item.owner,
+        reason=item.reason,
         tests=tests,
         attributes=attributes,
         lists=lists,

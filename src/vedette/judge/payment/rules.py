@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -76,6 +77,8 @@ class PaymentRule:
     attributes: frozenset[Attribute]
     evaluate: Evaluator = attribute(compare=False, repr=False)
     owner: str = ""
+    reason: str = ""
+    """What it found, in plain words for the payer's merchant; empty: the rule's own text is shown."""
     tests: tuple[RuleTest, ...] = ()
     span: Span = attribute(default=nodes.NOWHERE, compare=False)
     notes: tuple[Note, ...] = ()
@@ -136,6 +139,7 @@ def parse_rule(
     *,
     id: str = "",  # noqa: A002 - the field's name
     owner: str = "",
+    reason: str = "",
     tests: Sequence[RuleTest] = (),
     attributes: Mapping[str, Attribute] = ATTRIBUTES,
     lists: Mapping[str, ValueList] | None = None,
@@ -147,6 +151,7 @@ def parse_rule(
         text: `{action} if {condition}`.
         id: Its id; by default made from the text by `rule_id`.
         owner: Who answers for it.
+        reason: What it found, in plain words.
         tests: Its own tests; they are checked for names here and run by `PaymentRule.failures`.
         attributes: The names it may use: the built-in table, with a model's features added by `with_features`.
         lists: Lists it may name with `@`.
@@ -165,10 +170,25 @@ def parse_rule(
         attributes=lowered.attributes,
         evaluate=compile_node(lowered.node),
         owner=owner,
+        reason=reason,
         tests=tuple(tests),
         span=origin.span(1, 1, 1, 1),
         notes=tuple(Note(code, name, message, span) for code, message, span in lowered.notes),
     )
+
+
+def parse_condition(
+    text: str,
+    *,
+    id: str,  # noqa: A002 - the field's name
+    attributes: Mapping[str, Attribute] = ATTRIBUTES,
+    lists: Mapping[str, ValueList] | None = None,
+    origin: Origin = Origin(),  # noqa: B008 - a frozen value
+) -> PaymentRule:
+    """A condition that leads to nothing by itself, typed as that of a rule. Raises as `parse_rule`."""
+    before = f"{Action.REVIEW} if "
+    place = dataclasses.replace(origin, col=origin.col - len(before))
+    return parse_rule(before + text, id=id, attributes=attributes, lists=lists, origin=place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +276,10 @@ class PaymentRules:
                 )
 
     def _version(self) -> str:
-        rules = [[rule.id, rule.action.value, rule.phase.value, to_text(rule.node)] for rule in self.rules]
+        rules = [
+            [rule.id, rule.action.value, rule.phase.value, to_text(rule.node), *([rule.reason] if rule.reason else [])]
+            for rule in self.rules
+        ]
         content = [[self.levels.elevated, self.levels.highest], rules]
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
