@@ -3,10 +3,11 @@
     python benchmarks/labelled.py [--events rule_tests.ndjson.gz] [--all] [--json]
 
 Each row of the file is one event with the verdict of one foreign rule: it must fire, or it must not. Any of our rules
-on single events counts as a hit, but for the informational ones, which only feed correlations. Foreign rules see other
-behaviours than ours, and a row that is quiet for one of them may be an attack for another (`contradicted`: the file
-calls the same operation an attack in a row of another rule). Some foreign verdicts rest on what one event cannot show
-(lists the test mocks, enrichment): `one event shows` counts the positives without them.
+that would alert on that single event counts as a hit: not the informational ones, those that only feed correlations,
+and those with `alert: false`, which only add to the risk of an entity. Foreign rules see other behaviours than ours,
+and a row that is quiet for one of them may be an attack for another (`contradicted`: the file calls the same
+operation an attack in a row of another rule). Some foreign verdicts rest on what one event cannot show (lists the
+test mocks, enrichment): `one event shows` counts the positives without them.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from rich.table import Table
 
 from vedette.core.content import shipped
 from vedette.core.signal import Level
+from vedette.judge.correlation.correlator import Correlator
 from vedette.judge.sigma.load import RuleSet, load
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.ready import Ready
+from vedette.judge.sigma.rules import Rule
 from vedette.sense.sources import Source, load_sources
 
 EVENTS = Path(__file__).parents[2] / "shared" / "data" / "labelled" / "rule_tests.ndjson.gz"
@@ -83,6 +86,7 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 def judged(path: Path, rules: RuleSet, sources: Mapping[str, Source], claimed: Mapping[str, str]) -> dict[str, Tally]:
     """Counts per log type; an event of several log types goes by the source that knows it."""
     ready, tallies = Ready(rules), {}
+    quiet = Correlator(rules.correlations, sources).quiet
     attacks: dict[str, set[str]] = {}
     wrong: list[tuple[Tally, str, str]] = []
     for row in rows(path):
@@ -93,7 +97,7 @@ def judged(path: Path, rules: RuleSet, sources: Mapping[str, Source], claimed: M
         source, data = found
         kind = kinds[0] if len(kinds) == 1 else next((each for each in kinds if claimed[each] == source), kinds[0])
         tally = tallies.setdefault(kind, Tally())
-        hits = [rule.title for rule, _ in ready.fired(source, data) if rule.level is not Level.INFORMATIONAL]
+        hits = [rule.title for rule, _ in ready.fired(source, data) if alerts(rule, quiet)]
         said = f"{row['_rule_id']}: {row['_test']}"
         operation = f"{source} {_operation(sources[source], data)}"
         if row["_expected"]:
@@ -110,6 +114,11 @@ def judged(path: Path, rules: RuleSet, sources: Mapping[str, Source], claimed: M
     for tally, operation, rule in wrong:
         tally.contradicted += bool(attacks.get(operation, set()) - {rule})
     return tallies
+
+
+def alerts(rule: Rule, quiet: frozenset[str]) -> bool:
+    """True for a rule whose signal alone is an alert."""
+    return rule.card.alert and rule.level is not Level.INFORMATIONAL and rule.id not in quiet
 
 
 def _operation(source: Source, data: dict[str, Any]) -> str:

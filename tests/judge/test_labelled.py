@@ -14,13 +14,11 @@ from vedette.judge.sigma.logsources import LogSources
 from vedette.sense.sources import load_sources
 
 FOUND = 0.80
-"""Share of the positives that some rule finds, over all log types the pack claims; 84 % when it was set."""
+"""Share of the positives that some rule finds, over all log types the pack claims; 80.7 % when it was set."""
 LEAST_FOUND = 0.50
 """The same for each log type; foreign rules also watch what we do not call an attack."""
 STRUCK = 0.02
-"""Share of the negatives struck, without those whose operation the file itself calls an attack elsewhere."""
-STRUCK_AT_ALL = 0.05
-"""Share of the negatives struck, contradicted ones too."""
+"""Share of the negatives struck, those too whose operation the file itself calls an attack elsewhere."""
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +46,7 @@ def test_own_rules_find_most_and_strike_little(labelled, shared_data):
     assert total.found / total.positives >= FOUND
     assert {kind: one.missed for kind, one in found.items() if one.found < LEAST_FOUND * one.positives} == {}
     wrong = [text for one in found.values() for text in one.wrong]
-    assert (total.struck - total.contradicted) / total.negatives <= STRUCK, wrong
-    assert total.struck / total.negatives <= STRUCK_AT_ALL, wrong
+    assert total.struck / total.negatives <= STRUCK, wrong
 
 
 def test_the_table_sees_rules_that_strike_everything_and_nothing(labelled, shared_data, tmp_path):

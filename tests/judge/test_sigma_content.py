@@ -26,7 +26,8 @@ SIGNED = {
 }
 PRODUCT = {"id": "p-1", "time": "2026-02-25T03:00:00Z", "user": "ada@example.test"}
 BY_HAND = "Secret read by hand under a program's role"
-FACTOR, GRANTED, ADDED = "Second factor removed", "Administrator's rights granted", "Factor added to an account"
+FACTOR, OWN = "Second factor of another person removed", "Second factor removed by its owner"
+GRANTED, ADDED = "Administrator's rights granted", "Factor added to an account"
 OPENED, EXPORTED = "Emergency access opened without an incident", "Customers' records exported by the support desk"
 
 
@@ -41,6 +42,7 @@ CASES = [
     ("cloudtrail", CLOUD | {"errorCode": "AccessDenied"}, set()),
     ("cloudtrail", CLOUD | {"eventName": "ListSecrets"}, set()),
     ("identity", SIGNED, {FACTOR}),
+    ("identity", SIGNED | {"target": [{"alternateId": "ada@example.test"}]}, {OWN}),
     ("identity", SIGNED | {"outcome": {"result": "FAILURE"}}, set()),
     ("identity", SIGNED | {"eventType": "user.mfa.factor.activate"}, {ADDED}),
     ("identity", SIGNED | {"eventType": "user.account.privilege.grant"}, {GRANTED}),
