@@ -18,7 +18,7 @@ from vedette.core.errors import NotFoundError
 from vedette.prove.evidence.anchor import Anchor
 from vedette.prove.evidence.store import VERSION
 from vedette.prove.evidence.tables import records
-from vedette.prove.evidence.tree import Tree
+from vedette.prove.evidence.stored import StoredTree
 from vedette.prove.verifier import BUNDLE_FORMAT, Checkpoint, verify_note
 
 
@@ -59,7 +59,7 @@ def to_bundle(
     keys = anchor.keys()
     oldest, newest = verify_note(notes[0], keys), verify_note(notes[-1], keys)
     with db.read() as connection:
-        tree = Tree(connection)
+        tree = StoredTree(connection)
         where = _where(choice, newest.size)
         count = connection.scalar(sa.select(sa.func.count()).select_from(records).where(*where)) or 0
         if not count:
@@ -78,7 +78,7 @@ def to_bundle(
 
 def _entries(
     connection: Connection,
-    tree: Tree,
+    tree: StoredTree,
     where: Sequence[sa.ColumnElement[bool]],
     size: int,
     content: Callable[[str], bytes | None] | None,
@@ -90,7 +90,7 @@ def _entries(
             {
                 "index": row.seq,
                 "record": _record(row),
-                "proof": [base64.b64encode(part).decode() for part in tree.inclusion(row.seq, size)],
+                "proof": [base64.b64encode(part).decode() for part in tree.inclusion_of(row.seq, size)],
                 "content": None if held is None else base64.b64encode(held).decode(),
             }
         )
@@ -106,10 +106,10 @@ def _where(choice: Choice, size: int) -> list[sa.ColumnElement[bool]]:
     return where
 
 
-def _earlier(tree: Tree, note: str, oldest: Checkpoint, newest: Checkpoint) -> dict[str, Any] | None:
+def _earlier(tree: StoredTree, note: str, oldest: Checkpoint, newest: Checkpoint) -> dict[str, Any] | None:
     if not 0 < oldest.size < newest.size:
         return None
-    proof = tree.consistency(oldest.size, newest.size)
+    proof = tree.consistency_of(oldest.size, newest.size)
     return {"checkpoint": note, "proof": [base64.b64encode(part).decode() for part in proof]}
 
 

@@ -13,7 +13,7 @@ from vedette.core.db import Connection, Database, sa
 from vedette.core.errors import ConflictError, NotFoundError, PermanentError
 from vedette.prove.evidence.anchor import Anchor
 from vedette.prove.evidence.tables import MIGRATIONS, head, nodes, records
-from vedette.prove.evidence.tree import TILE, Tree
+from vedette.prove.evidence.stored import TILE, StoredTree
 from vedette.prove.keys import Signer
 from vedette.prove.verifier import HASH_BYTES, Checkpoint, Range, hash_leaf, verify_inclusion, verify_note
 
@@ -165,16 +165,16 @@ class Evidence:
         """
         while True:
             with self.db.read() as connection:
-                tree, size = Tree(connection), read_head(connection).size
+                tree, size = StoredTree(connection), read_head(connection).size
                 last = self._last()
-                if last.size > size or tree.root(last.size) != last.root:
+                if last.size > size or tree.root_of(last.size) != last.root:
                     raise PermanentError(
                         "evidence.checkpoint.inconsistent",
                         f"the tree of {size} records does not continue the signed one of {last.size}",
                         hint="run `vedette audit verify`",
                     )
                 until = min(size, last.size + MAX_PUBLISH)
-                now = Checkpoint(self._signer.name, until, tree.root(until))
+                now = Checkpoint(self._signer.name, until, tree.root_of(until))
                 leaves = tree.leaves(last.size, until - last.size)
             if self.anchor is not None and until > last.size:
                 self.anchor.publish(self._signer.sign_note(now.text()), last.size, leaves, self._signer.verifier)
@@ -192,7 +192,7 @@ class Evidence:
             size = read_head(connection).size if size is None else size
             if index is None or index >= size:
                 raise NotFoundError("evidence.record.unknown", "no record of that id in the tree", at=record_id)
-            return index, Tree(connection).inclusion(index, size)
+            return index, StoredTree(connection).inclusion_of(index, size)
 
     def check(self, record_id: str, digest: str) -> Checked:
         """Looks at one record again: its bytes, its leaf, and its place under the last signed checkpoint.
@@ -223,7 +223,7 @@ class Evidence:
     def consistency(self, old: int, size: int) -> list[bytes]:
         """Proof that the tree of `old` records is the beginning of the tree of `size`; 0 < old <= size <= `size()`."""
         with self.db.read() as connection:
-            return Tree(connection).consistency(old, size)
+            return StoredTree(connection).consistency_of(old, size)
 
     def _last(self) -> Checkpoint:
         note = self.anchor.last_note() if self.anchor is not None else None

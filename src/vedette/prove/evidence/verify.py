@@ -21,7 +21,7 @@ from vedette.prove.evidence.anchor import Anchor
 from vedette.prove.evidence.place import Damage, Finding, place
 from vedette.prove.evidence.store import ERASURE, read_head, to_leaf
 from vedette.prove.evidence.tables import cursors, nodes, records
-from vedette.prove.evidence.tree import TILE
+from vedette.prove.evidence.stored import TILE
 from vedette.prove.verifier import HASH_BYTES, Checkpoint, Invalid, Range, VerifierKey, verify_note
 
 __all__ = ["Damage", "Finding", "Report", "State", "verify"]
