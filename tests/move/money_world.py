@@ -4,7 +4,7 @@ import json
 import os
 import random
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vedette.core.decision import Action, Decision
 from vedette.core.errors import VedetteError
@@ -19,7 +19,7 @@ from vedette.move.payouts import Payouts
 
 TENANT = "acme"
 MERCHANT = "shop-1"
-SECRET = b"whsec_0123456789abcdef"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def decide(event):
@@ -44,6 +44,7 @@ def one_by_one(decide):
 @dataclass
 class Response:
     status: int
+    headers: dict = field(default_factory=dict)
 
 
 class World:

@@ -7,7 +7,7 @@ from money_world import SECRET, TENANT, World, charge
 
 from vedette.core.errors import NotFoundError, TransientError
 from vedette.move.outbox import JITTER, LEASE_S, SCHEDULE_S
-from vedette.move.webhooks import HEADER, verify
+from vedette.move.webhooks import verify
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def only(world):
 def test_a_delivery_is_signed_and_sent_once(world, clock):
     assert world.dispatcher.run_once() == 1
     (post,) = world.sent
-    assert verify(post.headers[HEADER], post.content, [SECRET], now=clock.now() // 1_000_000)
+    assert verify(post.content, post.headers, scheme="standard", secrets=[SECRET], now=clock.now() // 1_000_000)
     assert post.headers["webhook-id"] == only(world).event_id
     assert (post.url, only(world).status) == ("https://hooks.example/acme", "delivered")
     assert world.dispatcher.run_once() == 0

@@ -9,7 +9,7 @@ from money_world import SECRET, TENANT, World, charge
 
 from vedette.core.egress import Egress
 from vedette.move.outbox import Dispatcher, through
-from vedette.move.webhooks import HEADER, verify
+from vedette.move.webhooks import verify
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
@@ -56,8 +56,7 @@ def test_signed_delivered_and_never_redirected(db, clock, receiver):
     assert sending.run_once() == 1
     (_, first, body), (_, second, again) = receiver.seen
     assert (first["webhook-id"], body) == (second["webhook-id"], again)
-    names = {name.lower(): value for name, value in second.items()}
-    assert verify(names[HEADER], again, [SECRET], now=clock.now() // 1_000_000)
+    assert verify(again, second, scheme="standard", secrets=[SECRET], now=clock.now() // 1_000_000)
     assert [d.status for d in world.outbox.deliveries(TENANT)] == ["delivered"]
     egress.close()
 

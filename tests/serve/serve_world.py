@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 
 import httpx
 from fastapi.routing import iter_route_contexts
@@ -247,12 +248,23 @@ class Objects:
             "change_id": changed.id,
             "case_id": case,
             "run_id": run.id,
+            **self.dead_letter(),
             ("body", "POST", "/v1/playbooks/runs/{run_id}/approvals"): {"approve": True, "seen": run.approval.hash},
             ("body", "POST", "/v1/alerts/changes"): {"alerts": [alert_id], "state": "in_progress"},
             ("body", "POST", "/v1/playbooks/runs"): {"playbook": "compromised_api_key", "alert_id": alert_id},
             ("body", "POST", "/v1/decisions"): {"event": card(number + 1)},
             ("body", "POST", "/v1/labels"): {"event_id": decided["event_id"], "fraud": True},
         }
+
+    def dead_letter(self):
+        """A webhook endpoint, and a delivery to it that is dead."""
+        platform = self.world.platform
+        endpoint, _ = platform.add_endpoint(self.tenant, "https://merchant.example/hook")
+        with platform.money.begin() as connection:
+            platform.outbox.emit(connection, self.tenant, "test.event", {"id": "one"})
+        held = next(each for each in platform.dispatcher.lease(100_000) if each.endpoint_id == endpoint)
+        assert platform.dispatcher.settle(replace(held, attempts=99), 500)
+        return {"endpoint_id": endpoint, "message_id": held.event_id}
 
     def run(self, key_id):
         """An alert about a key, and the run that answers it, once it waits for its approval."""

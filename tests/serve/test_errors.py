@@ -39,6 +39,8 @@ IDS = {
     "change_id": "chg_none",
     "type": "ip",
     "id": "198.51.100.7",
+    "message_id": "evt_none",
+    "endpoint_id": "we_none",
 }
 
 

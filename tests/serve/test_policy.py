@@ -30,6 +30,8 @@ SPECIMENS = {
     "run_id",
     "token_id",
     "id",
+    "endpoint_id",
+    "message_id",
 }
 
 

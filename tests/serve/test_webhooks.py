@@ -7,7 +7,7 @@ import threading
 import pytest
 from serve_world import World, charge, fresh
 
-from vedette.move.webhooks import HEADER, verify
+from vedette.move.webhooks import verify
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
@@ -47,7 +47,7 @@ def test_a_charge_reaches_the_merchant_signed(tmp_path, receiver):
         now = world.platform.clock.now() // 1_000_000
         bodies = []
         for headers, content in receiver.taken:
-            assert verify(headers[HEADER.lower()], content, [hook["secret"].encode()], now=now)
+            assert verify(content, headers, scheme="standard", secrets=[hook["secret"]], now=now)
             bodies.append(json.loads(content))
         assert any(made["id"] in json.dumps(body) for body in bodies)
     finally:

@@ -7,39 +7,35 @@ are not followed, nothing is unpacked, cookies and proxies do not exist, and siz
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import socket
 import ssl
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 
+from vedette.core._exchange import Link, PackedError, Peer, Response, TooLargeError
 from vedette.core.errors import DataError, DeniedError, PermanentError, TransientError
+
+__all__ = ["MAX_BODY_BYTES", "Egress", "Resolve", "Response", "inner", "is_public", "resolve"]
 
 MAX_BODY_BYTES = 1024 * 1024
 """Largest answer that is read."""
-CHUNK_BYTES = 16 * 1024
 MAX_PORT = 65_535
+MAX_KEPT = 64
+"""Connections that are kept for the next request of `keep`."""
+KEPT_S = 10.0
+"""How long one is kept without use."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], list[str]]
 """Host and port to textual addresses; raises OSError."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An answer, whatever its status."""
-
-    status: int
-    """100..599; a redirect is an answer like another."""
-    headers: Mapping[str, str]
-    """Names in lower case; of a repeated header, the values joined by commas."""
-    body: bytes = field(repr=False)
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -85,12 +81,9 @@ class Egress:
             except ValueError:
                 self._hosts.add(entry.lower().rstrip("."))
         self._resolver = resolver
-        # No connection is kept: the pool knows addresses, not names, and a name must not ride on another's connection.
-        self._transport = httpx.HTTPTransport(
-            verify=context or httpx.create_ssl_context(trust_env=False),
-            trust_env=False,
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
+        self._context = context or httpx.create_ssl_context(trust_env=False)
+        self._kept: OrderedDict[Link, Peer] = OrderedDict()
+        self._lock = threading.Lock()
 
     def request(
         self,
@@ -101,6 +94,7 @@ class Egress:
         content: bytes = b"",
         timeout: float = 10.0,
         max_bytes: int = MAX_BODY_BYTES,
+        keep: bool = False,
     ) -> Response:
         """Sends one request and reads the whole answer.
 
@@ -112,6 +106,9 @@ class Egress:
             timeout: Seconds for connecting, sending and reading together. Resolving the name comes before it and has
                 the system resolver's own limit.
             max_bytes: Largest answer.
+            keep: Use a connection that an earlier request to the same name and address left open, and leave this one
+                open for the next. The address is looked up and checked all the same. When the other side has closed
+                it meanwhile the request is sent again, so only for what may arrive twice.
 
         Raises:
             DataError: `egress.url.invalid`, `egress.request.invalid`.
@@ -121,34 +118,39 @@ class Egress:
             PermanentError: `egress.response.too_large`, `egress.response.encoded`.
         """
         target = self._parse(url)
-        pinned = target.copy_with(host=self._pin(target))
+        until = time.monotonic() + timeout
         ours = {"host": target.netloc.decode("ascii"), "accept-encoding": "identity"}
-        given = {name: value for name, value in (headers or {}).items() if name.lower() not in ours}
-        deadline = _Deadline(timeout)
-        request = httpx.Request(
-            method,
-            pinned,
-            headers={**given, **ours},
-            content=content,
-            extensions={
-                "sni_hostname": target.host,
-                "timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout),
-                "trace": deadline.watch,
-            },
-        )
+        given = {name: value for name, value in (headers or {}).items() if name.lower() not in {*ours, *_FRAMING}}
+        if not keep:
+            ours["connection"] = "close"
+        peer = self._pin(target)
+        path = target.raw_path.decode("ascii")
         try:
-            with deadline:
-                return self._send(request, max_bytes, target.host)
-        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:
-            raise DataError("egress.request.invalid", "the request is not valid HTTP", at=target.host) from error
-        except httpx.TransportError as error:
-            late = deadline.passed or isinstance(error, httpx.TimeoutException)
+            return self._send(
+                peer,
+                keep,
+                lambda link: link.exchange(method, path, ours | given, content, until=until, max_bytes=max_bytes),
+                until,
+            )
+        except (http.client.HTTPException, OSError) as error:
+            # Before ValueError: an error about a certificate is both.
+            late = isinstance(error, TimeoutError)
             code, text = ("egress.time.exceeded", f"no whole answer within {timeout} s") if late else _FAILED
             raise TransientError(code, text, at=target.host) from error
+        except ValueError as error:
+            raise DataError("egress.request.invalid", "the request is not valid HTTP", at=target.host) from error
+        except PackedError as error:
+            raise PermanentError("egress.response.encoded", "a packed answer is not read", at=target.host) from error
+        except TooLargeError as error:
+            text = f"more than {max_bytes} bytes"
+            raise PermanentError("egress.response.too_large", text, at=target.host) from error
 
     def close(self) -> None:
-        """Gives back the TLS settings and sockets."""
-        self._transport.close()
+        """Ends every connection that is kept."""
+        with self._lock:
+            links, self._kept = list(self._kept), OrderedDict()
+        for link in links:
+            link.close()
 
     def _parse(self, url: str) -> httpx.URL:
         try:
@@ -171,8 +173,8 @@ class Egress:
             return False
         return any(address in network or inner(address) in network for network in self._networks)
 
-    def _pin(self, target: httpx.URL) -> str:
-        """The address to connect to. One refused address refuses the host: who mixes them means harm."""
+    def _pin(self, target: httpx.URL) -> Peer:
+        """Whom to connect to. One refused address refuses the host: who mixes them means harm."""
         port = target.port or (443 if target.scheme == "https" else 80)
         try:
             addresses = self._resolver(target.raw_host.decode("ascii").strip("[]"), port)
@@ -189,61 +191,50 @@ class Egress:
                 )
         if not addresses:
             raise TransientError("egress.name.unresolved", "the host has no address", at=target.host)
-        return addresses[0]
+        return Peer(target.host, addresses[0], port, target.scheme == "https")
 
-    def _send(self, request: httpx.Request, max_bytes: int, host: str) -> Response:
-        response = self._transport.handle_request(request)
+    def _send(self, peer: Peer, keep: bool, exchange: Callable[[Link], Response], until: float) -> Response:  # noqa: FBT001
+        """On a kept connection if there is one; on a new one when that turns out to be closed."""
+        old = self._take(peer) if keep else None
+        if old is not None:
+            try:
+                return self._finish(old, exchange, keep=keep)
+            except (ConnectionError, http.client.BadStatusLine):
+                pass  # closed by the other side in the same moment, before it answered
+        return self._finish(Link(peer, self._context, until), exchange, keep=keep)
+
+    def _finish(self, link: Link, exchange: Callable[[Link], Response], *, keep: bool) -> Response:
+        stays = False
         try:
-            if response.headers.get("content-encoding", "identity").lower() != "identity":
-                raise PermanentError("egress.response.encoded", "a packed answer is not read", at=host)
-            body = bytearray()
-            for chunk in response.iter_raw(CHUNK_BYTES):
-                body += chunk
-                if len(body) > max_bytes:
-                    raise PermanentError("egress.response.too_large", f"more than {max_bytes} bytes", at=host)
-            return Response(response.status_code, dict(response.headers), bytes(body))
+            response = exchange(link)
+            stays = keep and link.kept
+            return response
         finally:
-            response.close()
+            if stays:
+                self._keep(link)
+            else:
+                link.close()
+
+    def _take(self, peer: Peer) -> Link | None:
+        while True:
+            with self._lock:
+                link = next((each for each, whose in self._kept.items() if whose == peer), None)
+                if link is None:
+                    return None
+                del self._kept[link]
+            if time.monotonic() - link.since <= KEPT_S and link.is_quiet():
+                return link
+            link.close()
+
+    def _keep(self, link: Link) -> None:
+        link.since = time.monotonic()
+        with self._lock:
+            self._kept[link] = link.peer
+            spare = self._kept.popitem(last=False)[0] if len(self._kept) > MAX_KEPT else None
+        if spare is not None:
+            spare.close()
 
 
 _FAILED = ("egress.connection.failed", "the connection failed")
-
-
-class _Deadline:
-    """Cuts the connection when the time is over, however slowly the other side drips its bytes.
-
-    The library's own limits are per read; a server that sends a byte a second would never meet them.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.passed = False
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
-
-    def watch(self, event: str, info: dict[str, Any]) -> None:
-        """Trace hook of the transport: learns the socket as soon as there is one."""
-        if event == "connection.connect_tcp.complete":
-            with self._lock:
-                self._socket = info["return_value"].get_extra_info("socket")
-            if self.passed:
-                self._cut()
-
-    def _cut(self) -> None:
-        with self._lock:
-            self.passed = True
-            if self._socket is not None:
-                try:
-                    self._socket.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    # Closed by itself in the same moment.
-                    self._socket = None
-
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        with self._lock:
-            self._socket = None
+_FRAMING = ("content-length", "transfer-encoding", "connection")
+"""Headers that say where a message ends: ours alone, so that nothing can be smuggled behind it."""

@@ -34,9 +34,10 @@ from vedette.judge.sigma.text import RuleText, read_text, text_of
 from vedette.judge.versions import Kind
 from vedette.move.charges import ChargeLimits, Charges
 from vedette.move.limits import Limits, Rate
+from vedette.move.misuse import MAX_NOTED, Misuses
 from vedette.move.outbox import Dispatcher, through
 from vedette.move.told import Told
-from vedette.prove.keys import write_private
+from vedette.move.webhooks import Scheme
 from vedette.run import decided
 from vedette.run.detection import Detection
 from vedette.run.findings import Finding, explain_signal
@@ -50,6 +51,7 @@ from vedette.run.scoring import DEADLINE_S, Desk, Scoring
 from vedette.run.stream import Stage, advance
 from vedette.run.telling import Telling
 from vedette.run.verifying import Verifier
+from vedette.run.webhooks import SigningSecrets
 from vedette.sense.quarantine import Quarantine, Refused
 from vedette.sense.sightings import Cursor
 from vedette.sense.store import Store
@@ -61,6 +63,9 @@ PER_ACCOUNT = Rate(500, 1, 1_000)
 """Charges: sustained rate a second and burst, for each API key and for each tenant."""
 PER_BATCH = Rate(50, 1, 100)
 """Batches of charges of a tenant."""
+
+SENDERS = 16
+"""Webhooks that are sent at a time."""
 
 MAX_LOOKED, MAX_SIGHTED = 3, 50
 """An event is looked for among the sightings of so many entities, so many of each; else in the store."""
@@ -129,14 +134,19 @@ class Platform(Parts):
             decide=self.desk.decide_charges,
             limits=(Limits(clock), ChargeLimits(PER_KEY, PER_ACCOUNT, PER_BATCH)),
         )
-        self.telling = Telling(Told(self.money), self.log, settings.home / "locks" / "telling.lock")
+        self.told = Told(self.money)
+        self.telling = Telling(self.told, self.log, settings.home / "locks" / "telling.lock")
+        self.misuses = Misuses(clock, self.ids)
+        self.signing = SigningSecrets(settings.home / "secrets", self.secrets, clock)
         self.dispatcher = Dispatcher(
             self.money,
             clock,
             send=through(self.egress),
-            secrets_of=self._webhook_secrets,
+            secrets_of=self.signing.of,
             rng=random.Random(secrets.randbits(64)),  # noqa: S311 - jitter only
+            threads=SENDERS,
         )
+        self._closing.callback(self.dispatcher.close)
         self.runs = Executor(self.runs_target, {KIND: make_interpreter(self.world)})
         self._closing.callback(self.runs.close)
         self.responder = self.responder_on(self.runs)
@@ -147,18 +157,16 @@ class Platform(Parts):
 
     # What several rooms do together
 
-    def add_endpoint(self, tenant: str, url: str) -> tuple[str, str]:
+    def add_endpoint(
+        self, tenant: str, url: str, *, scheme: Scheme = "standard", ordered: bool = False
+    ) -> tuple[str, str]:
         """Adds a webhook endpoint; gives its id and its signing secret, which is shown this once.
 
         Raises:
-            DataError: What the outbox refuses about the address.
+            DefinitionError: What the outbox refuses.
         """
-        endpoint = self.outbox.add_endpoint(tenant, url)
-        secret = f"whsec_{secrets.token_urlsafe(32)}"
-        folder = self.settings.home / "secrets"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(folder / _secret_name(endpoint), secret.encode())
-        return endpoint, secret
+        endpoint = self.outbox.add_endpoint(tenant, url, scheme=scheme, ordered=ordered)
+        return endpoint, self.signing.make(endpoint)
 
     def intake(self, tenant: str) -> Intake:
         """The way in for a tenant's files and pushes.
@@ -300,7 +308,9 @@ class Platform(Parts):
         return (
             *(() if self._apart else self.followers.beats()),
             Beat("telling", 0.05, self.telling.turn),
+            Beat("misuse", 1.0, self._tell_misuse, enough=MAX_NOTED),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
+            Beat("outbox", 3_600.0, self.outbox.sweep),
             Beat("ledger", 10.0, self._expire),
             Beat("verdicts", 5.0, self._teach),
             Beat("access", 60.0, self._flush),
@@ -356,13 +366,8 @@ class Platform(Parts):
         except DataError:  # decided on, and not kept any more
             return True
 
+    def _tell_misuse(self) -> int:
+        return self.misuses.tell(self.told)
+
     def _expire(self) -> int:
         return sum(self.ledger.expire(tenant) for tenant in self.access.tenants())
-
-    def _webhook_secrets(self, _tenant: str, endpoint_id: str) -> list[bytes]:
-        return [self.secrets.resolve(_secret_name(endpoint_id)).reveal().encode()]
-
-
-def _secret_name(endpoint: str) -> str:
-    # The id is of no other endpoint, whoever the tenant; a tenant's name could make this longer than a name may be.
-    return f"webhook.{endpoint}"

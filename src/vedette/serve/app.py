@@ -19,6 +19,7 @@ from vedette.serve.body import bounded
 from vedette.serve.console.page import show_error
 from vedette.serve.errors import ERROR, UNAUTHENTICATED, body_of, headers_of, outermost, status_of, unforeseen
 from vedette.serve.hot import HotDecisions
+from vedette.serve.misuse import note_refusal
 from vedette.serve.policy import describe_security, policies, require_policies
 from vedette.serve.session import Elsewhere, find_visitor
 
@@ -99,6 +100,7 @@ def _elsewhere(request: Request, way: Exception) -> Response:
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, VedetteError)  # noqa: S101 - registered for this type
+    note_refusal(request, error)
     return _respond(request, error)
 
 

@@ -141,6 +141,7 @@ def allow(resource: str, verb: str, *, by_account: bool = False) -> Any:
         access = platform_of(request).access
         origin = request.client.host if request.client else ""
         principal = access.authenticate(bearer(request.headers.get("authorization")), origin=origin)
+        request.state.principal = principal
         account = min(principal.accounts, default=None) if by_account else None
         access.authorize(principal, resource, verb, account=account, origin=origin)
         return Caller(principal, origin, access, policy)

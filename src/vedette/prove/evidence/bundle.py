@@ -17,8 +17,8 @@ from vedette.core.db import Connection, Database, sa
 from vedette.core.errors import NotFoundError
 from vedette.prove.evidence.anchor import Anchor
 from vedette.prove.evidence.store import VERSION
-from vedette.prove.evidence.tables import records
 from vedette.prove.evidence.stored import StoredTree
+from vedette.prove.evidence.tables import records
 from vedette.prove.verifier import BUNDLE_FORMAT, Checkpoint, verify_note
 
 

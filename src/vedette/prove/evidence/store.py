@@ -12,8 +12,8 @@ from vedette.core.clock import Clock
 from vedette.core.db import Connection, Database, sa
 from vedette.core.errors import ConflictError, NotFoundError, PermanentError
 from vedette.prove.evidence.anchor import Anchor
-from vedette.prove.evidence.tables import MIGRATIONS, head, nodes, records
 from vedette.prove.evidence.stored import TILE, StoredTree
+from vedette.prove.evidence.tables import MIGRATIONS, head, nodes, records
 from vedette.prove.keys import Signer
 from vedette.prove.verifier import HASH_BYTES, Checkpoint, Range, hash_leaf, verify_inclusion, verify_note
 

@@ -20,8 +20,8 @@ from vedette.core.db import Connection, Database, sa
 from vedette.prove.evidence.anchor import Anchor
 from vedette.prove.evidence.place import Damage, Finding, place
 from vedette.prove.evidence.store import ERASURE, read_head, to_leaf
-from vedette.prove.evidence.tables import cursors, nodes, records
 from vedette.prove.evidence.stored import TILE
+from vedette.prove.evidence.tables import cursors, nodes, records
 from vedette.prove.verifier import HASH_BYTES, Checkpoint, Invalid, Range, VerifierKey, verify_note
 
 __all__ = ["Damage", "Finding", "Report", "State", "verify"]

@@ -13,8 +13,9 @@ from vedette.serve.routes import (
     people,
     playbooks,
     query,
+    webhooks,
 )
 
-_MODULES = (ops, decisions, charges, payouts, events, entities, query, alerts, playbooks, keys, people, audit)
+_MODULES = (ops, decisions, charges, payouts, webhooks, events, entities, query, alerts, playbooks, keys, people, audit)
 ROUTERS = tuple(module.router for module in _MODULES)
 """Everything the API serves besides the hot decision route."""

@@ -1,4 +1,4 @@
-"""Payouts, freezes, ledger balances and webhook endpoints."""
+"""Payouts, freezes and ledger balances."""
 
 from __future__ import annotations
 
@@ -20,12 +20,6 @@ class FreezeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why payouts stop, or go on."""
 
     reason: str
-
-
-class EndpointRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where webhooks go."""
-
-    url: str
 
 
 @router.post("/payouts", status_code=201, openapi_extra=reads(PayoutRequest, _PAYOUT))
@@ -118,29 +112,3 @@ def trial_balance(caller: Annotated[Caller, allow("ledger", "read")], platform: 
     """Debits less credits of every ledger (one a currency), pending and posted: zero, or the books are broken."""
     books = platform.ledger.trial_balance(caller.tenant)
     return page([{"ledger": each, "pending": str(sums[0]), "posted": str(sums[1])} for each, sums in books.items()])
-
-
-@router.post(
-    "/webhooks", status_code=201, openapi_extra=reads(EndpointRequest, {"url": "https://merchant.example/hook"})
-)
-def add_endpoint(caller: Annotated[Caller, allow("webhooks", "write")], body: JsonBody, platform: Served) -> Response:
-    """Adds an endpoint for signed webhooks. Its signing secret is in this answer and nowhere else."""
-    wanted: EndpointRequest = convert(body, EndpointRequest)
-    endpoint, secret = platform.add_endpoint(caller.tenant, wanted.url)
-    return reply({"id": endpoint, "url": wanted.url, "secret": secret}, 201)
-
-
-@router.get("/webhooks/deliveries")
-def list_deliveries(caller: Annotated[Caller, allow("webhooks", "read")], platform: Served) -> Response:
-    """Deliveries and where each stands, oldest first."""
-    shown = [
-        {
-            "event_id": each.event_id,
-            "endpoint": each.endpoint_id,
-            "status": each.status,
-            "attempts": each.attempts,
-            "error": each.error,
-        }
-        for each in platform.outbox.deliveries(caller.tenant)
-    ]
-    return page(shown)

@@ -1,0 +1,26 @@
+"""Refusals that tell of misuse, noted for the detections."""
+
+from __future__ import annotations
+
+from fastapi import Request
+
+from vedette.core.errors import VedetteError
+from vedette.move.misuse import Misuse, MisuseKind
+from vedette.run.platform import Platform
+
+_BY_CODE: dict[str, MisuseKind] = {
+    "idempotency.mismatch": MisuseKind.IDEMPOTENCY,
+    "access.not_found": MisuseKind.TENANT,
+}
+_LIMITS = "limits."
+
+
+def note_refusal(request: Request, error: VedetteError) -> None:
+    """Notes a refusal that is a sign of misuse, when it is known who asked; everything else passes by."""
+    kind = MisuseKind.LIMIT if error.code.startswith(_LIMITS) else _BY_CODE.get(error.code)
+    principal = getattr(request.state, "principal", None)
+    if kind is None or principal is None:
+        return
+    platform: Platform = request.app.state.platform
+    origin = request.client.host if request.client else ""
+    platform.misuses.note(Misuse(principal.tenant, kind, error.code, asked_by=principal.id, ip=origin))
