@@ -1,9 +1,15 @@
-"""Transfers per second of the ledger, beside the naive way: one row-locking transaction a transfer.
+"""Transfers per second of the ledger, full semantics, every commit synced, beside what is bare or naive.
 
-    python benchmarks/ledger.py [--seconds 4] [--postgres postgresql://user@127.0.0.1:5432/bench]
+    python benchmarks/ledger.py [--seconds 6] [--postgres postgresql://user@127.0.0.1:5432/bench]
 
-Both sides keep the same four balances and the same transfer rows, durably (fsync at every commit). The naive side
-checks neither limits nor idempotency, which flatters it. Uniform: 1,000 accounts; hot: every transfer credits one.
+*Bare* is the least a database can be asked for: COPY of the same transfer rows into a table of the same columns and
+indexes, and one UPDATE of the balances they change: no look at the ids, no limits, no statuses. It takes turns with the
+ledger, batch by batch, so that both see the same machine. *Plain* is the same with the primary key as its only index.
+
+*Naive* is one transaction a transfer: lock both rows, update them, insert: by 32 clients, as single transfers of 32
+clients of the ledger are, which share commits. It checks neither limits nor repeats.
+
+Uniform: 1,000 accounts; hot: every transfer credits one.
 """
 
 from __future__ import annotations
@@ -11,34 +17,30 @@ from __future__ import annotations
 import argparse
 import platform
 import random
+import sqlite3
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from vedette.core.clock import SystemClock
-from vedette.core.db import Database, open_database, sa
+from vedette.core.db import Database, copy_in, open_database
+from vedette.move.ledger import Account, Ledger, Ledgers, Transfer
 from vedette.move.ledger.check import check
-from vedette.move.ledger.ledger import Ledger
-from vedette.move.ledger.nouns import Account, Transfer, TransferStatus
-from vedette.move.ledger.numbers import Unsigned
+from vedette.move.ledger.rows import TRANSFER
 
 ACCOUNTS = 1_000
-_METADATA = sa.MetaData()
-NAIVE_ACCOUNT = sa.Table(
-    "naive_account",
-    _METADATA,
-    sa.Column("id", Unsigned(16), primary_key=True),
-    sa.Column("debits", Unsigned(16), nullable=False),
-    sa.Column("credits", Unsigned(16), nullable=False),
-)
-NAIVE_TRANSFER = sa.Table(
-    "naive_transfer",
-    _METADATA,
-    sa.Column("id", Unsigned(16), primary_key=True),
-    sa.Column("debit", Unsigned(16), nullable=False),
-    sa.Column("credit", Unsigned(16), nullable=False),
-    sa.Column("amount", Unsigned(16), nullable=False),
+CLIENTS = 32
+SCHEMA = "bench_ledger"
+LOADS = ("uniform", "hot")
+BALANCES = (
+    "update {table} a set debits_posted = a.debits_posted + v.d, credits_posted = a.credits_posted + v.c, touched = %s"
+    " from unnest(%s::numeric[], %s::numeric[], %s::numeric[]) as v(id, d, c) where a.id = v.id and a.tenant = 'bench'"
 )
 
 
@@ -55,77 +57,207 @@ def transfers(rng: random.Random, *, hot: bool) -> Iterator[Transfer]:
         )
 
 
-def naive(db: Database, transfer: Transfer) -> None:
-    with db.begin() as connection:
-        for side, id_ in (("debits", transfer.debit_account_id), ("credits", transfer.credit_account_id)):
-            at = NAIVE_ACCOUNT.c.id == id_
-            query = sa.select(NAIVE_ACCOUNT.c[side]).where(at).with_for_update()
-            held = connection.execute(query).scalar_one()
-            connection.execute(NAIVE_ACCOUNT.update().where(at).values({side: held + transfer.amount}))
-        connection.execute(
-            NAIVE_TRANSFER.insert().values(
-                id=transfer.id,
-                debit=transfer.debit_account_id,
-                credit=transfer.credit_account_id,
-                amount=transfer.amount,
-            )
-        )
+class Clocked:
+    """Adds up the time and the CPU of what takes turns."""
 
+    def __init__(self, act: Callable[[list[Transfer]], object]) -> None:
+        self.act = act
+        self.took: list[float] = []
+        self.cpu = 0.0
+        self.count = 0
 
-def measure(act: Callable[[list[Transfer]], object], batch: int, source: Iterator[Transfer], seconds: float) -> str:
-    """Rate, latency of one call and CPU of `seconds` of calls; making the input is not measured."""
-    took: list[float] = []
-    cpu = 0.0
-    while sum(took) < seconds:
-        rows = [next(source) for _ in range(batch)]
+    def __call__(self, rows: list[Transfer]) -> None:
+        """One turn."""
         wall, used = time.perf_counter(), time.process_time()
-        act(rows)
-        took.append(time.perf_counter() - wall)
-        cpu += time.process_time() - used
-    took.sort()
-    count = batch * len(took)
+        self.act(rows)
+        self.took.append(time.perf_counter() - wall)
+        self.cpu += time.process_time() - used
+        self.count += len(rows)
+
+    @property
+    def rate(self) -> float:
+        """Transfers a second."""
+        return self.count / sum(self.took)
+
+
+def show(where: str, load: str, what: str, rate: float, note: str = "") -> None:
+    print(f"{where:<11}{load:<9}{what:<38}{rate:>11,.0f}  {note}", flush=True)
+
+
+def detail(one: Clocked) -> str:
+    took = sorted(one.took)
     p50, p99 = took[len(took) // 2] * 1e3, took[min(len(took) - 1, len(took) * 99 // 100)] * 1e3
-    return f"{count / sum(took):>12,.0f} {p50:>9.2f} {p99:>9.2f} {cpu / count * 1e6:>14.1f}"
+    return f"p50 {p50:.1f} ms, p99 {p99:.1f} ms a call; {one.cpu / one.count * 1e6:.1f} us CPU each"
 
 
-def run(name: str, db: Database, seconds: float) -> None:
-    ledger = Ledger(db, SystemClock())
-    ledger.create_accounts("bench", [Account(id=n + 1, ledger=978, code=1) for n in range(ACCOUNTS)])
+def post(ledger: Ledger, rows: list[Transfer]) -> None:
+    statuses = set(ledger.create_transfers(rows))
+    if statuses != {"created"}:
+        raise SystemExit(f"refused: {statuses}")
+
+
+def bare(db: Database, kind: str, rows: list[Transfer]) -> None:
+    debits: dict[int, int] = dict.fromkeys((a for t in rows for a in (t.debit_account_id, t.credit_account_id)), 0)
+    credited = dict(debits)
+    now = time.time_ns()
+    for t in rows:
+        debits[t.debit_account_id] += t.amount
+        credited[t.credit_account_id] += t.amount
+    ids = sorted(debits)
+    arrays = ["{" + ",".join(map(str, some)) + "}" for some in (ids, map(debits.get, ids), map(credited.get, ids))]
+    lines = [
+        f"bench\t{t.id}\t{t.debit_account_id}\t{t.credit_account_id}\t{t.amount}\t\\N\t0\t0\t0\t0\t{t.ledger}\t{t.code}"
+        f"\t0\t{now + n}\n"
+        for n, t in enumerate(rows)
+    ]
     with db.begin() as connection:
-        _METADATA.create_all(connection)
-        connection.execute(NAIVE_ACCOUNT.insert(), [{"id": n + 1, "debits": 0, "credits": 0} for n in range(ACCOUNTS)])
+        copy_in(connection, f"copy {kind}_transfer (tenant, {TRANSFER}) from stdin", "".join(lines))
+        connection.exec_driver_sql(BALANCES.format(table=f"{kind}_account"), (now, *arrays))
 
-    def post(rows: list[Transfer]) -> None:
-        statuses = ledger.create_transfers("bench", rows)
-        if set(statuses) != {TransferStatus.CREATED}:
-            raise SystemExit(f"refused: {set(statuses)}")
 
-    for load in ("uniform", "hot"):
-        source = transfers(random.Random(load), hot=load == "hot")
-        for batch in (1, 100, 8_000):
-            print(f"{name:<11}{load:<9}ledger, {batch:>5} a call {measure(post, batch, source, seconds)}")
-        print(f"{name:<11}{load:<9}naive,      1 a call {measure(lambda rows: naive(db, rows[0]), 1, source, seconds)}")
+def make_bare(db: Database) -> None:
+    with db.begin() as connection:
+        for table in ("transfer", "account"):
+            connection.exec_driver_sql(f"create table bare_{table} (like ledger_{table} including indexes)")
+            connection.exec_driver_sql(f"create table plain_{table} (like ledger_{table})")
+            connection.exec_driver_sql(f"alter table plain_{table} add primary key (id, tenant)")
+        for kind in ("bare", "plain"):
+            connection.exec_driver_sql(f"insert into {kind}_account select * from ledger_account")
+            connection.exec_driver_sql(f"alter table {kind}_account set (fillfactor = 50)")
+
+
+def batches(name: str, db: Database, ledger: Ledger, seconds: float, sizes: Sequence[int]) -> None:
+    for load in LOADS:
+        for size in sizes:
+            source = transfers(random.Random(f"{load}{size}"), hot=load == "hot")
+            mine = Clocked(partial(post, ledger))
+            peers = {} if db.is_sqlite else {kind: Clocked(partial(bare, db, kind)) for kind in ("bare", "plain")}
+            while sum(mine.took) < seconds:
+                rows = [next(source) for _ in range(size)]
+                for act in (mine, *peers.values()):
+                    act(rows)
+            show(name, load, f"ledger, batches of {size:,}", mine.rate, detail(mine))
+            for kind, peer in peers.items():
+                note = f"the ledger reaches {mine.rate / peer.rate:.0%}; {peer.cpu / peer.count * 1e6:.1f} us CPU each"
+                show(name, load, f"{kind} COPY + balances of {size:,}", peer.rate, note)
+
+
+def together(clients: int, seconds: float, make: Callable[[int], Callable[[Transfer], None]], *, hot: bool) -> float:
+    """Single transfers a second of that many clients, each waiting for its answer."""
+    done, stop, start = [0] * clients, threading.Event(), threading.Barrier(clients + 1)
+
+    def run(n: int) -> None:
+        act, source = make(n), transfers(random.Random(f"{n}{hot}"), hot=hot)
+        start.wait()
+        while not stop.is_set():
+            act(next(source))
+            done[n] += 1
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(clients)]
+    for thread in threads:
+        thread.start()
+    start.wait()
+    began = time.perf_counter()
+    time.sleep(seconds)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    return sum(done) / (time.perf_counter() - began)
+
+
+def naive_postgres(url: str) -> Callable[[int], Callable[[Transfer], None]]:
+    def make(_n: int) -> Callable[[Transfer], None]:
+        connection = psycopg.connect(url, options=f"-csearch_path={SCHEMA}")
+
+        def act(t: Transfer) -> None:
+            with connection.transaction():
+                # In id order, or two transfers in opposite directions would wait for each other.
+                for id_ in sorted((t.debit_account_id, t.credit_account_id)):
+                    connection.execute("select 1 from naive_account where id = %s for update", (id_,))
+                for column, id_ in (("debits", t.debit_account_id), ("credits", t.credit_account_id)):
+                    statement = f"update naive_account set {column} = {column} + %s where id = %s"
+                    connection.execute(statement, (t.amount, id_))
+                row = (t.id, t.debit_account_id, t.credit_account_id, t.amount)
+                connection.execute("insert into naive_transfer values (%s, %s, %s, %s)", row)
+
+        return act
+
+    return make
+
+
+def naive_sqlite(path: Path) -> Callable[[int], Callable[[Transfer], None]]:
+    def make(_n: int) -> Callable[[Transfer], None]:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
+        connection.execute("pragma synchronous=full")
+
+        def act(t: Transfer) -> None:
+            connection.execute("begin immediate")
+            for column, id_ in (("debits", t.debit_account_id), ("credits", t.credit_account_id)):
+                connection.execute(f"update naive_account set {column} = {column} + ? where id = ?", (t.amount, id_))
+            row = (t.id.to_bytes(16, "big"), t.debit_account_id, t.credit_account_id, t.amount)
+            connection.execute("insert into naive_transfer values (?, ?, ?, ?)", row)
+            connection.execute("commit")
+
+        return act
+
+    return make
+
+
+def singles(
+    name: str, db: Database, ledger: Ledger, seconds: float, naive: Callable[[int], Callable[[Transfer], Any]]
+) -> None:
+    wide = "blob" if db.is_sqlite else "numeric(39)"
+    with db.begin() as connection:
+        connection.exec_driver_sql("create table naive_account (id bigint primary key, debits bigint, credits bigint)")
+        connection.exec_driver_sql(
+            f"create table naive_transfer (id {wide} primary key, debit bigint, credit bigint, amount bigint)"
+        )
+        values = ", ".join(f"({n + 1}, 0, 0)" for n in range(ACCOUNTS))
+        connection.exec_driver_sql(f"insert into naive_account values {values}")
+    for load in LOADS:
+        hot = load == "hot"
+        mine = together(CLIENTS, seconds, lambda _n: lambda t: post(ledger, [t]), hot=hot)
+        theirs = together(CLIENTS, seconds, naive, hot=hot)
+        show(name, load, f"ledger, {CLIENTS} clients, one each", mine, f"{mine / theirs:.1f} times the naive way")
+        show(name, load, f"naive,  {CLIENTS} clients, one each", theirs)
+
+
+def run(
+    name: str,
+    db: Database,
+    seconds: float,
+    sizes: Sequence[int],
+    naive: Callable[[int], Callable[[Transfer], None]],
+) -> None:
+    ledger = Ledger(Ledgers(db, SystemClock()), "bench")
+    ledger.create_accounts([Account(id=n + 1, ledger=978, code=1) for n in range(ACCOUNTS)])
+    if not db.is_sqlite:
+        make_bare(db)
+    batches(name, db, ledger, seconds, sizes)
+    singles(name, db, ledger, seconds, naive)
     report = check(db)
-    print(f"{name:<11}checked {report.transfers:,} transfers: {report.found} problems")
+    print(f"{name:<11}checked {report.transfers:,} transfers: {report.found} problems", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each line")
-    parser.add_argument("--postgres", default="", help="URL of a server; its schema `bench_ledger` is dropped")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each line")
+    parser.add_argument("--postgres", default="", help=f"URL of a server; its schema `{SCHEMA}` is dropped")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 8_000], help="transfers of a batch")
     options = parser.parse_args()
-    print(f"{platform.machine()}, Python {platform.python_version()}")
-    print(f"{'database':<11}{'load':<9}{'what':<21}{'transfers/s':>12} {'p50 ms':>9} {'p99 ms':>9} {'CPU us each':>14}")
+    print(f"{platform.machine()}, Python {platform.python_version()}; every commit waits for the disk")
+    print(f"{'database':<11}{'load':<9}{'what':<38}{'transfers/s':>11}")
     with tempfile.TemporaryDirectory() as folder:
-        db = open_database(Path(folder) / "money.db")
-        run("SQLite", db, options.seconds)
+        path = Path(folder) / "money.db"
+        db = open_database(path)
+        run("SQLite", db, options.seconds, options.sizes, naive_sqlite(path))
         db.close()
     if options.postgres:
-        db = open_database(options.postgres, schema="bench_ledger")
+        db = open_database(options.postgres, schema=SCHEMA)
         with db.begin() as connection:
-            connection.exec_driver_sql("drop schema bench_ledger cascade")
-            connection.exec_driver_sql("create schema bench_ledger")
-        run("PostgreSQL", db, options.seconds)
+            connection.exec_driver_sql(f"drop schema {SCHEMA} cascade")
+            connection.exec_driver_sql(f"create schema {SCHEMA}")
+        run("PostgreSQL", db, options.seconds, options.sizes, naive_postgres(options.postgres))
         db.close()
 
 

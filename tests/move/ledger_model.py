@@ -1,6 +1,6 @@
 """The ledger again, written the slow and obvious way: the oracle for the real one.
 
-It keeps a list of accepted transfers and nothing else; every balance is summed from that list when it is asked for, and
+It keeps a list of accepted transfers with their stamps and nothing else; every balance is summed from that list when it is asked for, and
 every status is found by going down the published list of statuses and asking of each whether it applies.
 """
 
@@ -26,6 +26,7 @@ class Model:
         self.accounts = {}
         self.done = []  # accepted transfers, oldest first: (transfer, amount)
         self.expired = set()
+        self.times = {}  # id of an accepted transfer -> its stamp
         self.burnt = set()
 
     def find(self, id_):
@@ -57,14 +58,17 @@ class Model:
             if t.flags & PENDING
         )
 
-    def expire(self, now, times):
+    def lapses(self, t, now):
+        """Whether the time of a reservation that was made is over at `now`, nanoseconds."""
+        return bool(t.timeout) and self.times[t.id] + t.timeout * NANOS <= now
+
+    def expire(self, now):
         for t, _ in self.done:
-            lapsed = t.flags & PENDING and t.timeout and times[t.id] + t.timeout * NANOS < (now + 1) * 1_000
-            if lapsed and self.resolution(t.id) == "pending":
+            if t.flags & PENDING and self.lapses(t, now) and self.resolution(t.id) == "pending":
                 self.expired.add(t.id)
 
-    def batch(self, transfers):
-        """Statuses of a batch, chains by trial: a copy of the list is put back when a chain breaks."""
+    def batch(self, transfers, base):
+        """Statuses of a batch stamped from `base` on, chains by trial: a broken chain puts a copy of the list back."""
         statuses, start = [], None
         for place, t in enumerate(transfers):
             linked = t.flags & LINKED
@@ -77,7 +81,7 @@ class Model:
             elif t.timestamp:
                 status = "timestamp_must_be_zero"
             else:
-                status = self.create(t)
+                status = self.create(t, base + place)
             statuses.append(status)
             if start is not None and status != "created" and not broken:
                 broken, self.done = True, held
@@ -88,10 +92,11 @@ class Model:
                 start = None
         return statuses
 
-    def create(self, t):
-        status = next((name for name, applies in self.statuses(t) if applies()), "created")
+    def create(self, t, stamp):
+        status = next((name for name, applies in self.statuses(t, stamp) if applies()), "created")
         if status == "created":
             self.done.append((t, self.amount(t)))
+            self.times[t.id] = stamp
         return status
 
     def amount(self, t):
@@ -107,7 +112,7 @@ class Model:
             amount = min(amount, max(0, dpo - cp - cpo))
         return amount
 
-    def statuses(self, t):
+    def statuses(self, t, stamp):
         """(status, does it apply) in the published order of precedence."""
         resolving, f = t.flags & (POST | VOID), t.flags
         e, moved = self.find(t.id)
@@ -183,7 +188,7 @@ class Model:
             yield "pending_transfer_has_different_amount", lambda: bool(f & VOID) and self.amount(t) < held
             for name in ("posted", "voided"):
                 yield f"pending_transfer_already_{name}", lambda name=name: self.resolution(p.id) == name
-            yield "pending_transfer_expired", lambda: self.resolution(p.id) == "expired"
+            yield "pending_transfer_expired", lambda: p.id in self.expired or self.lapses(p, stamp)
         sides = (p.debit_account_id, p.credit_account_id) if resolving and p is not None else both
         yield "debit_account_already_closed", lambda: not f & VOID and self.closed(sides[0])
         yield "credit_account_already_closed", lambda: not f & VOID and self.closed(sides[1])

@@ -12,7 +12,7 @@ from vedette.core.ids import Ids
 from vedette.move import chart
 from vedette.move.charges import ChargeLimits, Charges
 from vedette.move.idempotency import Idempotency
-from vedette.move.ledger.ledger import Ledger
+from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Dispatcher, Outbox
 from vedette.move.payouts import Payouts
@@ -61,7 +61,7 @@ class World:
         self.replies = []
         ids = Ids(clock)
         self.keys = Idempotency(db, clock, b"a secret of the test run", lease_s=lease_s)
-        self.ledger = Ledger(db, clock)
+        self.ledger = Ledgers(db, clock)
         self.outbox = Outbox(db, clock, ids)
         self.die_at = die_at
         parts = {"keys": self.keys, "ledger": self.ledger, "outbox": self.outbox, "step": self.step}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from ledger_model import PENDING
 from money_world import MERCHANT, TENANT, World, charge
@@ -16,7 +17,8 @@ from vedette.move import payouts as payouts_module
 from vedette.move.charge import CHARGES, REFUNDS
 from vedette.move.ledger import schema
 from vedette.move.ledger.check import check
-from vedette.move.ledger.nouns import Transfer
+from vedette.move.ledger.ledgers import Ledgers
+from vedette.move.ledger.nouns import Account, Transfer
 
 ACCOUNT, TRANSFER, STATUS, FAILED = schema.account, schema.transfer, schema.pending, schema.failed
 CHARGE, REFUND, PAYOUT = CHARGES, REFUNDS, payouts_module._payouts
@@ -138,6 +140,43 @@ def test_every_edited_status(world):
         assert "pending.expiry" in codes(world.db)
         change(world.db, STATUS, row, expires_at=row["expires_at"])
     assert check(world.db).found == 0
+
+
+def test_kept_balances_are_checked(db, clock):
+    ledger = Ledgers(db, clock)
+    ledger.create_accounts(TENANT, [Account(1, ledger=1, code=1, flags=8), Account(2, ledger=1, code=1)])
+    move = Transfer(5, debit_account_id=1, credit_account_id=2, amount=7, ledger=1, code=1)
+    lapsing = [msgspec.structs.replace(move, id=id_, flags=PENDING, timeout=1) for id_ in (6, 7)]
+    ledger.create_transfers(TENANT, [move, *lapsing])
+    clock.advance(2)
+    assert ledger.expire(TENANT) == 2
+    post = Transfer(9, amount=3, pending_id=8, flags=4)
+    ledger.create_transfers(TENANT, [msgspec.structs.replace(move, id=8, flags=PENDING), post])
+    assert check(db).found == 0
+    with db.begin() as connection:
+        if db.is_sqlite:
+            for verb in ("update", "delete"):
+                connection.exec_driver_sql(f"drop trigger ledger_balance_no_{verb}")
+        else:
+            connection.exec_driver_sql("alter table ledger_balance disable trigger all")
+    for place in range(6):
+        with db.begin() as connection:
+            connection.exec_driver_sql("create table kept as select * from ledger_balance")
+            (time,) = connection.execute(
+                sa.text("select timestamp from ledger_balance order by timestamp limit 1 offset :n"), {"n": place}
+            ).one()
+            connection.execute(sa.text("delete from ledger_balance where timestamp = :t"), {"t": time})
+        assert codes(db) == {"account.history"}
+        with db.begin() as connection:
+            connection.exec_driver_sql("delete from ledger_balance")
+            connection.exec_driver_sql("insert into ledger_balance select * from kept")
+            connection.exec_driver_sql("update ledger_balance set debits_pending = debits_posted")
+        assert codes(db) == {"account.history"}
+        with db.begin() as connection:
+            connection.exec_driver_sql("delete from ledger_balance")
+            connection.exec_driver_sql("insert into ledger_balance select * from kept")
+            connection.exec_driver_sql("drop table kept")
+    assert check(db).found == 0
 
 
 def test_an_added_transfer_and_a_twisted_amount_with_its_balances(world):

@@ -7,7 +7,7 @@ import pytest
 
 from vedette.core.errors import DataError
 from vedette.move.ledger.check import check
-from vedette.move.ledger.ledger import Ledger
+from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.ledger.nouns import MAX_BATCH, U128_MAX, Account, AccountStatus, Transfer, TransferStatus
 
 CREATED, EXISTS = TransferStatus.CREATED, TransferStatus.EXISTS
@@ -35,7 +35,7 @@ def together(count, act):
 
 
 def opened(db, clock, accounts=8):
-    ledger = Ledger(db, clock)
+    ledger = Ledgers(db, clock)
     ledger.create_accounts("t", [Account(id=n + 1, ledger=1, code=1) for n in range(accounts)])
     return ledger
 
@@ -131,7 +131,7 @@ def test_one_pending_is_resolved_once(db, clock):
 
 
 def test_accounts_made_twice_at_once(db, clock):
-    ledger = Ledger(db, clock)
+    ledger = Ledgers(db, clock)
     wanted = [Account(id=n, ledger=1, code=1) for n in range(1, 30)]
     results = together(6, lambda n: ledger.create_accounts("t", random.Random(n).sample(wanted, len(wanted))))
     statuses = [status for result in results for status in result]
@@ -139,7 +139,7 @@ def test_accounts_made_twice_at_once(db, clock):
 
 
 def test_a_limit_holds_under_contention(db, clock):
-    ledger = Ledger(db, clock)
+    ledger = Ledgers(db, clock)
     ledger.create_accounts("t", [Account(id=1, ledger=1, code=1, flags=2), Account(id=2, ledger=1, code=1)])
     ledger.create_transfers("t", [Transfer(id=1, debit_account_id=2, credit_account_id=1, amount=10, ledger=1, code=1)])
 
@@ -185,7 +185,7 @@ def test_a_full_batch(db, clock):
 
 
 def test_imports_keep_their_own_times(db, clock):
-    ledger = Ledger(db, clock)
+    ledger = Ledgers(db, clock)
     accounts = [Account(id=n, ledger=1, code=1, flags=16, timestamp=10 * n) for n in (1, 2)]
     assert ledger.create_accounts("t", [*accounts, Account(id=3, ledger=1, code=1)]) == [
         "created",

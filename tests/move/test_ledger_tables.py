@@ -6,7 +6,7 @@ import pytest
 
 from vedette.core.db import sa
 from vedette.move.ledger import schema
-from vedette.move.ledger.ledger import Ledger
+from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.ledger.nouns import U128_MAX, Account, AccountStatus, Transfer, TransferFlags, TransferStatus
 
 ACCOUNT = "id debits_pending debits_posted credits_pending credits_posted user_data_128 user_data_64 user_data_32 reserved ledger code".split()
@@ -84,7 +84,7 @@ class Table:
 
 def test_published_tables(shared_data, db, clock):
     lines = (shared_data / "money" / "ledger_tables.jsonl").read_text().splitlines()
-    ledger, rows = Ledger(db, clock), 0
+    ledger, rows = Ledgers(db, clock), 0
     for place, line in enumerate(lines):
         table = json.loads(line)
         runner = Table(ledger, db, clock, f"table-{place}")

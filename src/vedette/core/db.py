@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
@@ -29,6 +30,7 @@ __all__ = [
     "Connection",
     "Database",
     "Migration",
+    "copy_in",
     "create",
     "insert_all_new",
     "insert_new",
@@ -38,6 +40,11 @@ __all__ = [
 
 BUSY_MS = 5_000
 """How long a SQLite writer waits for another one before it fails."""
+
+CACHE_KIB = 32 * 1024
+"""Pages that a SQLite connection keeps in memory at most; what keys of random ids touch does not fit the default 2 MB."""
+CHECKPOINT_PAGES = 8_000
+"""SQLite's write-ahead log is copied back at 32 MB: at the default 4 MB a batch of the ledger would wait for that."""
 
 LONG = sa.BigInteger().with_variant(sa.INTEGER(), "sqlite")
 """64-bit whole number, such as a time in microseconds; SQLite's STRICT tables know no BIGINT."""
@@ -81,6 +88,20 @@ def insert_all_new(connection: Connection, table: sa.Table, rows: Sequence[Mappi
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(table).on_conflict_do_nothing().returning(table.c[key])
     return set(connection.execute(statement, [dict(row) for row in rows]).scalars())
+
+
+def copy_in(connection: Connection, statement: str, text: str) -> None:
+    """PostgreSQL's way to take many rows at once: `COPY ... FROM STDIN` in its text form, within the transaction.
+
+    Raises:
+        sa.exc.IntegrityError: A key is taken; the transaction, or its savepoint, is void.
+    """
+    raw = connection.connection.driver_connection
+    try:
+        with raw.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[union-attr]
+            copy.write(text)
+    except psycopg.IntegrityError as error:
+        raise sa.exc.IntegrityError(statement, None, error) from error
 
 
 _PASSING = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN"})
@@ -264,22 +285,28 @@ class Database:
         self.engine.dispose()
 
 
-def open_database(target: Path | str, *, schema: str = "") -> Database:
+POOL = 8
+"""Connections that are kept open."""
+
+
+def open_database(target: Path | str, *, schema: str | None = "", pool: int = POOL) -> Database:
     """Opens a database.
 
     Args:
         target: A path of a SQLite file (its folder is made), or a `postgresql://` URL.
-        schema: PostgreSQL schema to live in, made when missing; ignored for SQLite, where the file is the schema.
+        schema: PostgreSQL schema to live in, made when missing; None: the one that the server or the URL's own options
+            choose. Ignored for SQLite, where the file is the schema.
+        pool: Connections to keep open; more are made and closed again when as many are in use.
     """
     if isinstance(target, str) and target.startswith("postgresql"):
-        return Database(_postgres(target, schema or "public"))
+        return Database(_postgres(target, "public" if schema == "" else schema, pool))
     path = Path(target)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Database(_sqlite(path))
+    return Database(_sqlite(path, pool))
 
 
-def _sqlite(path: Path) -> Engine:
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False}, pool_size=8)
+def _sqlite(path: Path, pool: int) -> Engine:
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False}, pool_size=pool)
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -290,6 +317,8 @@ def _sqlite(path: Path) -> Engine:
             "foreign_keys=ON",
             f"busy_timeout={BUSY_MS}",
             "trusted_schema=OFF",
+            f"cache_size=-{CACHE_KIB}",
+            f"wal_autocheckpoint={CHECKPOINT_PAGES}",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -308,11 +337,13 @@ def _sqlite(path: Path) -> Engine:
     return engine
 
 
-def _postgres(url: str, schema: str) -> Engine:
+def _postgres(url: str, schema: str | None, pool: int) -> Engine:
+    plain = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    if schema is None:
+        return sa.create_engine(plain, pool_size=pool)
     if not schema.isidentifier():
         raise DefinitionError("core.db.schema_name", f"`{schema}` is not a schema name")
-    plain = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    engine = sa.create_engine(plain, connect_args={"options": f"-csearch_path={schema}"}, pool_size=8)
+    engine = sa.create_engine(plain, connect_args={"options": f"-csearch_path={schema}"}, pool_size=pool)
     with engine.begin() as connection:
         # IF NOT EXISTS alone fails when another process makes the same schema at the same time.
         connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('vedette_schema'))"))

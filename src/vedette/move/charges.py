@@ -59,7 +59,7 @@ from vedette.move.idempotency import (
     to_answer,
     to_refusal,
 )
-from vedette.move.ledger.ledger import Ledger
+from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.ledger.nouns import U128_MAX, Account, Transfer, TransferFlags, TransferStatus
 from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Outbox
@@ -205,7 +205,7 @@ class Charges:
         ids: Ids,
         *,
         keys: Idempotency,
-        ledger: Ledger,
+        ledger: Ledgers,
         outbox: Outbox,
         decide: Decide,
         limits: tuple[Limits, ChargeLimits] | None = None,

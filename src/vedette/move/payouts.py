@@ -29,7 +29,7 @@ from vedette.core.money import Money
 from vedette.move import chart
 from vedette.move.events import to_payout
 from vedette.move.idempotency import Answer, Claim, Idempotency, Request, to_answer, to_refusal
-from vedette.move.ledger.ledger import Ledger
+from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.ledger.nouns import U128_MAX, Transfer, TransferFlags, TransferStatus
 from vedette.move.ledger.numbers import Unsigned
 from vedette.move.outbox import Outbox
@@ -133,7 +133,7 @@ class Payouts:
         ids: Ids,
         *,
         keys: Idempotency,
-        ledger: Ledger,
+        ledger: Ledgers,
         outbox: Outbox,
         step: Step = lambda _name: None,
     ) -> None:

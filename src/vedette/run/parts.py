@@ -39,7 +39,7 @@ from vedette.judge.shipments import Shipments
 from vedette.judge.sigma.card import Cards
 from vedette.judge.versions import Versions
 from vedette.move.idempotency import Idempotency
-from vedette.move.ledger.ledger import Ledger
+from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.outbox import Outbox
 from vedette.move.payouts import Payouts
 from vedette.prove.access import Access
@@ -160,9 +160,9 @@ class Parts:
         return Outbox(self.money, self.clock, self.ids)
 
     @cached_property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> Ledgers:
         """The books."""
-        return Ledger(self.money, self.clock)
+        return Ledgers(self.money, self.clock)
 
     @cached_property
     def idempotency(self) -> Idempotency:

@@ -21,6 +21,10 @@ _Status = TypeVar("_Status", AccountStatus, TransferStatus)
 
 _LINKED: Final = 1
 """The same bit for accounts and transfers."""
+_IMPORTED: Final[dict[type, int]] = {
+    AccountStatus: int(AccountFlags.IMPORTED),
+    TransferStatus: int(TransferFlags.IMPORTED),
+}
 
 
 class WorkingSet(Protocol[_Event, _Status]):  # type: ignore[misc]
@@ -61,7 +65,8 @@ def run(
     chain: int | None = None  # place of the chain's first event
     broken = False
     last = len(events) - 1
-    imported = bool(events) and _is_imported(events[0])
+    flag = _IMPORTED[kind]
+    imported = bool(events) and bool(events[0].flags & flag)
     for place, event in enumerate(events):
         linked = bool(event.flags & _LINKED)
         if linked and chain is None:
@@ -73,7 +78,10 @@ def run(
             status = kind.LINKED_EVENT_FAILED
         else:
             stamp = event.timestamp if imported else base + place
-            status = _envelope(event, kind, base + last, imported=imported) or book.create(event, stamp)
+            if bool(event.flags & flag) is not imported:
+                status = kind.IMPORTED_EVENT_EXPECTED if imported else kind.IMPORTED_EVENT_NOT_EXPECTED
+            else:
+                status = _envelope(event, kind, base + last, imported=imported) or book.create(event, stamp)
         if status is not kind.CREATED and chain is not None and not broken:
             broken = True
             book.undo()
@@ -87,14 +95,7 @@ def run(
     return statuses
 
 
-def _is_imported(event: Account | Transfer) -> bool:
-    flag = AccountFlags.IMPORTED if isinstance(event, Account) else TransferFlags.IMPORTED
-    return bool(event.flags & int(flag))
-
-
 def _envelope(event: Account | Transfer, kind: type[_Status], now: int, *, imported: bool) -> _Status | None:
-    if _is_imported(event) is not imported:
-        return kind.IMPORTED_EVENT_EXPECTED if imported else kind.IMPORTED_EVENT_NOT_EXPECTED
     if not imported:
         return kind.TIMESTAMP_MUST_BE_ZERO if event.timestamp else None
     if not 0 < event.timestamp <= TIMESTAMP_MAX:

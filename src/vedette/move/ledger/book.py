@@ -10,16 +10,16 @@ noted in a journal, so that a broken chain can be taken back exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
+from vedette.move.ledger.filters import AccountBalance
 from vedette.move.ledger.nouns import (
     NANOS,
     TIMESTAMP_MAX,
     TRANSIENT,
     U128_MAX,
-    Account,
     AccountFlags,
     PendingStatus,
     Transfer,
@@ -31,6 +31,7 @@ from vedette.move.ledger.nouns import (
 _DEBITS_LIMITED: Final = int(AccountFlags.DEBITS_MUST_NOT_EXCEED_CREDITS)
 _CREDITS_LIMITED: Final = int(AccountFlags.CREDITS_MUST_NOT_EXCEED_DEBITS)
 _CLOSED: Final = int(AccountFlags.CLOSED)
+_HISTORY: Final = int(AccountFlags.HISTORY)
 _PENDING: Final = int(TransferFlags.PENDING)
 _POST: Final = int(TransferFlags.POST_PENDING_TRANSFER)
 _VOID: Final = int(TransferFlags.VOID_PENDING_TRANSFER)
@@ -43,19 +44,35 @@ _TRANSFER_KNOWN: Final = sum(int(flag) for flag in TransferFlags)
 _NOT_WHILE_RESOLVING: Final = _PENDING | _BALANCING_DEBIT | _BALANCING_CREDIT | _CLOSING_DEBIT | _CLOSING_CREDIT
 
 
+_Held = TypeVar("_Held")
+
+
 class Row:
-    """An account while a batch works on it: the fields that change, beside what it was created as."""
+    """An account while a batch works on it: the fields that change, beside those that decide."""
 
-    __slots__ = ("credits_pending", "credits_posted", "debits_pending", "debits_posted", "flags", "noun", "touched")
+    __slots__ = (
+        "credits_pending",
+        "credits_posted",
+        "debits_pending",
+        "debits_posted",
+        "flags",
+        "id",
+        "ledger",
+        "opened",
+        "touched",
+    )
 
-    def __init__(self, noun: Account, touched: int) -> None:
-        self.noun = noun
-        self.flags = noun.flags
-        self.debits_pending = noun.debits_pending
-        self.debits_posted = noun.debits_posted
-        self.credits_pending = noun.credits_pending
-        self.credits_posted = noun.credits_posted
-        self.touched = touched
+    def __init__(self, id_: int, ledger: int, opened: int) -> None:
+        self.id = id_
+        self.ledger = ledger
+        self.opened = opened
+        """When it was made, nanoseconds UTC."""
+        self.flags = 0
+        self.debits_pending = 0
+        self.debits_posted = 0
+        self.credits_pending = 0
+        self.credits_posted = 0
+        self.touched = opened
 
     def balances(self) -> tuple[int, int, int, int, int, int]:
         """Everything that changes, in the order `restore` takes it."""
@@ -111,7 +128,10 @@ class Book:
         self.burnt: list[int] = []
         self.created: list[Transfer] = []
         self.changed: dict[int, Row] = {}
-        self.resolved: dict[int, PendingStatus] = {}
+        self.resolved: dict[int, tuple[PendingStatus, int]] = {}
+        """Pending id -> its new status, and when it came to it; 0 for one that is pending."""
+        self.history: list[AccountBalance] = []
+        """Balances of accounts that keep them, after each movement."""
         self._journal: list[Callable[[], object]] | None = None
 
     def mark(self) -> None:
@@ -134,13 +154,17 @@ class Book:
             self.failed.add(transfer.id)
             self.burnt.append(transfer.id)
 
-    def expire(self, pending: Transfer, now: int) -> None:
-        """Gives the reservation of a lapsed pending transfer back."""
-        debit, credit = self.rows[pending.debit_account_id], self.rows[pending.credit_account_id]
-        self._touch(debit, now)
-        self._touch(credit, now)
-        self._release(pending, debit, credit)
-        self._resolve(pending.id, PendingStatus.EXPIRED)
+    def expire(self, lapsed: Iterable[Transfer], now: int) -> None:
+        """Gives the reservations of lapsed pending transfers back, all at one time."""
+        touched: dict[int, Row] = {}
+        for pending in lapsed:
+            debit, credit = self.rows[pending.debit_account_id], self.rows[pending.credit_account_id]
+            self._touch(debit, now)
+            self._touch(credit, now)
+            self._release(pending, debit, credit)
+            self._resolve(pending.id, PendingStatus.EXPIRED, now)
+            touched |= {debit.id: debit, credit.id: credit}
+        self._note(touched.values(), now)
 
     def create(self, t: Transfer, timestamp: int) -> TransferStatus:
         """Decides one transfer and applies it if it is accepted.
@@ -170,9 +194,9 @@ class Book:
             return TransferStatus.DEBIT_ACCOUNT_NOT_FOUND
         if credit is None:
             return TransferStatus.CREDIT_ACCOUNT_NOT_FOUND
-        if debit.noun.ledger != credit.noun.ledger:
+        if debit.ledger != credit.ledger:
             return TransferStatus.ACCOUNTS_MUST_HAVE_THE_SAME_LEDGER
-        if t.ledger != debit.noun.ledger:
+        if t.ledger != debit.ledger:
             return TransferStatus.TRANSFER_MUST_HAVE_THE_SAME_LEDGER_AS_ACCOUNTS
         wrong = self._imported(t, debit, credit) or _closed(debit, credit)
         if wrong is not None:
@@ -189,9 +213,9 @@ class Book:
             return None
         if t.timestamp <= self.last_timestamp or t.timestamp in self.taken:
             return TransferStatus.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS
-        if t.timestamp <= debit.noun.timestamp:
+        if t.timestamp <= debit.opened:
             return TransferStatus.IMPORTED_EVENT_TIMESTAMP_MUST_POSTDATE_DEBIT_ACCOUNT
-        if t.timestamp <= credit.noun.timestamp:
+        if t.timestamp <= credit.opened:
             return TransferStatus.IMPORTED_EVENT_TIMESTAMP_MUST_POSTDATE_CREDIT_ACCOUNT
         return TransferStatus.IMPORTED_EVENT_TIMEOUT_MUST_BE_ZERO if t.timeout else None
 
@@ -201,7 +225,7 @@ class Book:
         if t.flags & _PENDING:
             debit.debits_pending += amount
             credit.credits_pending += amount
-            self._resolve(t.id, PendingStatus.PENDING)
+            self._resolve(t.id, PendingStatus.PENDING, 0)
         else:
             debit.debits_posted += amount
             credit.credits_posted += amount
@@ -209,6 +233,7 @@ class Book:
             debit.flags |= _CLOSED
         if t.flags & _CLOSING_CREDIT:
             credit.flags |= _CLOSED
+        self._note((debit, credit), timestamp)
         plain = t.amount == amount and t.timestamp == timestamp
         self._store(t if plain else msgspec.structs.replace(t, amount=amount, timestamp=timestamp))
 
@@ -236,7 +261,8 @@ class Book:
         if t.flags & _POST:
             debit.debits_posted += amount
             credit.credits_posted += amount
-        self._resolve(pending.id, PendingStatus.POSTED if t.flags & _POST else PendingStatus.VOIDED)
+        self._resolve(pending.id, PendingStatus.POSTED if t.flags & _POST else PendingStatus.VOIDED, timestamp)
+        self._note((debit, credit), timestamp)
         self._store(
             Transfer(
                 id=t.id,
@@ -278,7 +304,7 @@ class Book:
         if self._journal is not None:
             held = row.balances()
             self._journal.append(lambda: row.restore(held))
-        self.changed[row.noun.id] = row
+        self.changed[row.id] = row
         row.touched = max(row.touched, timestamp)
 
     def _store(self, t: Transfer) -> None:
@@ -295,7 +321,14 @@ class Book:
         self.created.append(t)
         self.last_timestamp = max(previous, t.timestamp)
 
-    def _resolve(self, id_: int, status: PendingStatus) -> None:
+    def _note(self, rows: Iterable[Row], timestamp: int) -> None:
+        for row in rows:
+            if row.flags & _HISTORY:
+                self.history.append(AccountBalance(row.id, *row.balances()[:4], timestamp))
+                if self._journal is not None:
+                    self._journal.append(self.history.pop)
+
+    def _resolve(self, id_: int, status: PendingStatus, timestamp: int) -> None:
         held, known = self.pendings.get(id_), self.resolved.get(id_)
 
         def back() -> None:
@@ -304,14 +337,15 @@ class Book:
 
         if self._journal is not None:
             self._journal.append(back)
-        self.pendings[id_] = self.resolved[id_] = status
+        self.pendings[id_] = status
+        self.resolved[id_] = (status, timestamp)
 
 
-def _put(into: dict[int, PendingStatus], id_: int, status: PendingStatus | None) -> None:
-    if status is None:
+def _put(into: dict[int, _Held], id_: int, held: _Held | None) -> None:
+    if held is None:
         del into[id_]
     else:
-        into[id_] = status
+        into[id_] = held
 
 
 def _malformed(t: Transfer) -> TransferStatus | None:

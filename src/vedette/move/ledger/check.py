@@ -28,6 +28,7 @@ _CLOSES_CREDIT: Final = 128
 _DEBITS_LIMITED: Final = 2
 _CREDITS_LIMITED: Final = 4
 _CLOSED: Final = 32
+_HISTORY: Final = 8
 _BALANCES: Final = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
 MAX_FINDINGS: Final = 1_000
 """Findings that are kept; the count goes on."""
@@ -74,6 +75,8 @@ class _Sums:
     credits_posted: int = 0
     closed: int = 0
     newest: int = 0
+    moves: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    """(time, changes of the four balances), for accounts that keep their balances."""
 
 
 Row = Mapping[str, Any]
@@ -139,6 +142,8 @@ class _Tenant:
         for row in self.rows("ledger_failed"):
             if row["id"] in self.amounts:
                 self.say("transfer.burnt", row["id"], "this id is noted as failed, yet it moved money")
+        if "ledger_balance" in tables:
+            self.kept()
         self.trial_balance()
         if "charge" in tables:
             self.charges()
@@ -164,8 +169,10 @@ class _Tenant:
             self.resolution(t)
         elif flags & _PENDING:
             self.pendings[id_] = t
+            self.note(t, t["timestamp"], t["amount"], 0)
         else:
             self.move(t, t["amount"])
+            self.note(t, t["timestamp"], 0, t["amount"])
 
     def resolution(self, t: Row) -> None:
         id_, p = t["id"], self.pendings.get(t["pending_id"])
@@ -180,8 +187,17 @@ class _Tenant:
         if not same or t["amount"] > p["amount"] or (void and t["amount"] != p["amount"]):
             self.say("transfer.resolution", id_, "does not fit the two-phase transfer it resolves")
         self.resolved[t["pending_id"]] = "voided" if void else "posted"
+        self.note(t, t["timestamp"], -p["amount"], 0 if void else t["amount"])
         if not void:
             self.move(t, t["amount"])
+
+    def note(self, t: Row, time: int, pending: int, posted: int) -> None:
+        """A change of balances at a time, where it is kept."""
+        for side, name in enumerate(("debit_account_id", "credit_account_id")):
+            account = self.accounts.get(t[name])
+            if account is not None and account["flags"] & _HISTORY:
+                change = (time, pending, posted, 0, 0) if side == 0 else (time, 0, 0, pending, posted)
+                self.sums[account["id"]].moves.append(change)
 
     def move(self, t: Row, amount: int) -> None:
         self.sums[t["debit_account_id"]].debits_posted += amount
@@ -199,8 +215,10 @@ class _Tenant:
         status = row["status"]
         if status != expected and (expected or status not in ("pending", "expired")):
             self.say("pending.status", id_, f"is `{status}`, the transfers say `{expected or 'pending'}`")
-        if status == "expired" and expires is None:
-            self.say("pending.status", id_, "is `expired` but has no timeout")
+        if status == "expired":
+            if expires is None:
+                self.say("pending.status", id_, "is `expired` but has no timeout")
+            self.note(p, row.get("resolved_at") or 0, -p["amount"], 0)
         if (expected or status) == "pending":
             debit, credit = self.sums[p["debit_account_id"]], self.sums[p["credit_account_id"]]
             debit.debits_pending += p["amount"]
@@ -222,6 +240,21 @@ class _Tenant:
             self.say("account.limit", id_, f"debits {debits} exceed credits {sums.credits_posted}")
         if account["flags"] & _CREDITS_LIMITED and credits_ > sums.debits_posted:
             self.say("account.limit", id_, f"credits {credits_} exceed debits {sums.debits_posted}")
+
+    def kept(self) -> None:
+        """Every balance that was kept, against what the movements up to its time sum to."""
+        expected: dict[tuple[int, int], tuple[int, ...]] = {}
+        for id_, sums in self.sums.items():
+            running = (0, 0, 0, 0)
+            for time, *changes in sorted(sums.moves):
+                running = tuple(map(sum, zip(running, changes, strict=True)))  # type: ignore[assignment]
+                expected[id_, time] = running
+        for row in self.rows("ledger_balance"):
+            at = (row["account_id"], row["timestamp"])
+            if expected.pop(at, None) != tuple(row[name] for name in _BALANCES):
+                self.say("account.history", at[0], f"the balances kept at {at[1]} are not those of its transfers")
+        for id_, time in expected:
+            self.say("account.history", id_, f"no balances are kept at {time}")
 
     def trial_balance(self) -> None:
         off: dict[int, int] = {}

@@ -89,6 +89,21 @@ sa.Index(
     postgresql_where=(pending.c.status == "pending") & pending.c.expires_at.is_not(None),
 )
 
+balance = sa.Table(
+    "ledger_balance",
+    sa.MetaData(),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("account_id", Unsigned(16), nullable=False),
+    sa.Column("timestamp", LONG, nullable=False),
+    sa.Column("debits_pending", Unsigned(16), nullable=False),
+    sa.Column("debits_posted", Unsigned(16), nullable=False),
+    sa.Column("credits_pending", Unsigned(16), nullable=False),
+    sa.Column("credits_posted", Unsigned(16), nullable=False),
+    sqlite_strict=True,
+)
+sa.Index("ledger_balance_time", balance.c.account_id, balance.c.timestamp, balance.c.tenant)
+"""Balances of accounts with the flag `history`, after each movement."""
+
 failed = sa.Table(
     "ledger_failed",
     METADATA,
@@ -128,4 +143,33 @@ def _create(connection: Connection) -> None:
         connection.exec_driver_sql(trigger.replace("%", "%%") if connection.dialect.name != "sqlite" else trigger)
 
 
-MIGRATIONS = (Migration(1, "accounts, transfers, pendings, burnt ids", _create),)
+def _add_history(connection: Connection) -> None:
+    for side in ("debit", "credit"):
+        connection.exec_driver_sql(
+            f"create index ledger_transfer_{side} on ledger_transfer ({side}_account_id, timestamp, tenant)"
+        )
+    connection.exec_driver_sql(
+        "alter table ledger_pending add column resolved_at bigint"
+        if connection.dialect.name != "sqlite"
+        else "alter table ledger_pending add column resolved_at integer"
+    )
+    balance.create(connection)
+    if connection.dialect.name != "sqlite":
+        # Room on the page for the next version of a row: a hot account then needs no new index entries.
+        connection.exec_driver_sql("alter table ledger_account set (fillfactor = 50)")
+        connection.exec_driver_sql(_IMMUTABLE.format(table="ledger_balance"))
+    else:
+        for verb in ("update", "delete"):
+            connection.exec_driver_sql(
+                f"""create trigger ledger_balance_no_{verb} before {verb} on ledger_balance
+                begin select raise(abort, 'kept balances are immutable'); end"""
+            )
+
+
+_IMMUTABLE = """create trigger {table}_immutable before update or delete or truncate on {table}
+for each statement execute function ledger_refuse()"""
+
+MIGRATIONS = (
+    Migration(1, "accounts, transfers, pendings, burnt ids", _create),
+    Migration(2, "movements of an account by time, kept balances", _add_history),
+)
