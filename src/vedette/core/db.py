@@ -42,7 +42,7 @@ BUSY_MS = 5_000
 """How long a SQLite writer waits for another one before it fails."""
 
 CACHE_KIB = 32 * 1024
-"""Pages that a SQLite connection keeps in memory at most; what keys of random ids touch does not fit the default 2 MB."""
+"""Pages a SQLite connection keeps in memory at most; what keys of random ids touch does not fit the default 2 MB."""
 CHECKPOINT_PAGES = 8_000
 """SQLite's write-ahead log is copied back at 32 MB: at the default 4 MB a batch of the ledger would wait for that."""
 
