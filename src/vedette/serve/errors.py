@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -124,6 +125,22 @@ def internal() -> bytes:
 
 def outermost(platform: Platform, app: ASGIApp | App) -> App:
     """Counts every answer, and turns what nobody foresaw into a 500 that tells the client nothing about it."""
+    meters = platform.meters
+    return guard(
+        app,
+        failed=lambda name: meters.failure("serve", name),
+        answered=lambda scope, status: meters.request(_template(scope), status),
+    )
+
+
+def guard(app: ASGIApp | App, *, failed: Callable[[str], None], answered: Callable[[Scope, int], None]) -> App:
+    """Turns what nobody foresaw into a 500 that tells the client nothing about it.
+
+    Args:
+        app: What answers.
+        failed: Hears the type of each unforeseen error.
+        answered: Hears the status of each answer, 0 when the client went away before one.
+    """
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -139,13 +156,13 @@ def outermost(platform: Platform, app: ASGIApp | App) -> App:
 
         try:
             await app(scope, receive, watch)
-        except Exception as error:  # noqa: BLE001 - the outermost guard: counted, logged by type only, never shown to the client
-            platform.meters.failure("serve", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the outermost guard: logged by type only, never shown to the client
+            failed(type(error).__name__)
             _LOG.error("unforeseen %s in %s %s", type(error).__name__, scope["method"], _template(scope))
             if not begun:
                 begun = 500
                 await answer(send, 500, internal())
-        platform.meters.request(_template(scope), begun)
+        answered(scope, begun)
 
     return handle
 

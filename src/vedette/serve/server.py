@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -39,11 +40,26 @@ def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str]
     check_assets()
     for tenant in platform.access.tenants():
         platform.desk.open(tenant)
+    run_app(lambda taken: build_app(platform, listening=(host, taken)), host=host, port=port, tell=tell)
+
+
+def run_app(build: Callable[[int], Any], *, host: str, port: int, tell: Callable[[str], None]) -> None:
+    """Serves an application until it is interrupted.
+
+    Args:
+        build: Makes the application, given the port that was taken.
+        host: Address to listen on.
+        port: Port; 0 takes a free one.
+        tell: Hears `listening on http://...` when requests are taken.
+
+    Raises:
+        DataError: `serve.address.refused`.
+    """
     listener = _listen(host, port)
     # Taken over by every connection. Without it head and body of an answer, written apart, wait 40 ms for each other.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
-        build_app(platform, listening=(host, listener.getsockname()[1])),
+        build(listener.getsockname()[1]),
         log_level="warning",
         access_log=False,
         server_header=False,

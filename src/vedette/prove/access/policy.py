@@ -89,6 +89,9 @@ charges    write    key merchant
 charges    batch    key -
 refunds    read     key analyst risk compliance merchant
 refunds    write    key merchant
+cards      read     key compliance
+cards      write    key -
+detokenise write    key -
 payouts    read     key analyst responder risk compliance merchant
 payouts    write    key merchant
 payouts    freeze   - responder risk

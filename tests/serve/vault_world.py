@@ -1,0 +1,54 @@
+"""A vault process with its own folder, for the tests that talk to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+
+class Served:
+    """A vault process with its folder, and a client with a key that may do everything."""
+
+    def __init__(self, home: Path, page: str) -> None:
+        self.home, self.page = home, page
+        environ = {"VEDETTE_SECRET_CUSTODY_PASSPHRASE": "a phrase of the vault"}
+        self.environ = dict(os.environ) | environ
+        self.process: subprocess.Popen[bytes]
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "vedette", "vault", "serve", "--port", "0", "--origin", self.page]
+        self.process = subprocess.Popen(
+            [*command, "--home", self.home],
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.home,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().decode()
+        assert line.startswith("listening on "), self.process.stderr and self.process.stderr.read()
+        self.url = line.split()[-1]
+
+    def key(self, *scopes: str, account: str = "") -> str:
+        command = [sys.executable, "-m", "vedette", "keys", "create", "--json", "--home", str(self.home)]
+        for scope in scopes:
+            command += ["--scope", scope]
+        command += ["--account", account] if account else []
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=self.environ).stdout)[
+            "secret"
+        ]
+
+    def call(self, method: str, path: str, key: str = "", **options: object) -> httpx.Response:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return httpx.request(method, self.url + path, headers=headers, timeout=20, **options)
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        self.process.send_signal(how)
+        self.said = b"".join(self.process.communicate())
