@@ -14,9 +14,10 @@ from rich.table import Table
 from vedette.act.alerts import Alerts
 from vedette.act.load import Minutes, fetch_minutes
 from vedette.act.triage import Triage
-from vedette.cli.rules import _sets
+from vedette.cli.rules import _payment, _sets
 from vedette.core.clock import SystemClock
 from vedette.core.db import open_database
+from vedette.core.errors import DataError
 from vedette.core.ids import Ids
 from vedette.core.render import printable
 from vedette.core.settings import Settings
@@ -34,6 +35,8 @@ EXAMPLES = """Examples:
   vedette rules backtest --rules my-rules/ --against shipped --home .vedette   # what would change
 
   vedette rules backtest --rules new/ --against old/ events.ndjson.gz --json   # over files
+
+  vedette rules backtest --rules payment.yaml --home .vedette --from 30d       # payment rules, over what was decided
 
 An alert is what a person would have got: signals grouped and suppressed as the rules' cards say. Work is alerts times
 the median minutes from taking an alert in hand to resolving it; 10 while there is no such history.
@@ -70,6 +73,15 @@ def run(
     now, settings, known = SystemClock().now(), _sets.settings_of(home), load_sources(sources)
     end = _sets.moment_of(until, now) if until else None if events else now
     period = _sets.Period(_sets.moment_of(since, now) if since else None, end)
+    if _payment.all_payment(rules):
+        if events or len(rules) > 1 or len(lists or ()) > 1:
+            hint = "one file of rules and one of lists, over a home; `rules simulate` runs over files of payments"
+            raise DataError("rules.payment.asked", "payment rules are backtested over what was decided", hint=hint)
+        found = _payment.backtest_recorded(
+            rules[0], Path(against) if against else None, lists[0] if lists else None, settings, period
+        )
+        _payment.show(found, as_json=as_json)
+        return
     places = _sets.places_of(known, lists, pipeline)
     new = _sets.set_of(_sets.files_of(rules, only, exceptions), places, now)
     old: RuleSet | None = None

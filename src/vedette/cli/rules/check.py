@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vedette.cli._rules import Lists, Pipeline, log_sources, today
+from vedette.cli.rules import _payment
 from vedette.core.clock import MICROS
 from vedette.core.errors import DataError
 from vedette.core.render import printable
@@ -42,6 +43,8 @@ EXAMPLES = """Examples:
 
   vedette rules check sigma/rules.tar.gz --only 'rules/cloud/**' --json
 
+  vedette rules check payment.yaml --source card_transactions                 # payment rules; what nothing provides
+
 Exit codes: 0 every rule can match; 1 an error was found (with --strict: or a warning); 2 a path cannot be opened."""
 
 FOUND = 1
@@ -66,6 +69,7 @@ def check(
     crosswalk: Annotated[Path | None, typer.Option(help="Ids that changed since: old, tab, new.")] = None,
     home: Annotated[Path, typer.Option(help="Where ATT&CK was imported to.")] = Path(".vedette"),
     events: Annotated[Path | None, typer.Option(help="Events by which field names are judged.")] = None,
+    source: Annotated[str, typer.Option(help="Payment rules: source of the payments they are for.")] = "product",
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     show: Annotated[
         bool, typer.Option("--show", help="Also print what each rule asks, per source, and notes.")
@@ -73,6 +77,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say which rules load, why the others are skipped, and what in them is wrong, dear or missing."""
+    if _payment.is_payment(path):
+        _check_payment(path, lists[0] if lists else None, source, strict=strict, as_json=as_json)
+        return
     held = load_sources(sources)
     files = list(rule_files(path, only))
     rules = build(files, log_sources(held, pipeline, lists), today())
@@ -84,6 +91,18 @@ def check(
         _print(rules, show=show)
         _print_findings(found, show=show)
     if any(one.severity is Severity.ERROR or (strict and one.severity is Severity.WARNING) for one in found):
+        raise typer.Exit(FOUND)
+
+
+def _check_payment(path: Path, lists: Path | None, source: str, *, strict: bool, as_json: bool) -> None:
+    found = _payment.check([path], lists, source)
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        for note in found.notes:
+            typer.echo(printable(f"{note.span}: rule {note.rule_id}: {note.message} [{note.code}]"))
+        typer.echo(f"{len(found.rules)} rules, {len(found.notes)} notes")
+    if strict and found.notes:
         raise typer.Exit(FOUND)
 
 
