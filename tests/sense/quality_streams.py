@@ -6,8 +6,10 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import msgspec
+
 from vedette.sense.paths import compile_path
-from vedette.sense.quality.profile import Problem, Profile
+from vedette.sense.quality.profile import Arrival, Problem, Profile
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -82,17 +84,27 @@ KINDS = {"busy": busy, "office": office, "hourly": hourly, "sparse": sparse}
 
 
 def run(
-    kind: str, days: int, *, seed: int = 1, change: Change = lambda one: one, from_day: float = 1e9
+    kind: str, days: int, *, seed: int = 1, change: Change = lambda one: one, from_day: float = 1e9, batch: int = 1
 ) -> tuple[list[Problem], Profile]:
-    """What a profile tells of a stream that is changed from a day on; listened to every five minutes."""
+    """What a profile tells of a stream that is changed from a day on; listened to every five minutes.
+
+    Records are taken so and so many together, and whatever waits before each listening.
+    """
     profile = Profile("s")
     found: list[Problem] = []
     heard = MONDAY
     end = MONDAY + days * DAY
 
+    waiting: list[Arrival] = []
+
+    def take() -> None:
+        found.extend(profile.take(waiting, msgspec.json.decode, FIELDS))
+        waiting.clear()
+
     def listen(until: int) -> None:
         nonlocal heard
         while heard + 5 * MINUTE <= until:
+            take()
             heard += 5 * MINUTE
             silence = profile.quiet(heard, since=MONDAY)
             if silence:
@@ -102,6 +114,9 @@ def run(
         changed = change(one) if one.ingest >= MONDAY + from_day * DAY else one
         if changed is not None:
             listen(changed.ingest)
-            found.extend(profile.take(changed.ingest, changed.event, lambda c=changed: c.data, FIELDS))
+            waiting.append((changed.ingest, changed.event, msgspec.json.encode(changed.data)))
+            if len(waiting) >= batch:
+                take()
+    take()
     listen(end)
     return found, profile

@@ -8,7 +8,7 @@ from quality_streams import DAY, HOUR, KINDS, MINUTE, MONDAY, One, run
 
 from vedette.sense.quality.profile import FORGET, Kind, Profile
 from vedette.sense.quality.rhythm import LEAST, Rhythm
-from vedette.sense.quality.shape import type_of
+from vedette.sense.quality.shape import types_of
 
 # A Tuesday at ten: every kind of source is at work.
 WHEN = 8 + 10 / 24
@@ -106,7 +106,7 @@ def test_one_outage_teaches_nothing_and_a_new_rhythm_does() -> None:
 
 def test_a_stated_time_needs_no_learning() -> None:
     profile = Profile("s")
-    list(profile.take(MONDAY, MONDAY, dict, {}))
+    list(profile.take([(MONDAY, MONDAY, b"{}")], msgspec.json.decode, {}))
     assert profile.quiet(MONDAY + HOUR, since=MONDAY) is None
     assert profile.quiet(MONDAY + HOUR, since=MONDAY, stated=HOUR) is None
     told = profile.quiet(MONDAY + HOUR + 1, since=MONDAY, stated=HOUR)
@@ -114,7 +114,7 @@ def test_a_stated_time_needs_no_learning() -> None:
     assert (told.kind, told.since) == (Kind.SILENT, MONDAY)
     assert profile.quiet(MONDAY + 2 * HOUR, since=MONDAY, stated=HOUR) is None, "told once"
     assert profile.quiet(MONDAY + 9 * HOUR, since=MONDAY + 9 * HOUR, stated=HOUR) is None
-    list(profile.take(MONDAY + 10 * HOUR, 0, dict, {}))
+    list(profile.take([(MONDAY + 10 * HOUR, 0, b"{}")], msgspec.json.decode, {}))
     assert profile.problems == {}
 
 
@@ -137,8 +137,38 @@ def test_rhythm_before_it_is_known() -> None:
 
 
 def test_types() -> None:
-    values = ["x", 1, 1.5, True, {}, [], None, ""]
-    assert [type_of(value) for value in values] == ["text", "number", "number", "truth", "object", "list", "", ""]
+    values = ["x", 1, 1.5, True, {}, [], None, "", "y"]
+    assert types_of(values) == {"text": 2, "number": 2, "truth": 1, "object": 1, "list": 1}
+    assert types_of([None, "", None]) == types_of([]) == {}
+
+
+@pytest.mark.parametrize("batch", [7, 5_000])
+def test_the_same_in_any_batches(batch: int) -> None:
+    assert run("busy", 3, change=without_user, from_day=2, batch=batch) == run(
+        "busy", 3, change=without_user, from_day=2
+    )
+
+
+@pytest.mark.parametrize("minutes", [30, -30, 600])
+def test_a_clock_that_leaps_is_told_of_a_file_an_hour(minutes: int) -> None:
+    found, _ = run(
+        "hourly", 4, change=lambda one: one._replace(event=one.event - minutes * MINUTE), from_day=2 + 1 / 48
+    )
+    (problem,) = found
+    assert problem.kind is Kind.SKEWED
+    assert problem.told - (MONDAY + 2 * DAY) <= (5 if minutes > 60 else 4) * HOUR
+
+
+def test_files_that_waited_for_half_a_day_are_no_skewed_clock() -> None:
+    def late(one: One) -> One:
+        begin, end = MONDAY + 2 * DAY, MONDAY + 2.5 * DAY
+        hour = (one.ingest - begin) // HOUR
+        return (
+            one._replace(ingest=int(end + hour * 6 * MINUTE + one.ingest % 100)) if begin <= one.ingest < end else one
+        )
+
+    found, _ = run("hourly", 4, change=late, from_day=0)
+    assert [one.kind for one in found] in ([], [Kind.SILENT])
 
 
 def test_the_same_in_any_batches_and_after_a_restart() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,7 +24,7 @@ from vedette.core.signal import Level, Signal
 from vedette.judge.depends import Depends
 from vedette.judge.sigma.load import RuleSet
 from vedette.sense.paths import Reader, compile_path
-from vedette.sense.quality.profile import MAX_FIELDS, Kind, Problem, Profile
+from vedette.sense.quality.profile import MAX_FIELDS, Arrival, Kind, Problem, Profile
 from vedette.sense.sources import Source
 
 NAME = "quality"
@@ -66,7 +65,7 @@ class _Envelope(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class Arrival(msgspec.Struct, frozen=True):
+class Arrivals(msgspec.Struct, frozen=True):
     """What came of a source. Ingest times, microseconds UTC."""
 
     first: int
@@ -126,23 +125,22 @@ class Quality:
         return self._projection.place(NAME, partition)
 
     def _apply(self, connection: sqlite3.Connection, log: Log, records: Sequence[Record]) -> None:
-        held: dict[tuple[str, str], Profile] = {}
-        found: dict[str, list[Signal]] = {}
+        arrived: dict[tuple[str, str], list[Arrival]] = {}
         for record in records:
             try:
                 event = _envelope(record.value)
             except msgspec.MsgspecError:
                 continue  # told and counted by the stage that stores events
-            if event.source not in self._sources:
-                continue
-            key = event.tenant, event.source
-            if key not in held:
-                held[key] = _load(connection, *key)
-                held[key].forget(self._fields[event.source])
-            fields = self._fields[event.source]
-            for problem in held[key].take(event.ingest_time, event.event_time, partial(_data, event.data), fields):
-                found.setdefault(event.tenant, []).append(self._signal(event.tenant, problem))
-        for (tenant, _), profile in held.items():
+            if event.source in self._sources:
+                arrived.setdefault((event.tenant, event.source), []).append(
+                    (event.ingest_time, event.event_time, event.data)
+                )
+        found: dict[str, list[Signal]] = {}
+        for (tenant, source), arrivals in arrived.items():
+            profile, fields = _load(connection, tenant, source), self._fields[source]
+            profile.forget(fields)
+            for problem in profile.take(arrivals, _data, fields):
+                found.setdefault(tenant, []).append(self._signal(tenant, problem))
             _save(connection, tenant, profile)
         _tell(log, found)
 
@@ -177,12 +175,12 @@ class Quality:
             rows = connection.execute("select problems from quality_profile where tenant = ?", (tenant,)).fetchall()
         return sorted((one for (body,) in rows for one in _problems(body)), key=lambda one: (-one.told, one))
 
-    def arrivals(self, tenant: str) -> dict[str, Arrival]:
+    def arrivals(self, tenant: str) -> dict[str, Arrivals]:
         """Source -> what came of it."""
         query = "select source, first, last, records from quality_profile where tenant = ?"
         with self._projection.read() as connection:
             rows = connection.execute(query, (tenant,)).fetchall()
-        return {source: Arrival(first, last, records) for source, first, last, records in rows}
+        return {source: Arrivals(first, last, records) for source, first, last, records in rows}
 
     def degraded(self, tenant: str) -> dict[str, tuple[Problem, ...]]:
         """Rule id -> what is wrong with what it rests on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Reader = Callable[[dict[str, Any]], Any]
@@ -22,17 +22,22 @@ def compile_path(path: str) -> Reader:
     """
     if "." not in path:
         return lambda data: data.get(path)
-    steps = tuple(path.split("."))
+    first, *steps = path.split(".")
+    last = steps[0] if len(steps) == 1 else None
 
     def read(data: dict[str, Any]) -> Any:
         value = data.get(path)
-        return _walk(data, steps) if value is None else value
+        if value is not None:
+            return value
+        value = data.get(first)
+        if last is not None and type(value) is dict:  # most paths, at half of the cost
+            return value.get(last)
+        return _walk(value, steps)
 
     return read
 
 
-def _walk(data: dict[str, Any], steps: tuple[str, ...]) -> Any:
-    value: Any = data
+def _walk(value: Any, steps: Sequence[str]) -> Any:
     for step in steps:
         if isinstance(value, dict):
             value = value.get(step)

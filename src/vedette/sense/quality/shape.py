@@ -9,6 +9,9 @@ A window teaches what is usual only when the next one is as usual too: the one i
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import msgspec
 
 from vedette.sense.quality.days import Days
@@ -27,17 +30,18 @@ LEFT = 10
 """A field is dropped when less than one in so many is left of its share."""
 
 
-def type_of(value: object) -> str:
-    """`text`, `number`, `truth`, `object` or `list`; empty for what is not there."""
-    if value is None or value == "":
-        return ""
-    if isinstance(value, bool):
-        return "truth"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, dict):
-        return "object"
-    return "list" if isinstance(value, list) else "text"
+_NAMES = {str: "text", int: "number", float: "number", bool: "truth", dict: "object", list: "list"}
+
+
+def types_of(values: Sequence[object]) -> dict[str, int]:
+    """How many JSON values are `text`, `number`, `truth`, `object` and `list`; null and empty text are not there."""
+    found: dict[str, int] = {}
+    for kind, count in Counter(map(type, values)).items():
+        if name := _NAMES.get(kind):
+            there = count - values.count("") if kind is str else count
+            if there:
+                found[name] = found.get(name, 0) + there
+    return found
 
 
 class Shape(msgspec.Struct):
@@ -52,11 +56,10 @@ class Shape(msgspec.Struct):
     held: tuple[int, float, dict[str, int]] | None = None
     """Start, share and types of the window before, which teaches when this one is as usual."""
 
-    def take(self, value: object) -> None:
-        """Takes the field of one record."""
-        name = type_of(value)
-        if name:
-            self.now[name] = self.now.get(name, 0) + 1
+    def take(self, values: Sequence[object]) -> None:
+        """Takes the field of some records; None where it is absent."""
+        for name, count in types_of(values).items():
+            self.now[name] = self.now.get(name, 0) + count
 
     def fresh(self) -> str:
         """A type that the window in hand brings and that was not known; empty without one."""
