@@ -32,6 +32,9 @@ MAX_INLINE_ITEMS = 1_000
 MAX_KEY_CHARS = 100
 """Longest metadata key, prefix included."""
 
+MAX_NUMBER_CHARS = 24
+"""Longest number: sign, digits and point. More than any amount needs, and never infinite."""
+
 METADATA_PREFIXES = ("customer:", "destination:", "account:")
 """Whose metadata a key reads; a key without one reads the payment's own."""
 
@@ -362,9 +365,9 @@ class _Lowering:
         return None
 
     def _comparable(self, name: _Name, other: _Name) -> bool:
-        if Kind.METADATA in {name.kind, other.kind} and Kind.BOOLEAN not in {name.kind, other.kind}:
-            return True
-        if (name.kind is Kind.NUMBER) is (other.kind is Kind.NUMBER) and Kind.BOOLEAN not in {name.kind, other.kind}:
+        kinds = {name.kind, other.kind}
+        alike = Kind.METADATA in kinds or (name.kind is Kind.NUMBER) is (other.kind is Kind.NUMBER)
+        if alike and Kind.BOOLEAN not in kinds and kinds != {Kind.COUNTRY, Kind.STATE}:
             return True
         message = f"`{name.token}` is a {name.kind} and `{other.token}` a {other.kind}"
         self._problem("payment.type.mismatch", message, other.token, "compare two of one type")
@@ -381,8 +384,11 @@ class _Lowering:
             wrong = "countries are ISO 3166 two-letter codes such as 'CA'"
         elif name.kind is Kind.STATE and not _STATE.fullmatch(value):
             wrong = "states are ISO 3166-2 codes without the country, such as 'CA' or 'NSW'"
-        elif name.attribute and name.attribute.values and value.lower() not in name.attribute.values:
-            wrong = near(value, name.attribute.values, "'{}'") or f"one of {', '.join(sorted(name.attribute.values))}"
+        elif name.attribute and name.attribute.values and _as_compared(value, name) not in name.attribute.values:
+            wrong = (
+                near(value.lower(), name.attribute.values, "'{}'")
+                or f"one of {', '.join(sorted(name.attribute.values))}"
+            )
         if wrong:
             code = "payment.type.not_number" if name.kind is Kind.NUMBER else "payment.value.unknown"
             self._problem(code, f"{token!s:.60} is no value of {name.kind} `{name.token}`", token, wrong)
@@ -393,8 +399,12 @@ class _Lowering:
         if name is None:
             return None
         if name.kind not in {Kind.NUMBER, Kind.METADATA}:
-            message = f"`{name.token}` is a {name.kind}, {token} a number"
-            self._problem("payment.type.not_text", message, token, f"write '{token}'")
+            message = f"`{name.token}` is a {name.kind}, {token:.40} a number"
+            self._problem("payment.type.not_text", message, token, f"write '{token:.40}'")
+            return None
+        if len(token) > MAX_NUMBER_CHARS:
+            message = f"a number has at most {MAX_NUMBER_CHARS} characters, this one {len(token)}"
+            self._problem("payment.value.number", message, token, "write text that looks like a number in quotes")
             return None
         return Literal(float(token) if "." in token else int(token), self._span(token))
 
@@ -430,6 +440,11 @@ _LEAVES: Mapping[str, Callable[[_Lowering, Tree[Token]], Node]] = {
     "matching": _Lowering._matching,  # noqa: SLF001
     "bareword": _Lowering._bareword,  # noqa: SLF001
 }
+
+
+def _as_compared(value: str, name: _Name) -> str:
+    """A value as it is when it is compared: values of case-sensitive attributes are written as they are."""
+    return value if name.kind is Kind.CASED else value.lower()
 
 
 def _tokens(place: Tree[Token] | Token) -> Iterator[Token]:

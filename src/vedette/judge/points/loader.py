@@ -44,7 +44,9 @@ KINDS = {
 _KEYS = "point about id time entities attributes features label model score rules levels policy queue reasons".split()
 _NEEDED = ("point", "about", "id", "time", "rules")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_WINDOWED = frozenset("count sum mean min max std distinct entropy ratio top_k".split())
+_WINDOWED = frozenset(
+    "count sum mean std velocity_change min max last first distinct top_k top_share entropy ewma".split()
+)
 """Aggregations that must say whether they count the event itself; here they do not unless told to."""
 
 
