@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vedette.core.errors import DefinitionError, TransientError
 from vedette.move.limits import Limits, Rate
 
-RATES = st.builds(Rate, st.integers(1, 7), st.integers(1, 5), st.integers(1, 6))
+RATES = st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 6)).map(lambda numbers: Rate(*numbers))
 
 
 class Clock:

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
 
+from vedette.core.asgi import App, Message, Receive, Scope, Send
 from vedette.core.errors import DefinitionError, DeniedError
-from vedette.serve.asgi import App, Message, Receive, Scope, Send
 
 HEADERS: dict[str, str] = {
     "content-security-policy": (

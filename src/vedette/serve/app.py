@@ -10,11 +10,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 import vedette
+from vedette.core.asgi import App, Receive, Scope, Send
 from vedette.core.errors import DataError, DeniedError, NotFoundError, VedetteError
 from vedette.run.platform import Platform
 from vedette.serve import console, routes
 from vedette.serve.addresses import Addresses, fenced, of_api
-from vedette.serve.asgi import App, Receive, Scope, Send
 from vedette.serve.body import bounded
 from vedette.serve.console.page import show_error
 from vedette.serve.errors import ERROR, UNAUTHENTICATED, body_of, headers_of, outermost, status_of, unforeseen

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from vedette.core.asgi import App, Message, Receive, Scope, Send, answer
 from vedette.core.errors import DataError
-from vedette.serve.asgi import App, Message, Receive, Scope, Send, answer
 from vedette.serve.errors import body_of, headers_of, status_of
 
 MAX_BODY = 1 << 20

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp
 
+from vedette.core.asgi import App, Receive, Scope, Send, answer
 from vedette.core.errors import (
     ConflictError,
     DataError,
@@ -23,7 +24,6 @@ from vedette.core.errors import (
 )
 from vedette.prove.dlp import scrub
 from vedette.run.platform import Platform
-from vedette.serve.asgi import App, Receive, Scope, Send, answer
 
 _LOG = logging.getLogger("vedette.serve")
 
@@ -71,6 +71,7 @@ _BY_CODE: dict[str, int] = {
     "session.host": 421,
     "access.login.refused": 401,
     "access.login.throttled": 429,
+    "limits.load.shed": 503,
     "http.internal": 500,
 }
 _BY_PREFIX: tuple[tuple[str, int], ...] = (("limits.", 429),)

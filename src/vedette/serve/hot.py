@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp
 
+from vedette.core.asgi import Receive, Scope, Send, answer
 from vedette.core.documents import load_json
 from vedette.core.errors import VedetteError
 from vedette.judge.decisions.lines import to_json
 from vedette.run.platform import Platform
-from vedette.serve.asgi import Receive, Scope, Send, answer
 from vedette.serve.body import MAX_BODY, read_body
 from vedette.serve.errors import body_of, headers_of, status_of
 from vedette.serve.gate import Gate
