@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from vedette.core.asgi import App, Receive, Scope, Send, answer
 from vedette.core.clock import Clock
 from vedette.core.db import open_database
 from vedette.core.documents import load_json
@@ -35,7 +36,6 @@ from vedette.prove.dlp import refuse_pans
 from vedette.prove.secrets import Secret, Secrets
 from vedette.prove.vault.cards import Card, Purpose
 from vedette.prove.vault.vault import Vault
-from vedette.serve.asgi import App, Receive, Scope, Send, answer
 from vedette.serve.body import read_body
 from vedette.serve.errors import body_of, guard, headers_of, status_of
 from vedette.serve.policy import bearer
