@@ -18,7 +18,7 @@ from vedette.judge.models.calibration import Calibration
 from vedette.judge.models.trees import Floats, Trees
 from vedette.sense.features.definition import FeatureSet, parse_features
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 256 << 20
 """Largest file of a model directory."""
 TREES = tuple(field.name for field in fields(Trees) if field.init)
@@ -72,11 +72,7 @@ class Model:
         return np.array([self.calibration.score(float(raw)) for raw in self.trees.raws(vectors)])
 
     def contributions(self, vector: Floats) -> Floats:
-        """Log odds that each feature added; `bias` plus their sum is `raw`, exactly.
-
-        Path attribution (Saabas): cheap enough for every decision, but it favours splits far down the tree; TreeSHAP
-        shares differently and is far too slow for the decision path.
-        """
+        """Log odds that each feature added, exact Shapley values; `bias` plus their sum is `raw` within 1e-9."""
         return self.trees.contributions(vector)
 
     def warm(self) -> None:

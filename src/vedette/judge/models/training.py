@@ -56,7 +56,7 @@ PARAMETERS: dict[str, Any] = {
 LIMITS = (
     "Scores are calibrated for the source, base rate and label delay of the training rows; watch drift and retrain.",
     "Customers and terminals without history are scored from the payment alone.",
-    "Contributions follow the decision paths; they say what moved the score, not what caused the fraud.",
+    "Contributions say what moved the score, not what caused the fraud.",
 )
 
 

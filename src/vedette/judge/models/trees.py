@@ -1,7 +1,6 @@
 """Trees as flat arrays, walked by one kernel: scores equal to LightGBM's to the bit, and what each feature added.
 
-Leaf values are whole multiples of 2^-40. Sums of them are exact in any order, so contributions add up to the raw score
-without a rounding error, and a score can be rebuilt on any machine.
+Leaf values are whole multiples of 2^-40. Sums of them are exact in any order, so a score can be rebuilt on any machine.
 """
 
 # Numba infers the types of kernels; annotations would be ignored by it.
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from numba import njit
 
 from vedette.core.errors import DataError, UnsupportedError
+from vedette.judge.models.shap import Paths, goes_left, to_paths
 
 GRID = 2.0**-40
 """Leaf values are multiples of this: finer than any score needs, coarse enough for exact sums below `LARGEST`."""
@@ -52,22 +52,26 @@ class Trees:
     default_left: npt.NDArray[np.uint8]
     missing: npt.NDArray[np.uint8]
     """A value of `MISSING_TYPES`."""
-    value: Floats
-    """Mean leaf value of the training rows that reached the node."""
+    cover: Floats
+    """Training rows that reached the node."""
     leaf: Floats
     """Log odds that a leaf adds."""
+    leaf_cover: Floats
+    """Training rows that reached the leaf."""
     walk: Walk = field(init=False, repr=False, compare=False)
     """The same trees as the kernels read them."""
+    paths: Paths = field(init=False, repr=False, compare=False)
+    """The same trees as explanations read them."""
+    bias: float = field(init=False, repr=False, compare=False)
+    """Mean raw score of the training rows: what contributions start from."""
 
     def __post_init__(self) -> None:
         self._check()
-        object.__setattr__(self, "walk", _to_walk(self))
-
-    @property
-    def bias(self) -> float:
-        """Raw score of the average training row: what contributions start from."""
-        start = (self.leaf[~root] if root < 0 else self.value[root] for root in self.roots)
-        return float(sum(start))
+        walk = _to_walk(self)
+        columns = (self.feature, self.threshold, _odd(self), self.left, self.right)
+        paths = to_paths(self.roots.tolist(), columns, (self.cover, self.leaf_cover, self.leaf))
+        for name, made in (("walk", walk), ("paths", paths), ("bias", _bias(self))):
+            object.__setattr__(self, name, made)
 
     def raw(self, vector: Floats) -> float:
         """Log odds of one vector; bit-equal to LightGBM's raw score."""
@@ -80,9 +84,12 @@ class Trees:
         return out
 
     def contributions(self, vector: Floats) -> Floats:
-        """Log odds that each feature added on the vector's paths (Saabas); with `bias` they sum to `raw` exactly."""
+        """Log odds that each feature added: exact Shapley values (`shap`); with `bias` they sum to `raw` within 1e-9.
+
+        The same bits on any machine: every operation is one that IEEE 754 rounds, in one order.
+        """
         out = np.zeros(len(vector))
-        contributions_kernel(*self.walk, vector, out)
+        self.paths.add(tidied(vector), out)
         return out
 
     def check(self, features: int) -> None:
@@ -97,9 +104,10 @@ class Trees:
     def _check(self) -> None:
         """No walk can leave the arrays."""
         nodes, leaves = len(self.feature), len(self.leaf)
-        columns = (self.threshold, self.left, self.right, self.value, self.default_left, self.missing)
+        columns = (self.threshold, self.left, self.right, self.cover, self.default_left, self.missing)
         sound = (
             nodes <= MAX_NODES
+            and bool((self.feature >= 0).all())
             and all(column.shape == (nodes,) for column in columns)
             # A child stands behind its parent, so every walk ends.
             and all(
@@ -107,7 +115,8 @@ class Trees:
                 for side in (self.left, self.right)
             )
             and bool(((self.roots < nodes) & (~self.roots < leaves)).all())
-            and bool(np.isfinite(self.leaf).all() and np.isfinite(self.value).all())
+            and bool(np.isfinite(self.leaf).all() and self.leaf_cover.shape == (leaves,))
+            and all(bool((np.isfinite(each) & (each > 0)).all()) for each in (self.cover, self.leaf_cover))
         )
         if not sound:
             raise DataError("model.trees.invalid", "the trees of the model are damaged")
@@ -146,11 +155,8 @@ def _to_walk(trees: Trees) -> Walk:
     nodes["delta"][:inner] = left - right
     nodes["threshold"][:inner] = trees.threshold
     nodes["feature"][:inner] = trees.feature
-    nodes["value"] = np.concatenate([trees.value, trees.leaf])
-    # LightGBM's rules for NaN and 0 depend on the node alone: NaN counts as 0 where the split knows no missing values.
-    default = trees.default_left == 1
-    nan_left = np.where(trees.missing == MISSING_TYPES["None"], trees.threshold >= 0, default)
-    nodes["odd"][:inner] = nan_left + 2 * (trees.missing == MISSING_TYPES["Zero"]) + 4 * default
+    nodes["value"][inner:] = trees.leaf
+    nodes["odd"][:inner] = _odd(trees)
     depth = np.zeros(inner + leaves, np.int32)
     for node in range(inner - 1, -1, -1):
         depth[node] = 1 + max(depth[left[node]], depth[right[node]])
@@ -160,6 +166,29 @@ def _to_walk(trees: Trees) -> Walk:
     deep = depth[roots]
     counts = [int((deep > step).sum()) for step in range(int(deep.max(initial=0)))]
     return Walk(nodes, roots[order].astype(np.int32), places, np.array(counts, np.int32))
+
+
+def _odd(trees: Trees) -> Ints:
+    """`NODE.odd`: LightGBM's rules for NaN and 0 depend on the node alone."""
+    default = trees.default_left == 1
+    # NaN counts as 0 where the split knows no missing values.
+    nan_left = np.where(trees.missing == MISSING_TYPES["None"], trees.threshold >= 0, default)
+    odd: Ints = (nan_left + 2 * (trees.missing == MISSING_TYPES["Zero"]) + 4 * default).astype(np.int32)
+    return odd
+
+
+def _bias(trees: Trees) -> float:
+    """Sum over trees of the mean leaf value, by training rows."""
+    mean = np.zeros(len(trees.feature))
+    for node in range(len(mean) - 1, -1, -1):
+        below = 0.0
+        for child in (trees.left[node], trees.right[node]):
+            weight, value = (
+                (trees.leaf_cover[~child], trees.leaf[~child]) if child < 0 else (trees.cover[child], mean[child])
+            )
+            below += weight * value
+        mean[node] = below / trees.cover[node]
+    return float(sum(trees.leaf[~root] if root < 0 else mean[root] for root in trees.roots))
 
 
 def flatten(model: dict[str, Any]) -> Trees:
@@ -183,7 +212,7 @@ def flatten(model: dict[str, Any]) -> Trees:
         raise UnsupportedError("model.trees.unsupported", f"raw scores may pass {LARGEST}")
     columns = list(zip(*table.nodes, strict=True)) or [()] * 7
     kinds = (np.int32, np.float64, np.int32, np.int32, np.uint8, np.uint8, np.float64)
-    feature, threshold, left, right, default_left, missing, value = (
+    feature, threshold, left, right, default_left, missing, cover = (
         np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)
     )
     return Trees(
@@ -194,8 +223,9 @@ def flatten(model: dict[str, Any]) -> Trees:
         right=right,
         default_left=default_left,
         missing=missing,
-        value=value,
+        cover=cover,
         leaf=np.array(table.leaves, np.float64),
+        leaf_cover=np.array(table.covers, np.float64),
     )
 
 
@@ -209,12 +239,9 @@ def _leaves(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
             stack += [node["left_child"], node["right_child"]]
 
 
-def _mean(node: dict[str, Any]) -> float:
-    """Mean leaf value below a node, by training rows, on the grid."""
-    leaves = list(_leaves(node))
-    weights = [leaf.get("leaf_count", 1) or 1 for leaf in leaves]
-    total = sum(leaf["leaf_value"] * weight for leaf, weight in zip(leaves, weights, strict=True))
-    return to_grid(total / sum(weights))
+def _rows(leaf: dict[str, Any]) -> float:
+    """Training rows of a leaf. A tree of a single leaf does not say, and no share depends on it."""
+    return float(leaf.get("leaf_count", 1) or 1)
 
 
 class _Table:
@@ -223,10 +250,12 @@ class _Table:
     def __init__(self) -> None:
         self.nodes: list[list[Any]] = []
         self.leaves: list[float] = []
+        self.covers: list[float] = []
 
     def add(self, node: dict[str, Any]) -> int:
         if "leaf_value" in node:
             self.leaves.append(float(node["leaf_value"]))
+            self.covers.append(_rows(node))
             return ~(len(self.leaves) - 1)
         if node["decision_type"] != "<=":
             raise UnsupportedError(
@@ -234,7 +263,8 @@ class _Table:
             )
         place = len(self.nodes)
         missing = MISSING_TYPES[node["missing_type"]]
-        row = [node["split_feature"], float(node["threshold"]), 0, 0, node["default_left"], missing, _mean(node)]
+        cover = sum(map(_rows, _leaves(node)))
+        row = [node["split_feature"], float(node["threshold"]), 0, 0, node["default_left"], missing, cover]
         self.nodes.append(row)
         row[2] = self.add(node["left_child"])
         row[3] = self.add(node["right_child"])
@@ -253,11 +283,8 @@ def tidied(vector):
 
 @njit(cache=True)
 def child_of(node, value):
-    """LightGBM's numerical decision, without a branch."""
-    left = np.int32(value <= node.threshold) | (np.int32(np.isnan(value)) & node.odd)
-    odd = np.int32(value == 0.0) & (node.odd >> 1)
-    left ^= odd & (left ^ (node.odd >> 2))
-    return node.right + (left & 1) * node.delta
+    """The child that a value leads to, without a branch."""
+    return node.right + goes_left(node, value) * node.delta
 
 
 @njit(cache=True)
@@ -280,16 +307,3 @@ def raws_kernel(nodes, starts, places, counts, vectors, out):
     """`raw_kernel` of each row."""
     for row in range(vectors.shape[0]):
         out[row] = raw_kernel(nodes, starts, places, counts, vectors[row])
-
-
-@njit(cache=True)
-def contributions_kernel(nodes, starts, _places, counts, vector, out):
-    """Adds to each feature the change of the mean leaf value at every split on it; the order is free on the grid."""
-    tidy = tidied(vector)
-    at = starts.copy()
-    for step in range(counts.shape[0]):
-        for tree in range(counts[step]):
-            node = nodes[at[tree]]
-            child = child_of(node, tidy[node.feature])
-            out[node.feature] += nodes[child].value - node.value
-            at[tree] = child
