@@ -40,7 +40,7 @@ class WorkingSet(Protocol[_Event, _Status]):  # type: ignore[misc]
         """The chain is broken: takes back everything since `mark`."""
 
     def burn(self, event: _Event, status: _Status) -> None:
-        """Told of every status, so that passing failures can burn the id."""
+        """Told of every failure, so that passing ones can burn the id."""
 
     def create(self, event: _Event, timestamp: int) -> _Status:
         """Decides one event and applies it if it is accepted."""
@@ -65,7 +65,7 @@ def run(
     chain: int | None = None  # place of the chain's first event
     broken = False
     last = len(events) - 1
-    flag = _IMPORTED[kind]
+    created, flag = kind.CREATED, _IMPORTED[kind]
     imported = bool(events) and bool(events[0].flags & flag)
     for place, event in enumerate(events):
         linked = bool(event.flags & _LINKED)
@@ -78,15 +78,17 @@ def run(
             status = kind.LINKED_EVENT_FAILED
         else:
             stamp = event.timestamp if imported else base + place
-            if bool(event.flags & flag) is not imported:
-                status = kind.IMPORTED_EVENT_EXPECTED if imported else kind.IMPORTED_EVENT_NOT_EXPECTED
+            if imported or event.timestamp or event.flags & flag:
+                wrong = _envelope(event, kind, base + last, flag, imported=imported)
+                status = wrong or book.create(event, stamp)
             else:
-                status = _envelope(event, kind, base + last, imported=imported) or book.create(event, stamp)
-        if status is not kind.CREATED and chain is not None and not broken:
-            broken = True
-            book.undo()
-            statuses[chain:] = [kind.LINKED_EVENT_FAILED] * (place - chain)
-        book.burn(event, status)
+                status = book.create(event, stamp)
+        if status is not created:
+            if chain is not None and not broken:
+                broken = True
+                book.undo()
+                statuses[chain:] = [kind.LINKED_EVENT_FAILED] * (place - chain)
+            book.burn(event, status)
         statuses.append(status)
         if chain is not None and not linked:
             if not broken:
@@ -95,7 +97,9 @@ def run(
     return statuses
 
 
-def _envelope(event: Account | Transfer, kind: type[_Status], now: int, *, imported: bool) -> _Status | None:
+def _envelope(event: Account | Transfer, kind: type[_Status], now: int, flag: int, *, imported: bool) -> _Status | None:
+    if bool(event.flags & flag) is not imported:
+        return kind.IMPORTED_EVENT_EXPECTED if imported else kind.IMPORTED_EVENT_NOT_EXPECTED
     if not imported:
         return kind.TIMESTAMP_MUST_BE_ZERO if event.timestamp else None
     if not 0 < event.timestamp <= TIMESTAMP_MAX:

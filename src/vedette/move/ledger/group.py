@@ -1,7 +1,8 @@
 """Group commit: calls that come at the same time share a transaction.
 
 Whoever finds nobody at work takes every call that waits, does them as one, and wakes the others with their results; the
-next call in line goes on with what came meanwhile. Nobody waits for a timer: alone, a call is done at once.
+next call in line goes on with what came meanwhile. Alone, a call is done at once. Where there was company, the next one
+gives those who just got their answers a moment to call again: without it two halves of the callers would take turns.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Generic, TypeVar
 
 from vedette.core.errors import VedetteError
 
+LINGER_S = 0.001
+"""How long a call waits for company that was there a moment ago; less than the disk takes to sync."""
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
@@ -39,25 +42,30 @@ class Group(Generic[_Asked, _Answer]):
         work: Does several calls in one transaction; one answer each, in order. A `VedetteError` is raised by all of
             them; after any other failure each does its own again.
         limit: Most of `size` in one transaction.
-        lanes: How many transactions may be under way at once.
     """
 
-    def __init__(self, work: Callable[[Sequence[_Asked]], Sequence[_Answer]], *, limit: int, lanes: int = 1) -> None:
+    def __init__(self, work: Callable[[Sequence[_Asked]], Sequence[_Answer]], *, limit: int) -> None:
         self._work = work
         self._limit = limit
-        self._free = lanes
+        self._busy = False
         self._lock = threading.Lock()
         self._waiting: deque[_Turn[_Asked, _Answer]] = deque()
+        self._answered = 0
+        """How many the last transaction answered."""
+        self._wanted = 0
+        """How many have to wait before `_enough` is set."""
+        self._enough = threading.Event()
 
     def do(self, asked: _Asked, size: int) -> _Answer:
         """One call, done with whoever else calls now."""
         turn: _Turn[_Asked, _Answer] = _Turn(asked, size)
         with self._lock:
-            turn.leads = self._free > 0
-            if turn.leads:
-                self._free -= 1
-            else:
+            turn.leads = not self._busy
+            self._busy = True
+            if not turn.leads:
                 self._waiting.append(turn)
+                if len(self._waiting) == self._wanted:
+                    self._enough.set()
         if not turn.leads:
             turn.awake.acquire()
         if turn.leads:
@@ -67,6 +75,8 @@ class Group(Generic[_Asked, _Answer]):
         return turn.answers[0] if turn.answers else self._work([asked])[0]
 
     def _lead(self, mine: _Turn[_Asked, _Answer]) -> None:
+        if self._answered > 1:
+            self._linger()
         turns = [mine, *self._company(mine.size)]
         try:
             for turn, answer in zip(turns, self._work([turn.asked for turn in turns]), strict=True):
@@ -75,9 +85,10 @@ class Group(Generic[_Asked, _Answer]):
             for turn in turns:
                 turn.error = error
         finally:
-            self._hand_over()
+            # They before the next to lead: those that call again at once are then part of its transaction.
             for turn in turns[1:]:
                 turn.awake.release()
+            self._hand_over(len(turns))
 
     def _company(self, size: int) -> list[_Turn[_Asked, _Answer]]:
         turns: list[_Turn[_Asked, _Answer]] = []
@@ -87,10 +98,18 @@ class Group(Generic[_Asked, _Answer]):
                 size += turns[-1].size
         return turns
 
-    def _hand_over(self) -> None:
+    def _linger(self) -> None:
         with self._lock:
+            # One of those who are expected leads.
+            self._wanted = len(self._waiting) + self._answered - 1
+            self._enough.clear()
+        self._enough.wait(LINGER_S)
+
+    def _hand_over(self, answered: int) -> None:
+        with self._lock:
+            self._answered = answered
             if not self._waiting:
-                self._free += 1
+                self._busy = False
                 return
             following = self._waiting.popleft()
         following.leads = True

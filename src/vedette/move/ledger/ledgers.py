@@ -8,7 +8,7 @@ come at the same time share a transaction; each stays a batch of its own, with i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, TypeVar
 
 from vedette.core.clock import Clock
@@ -35,8 +35,6 @@ _TRIES: Final = 8
 """Batches that make one id on different accounts collide at most once per id; then one sees the other."""
 _PENDING: Final = int(TransferFlags.PENDING)
 _IMPORTED: Final = int(TransferFlags.IMPORTED)
-_LANES: Final = 2
-"""Transactions of joined calls at once on PostgreSQL: one is decided while the other waits for the disk."""
 _GRAIN: Final = 999
 """Nanoseconds of a microsecond after its first."""
 _Result = TypeVar("_Result")
@@ -65,8 +63,7 @@ class Ledgers:
     def __init__(self, db: Database, clock: Clock) -> None:
         self.db = db
         self._clock = clock
-        lanes = 1 if db.is_sqlite else _LANES
-        self._group: Group[_Call, list[TransferStatus]] = Group(self._together, limit=MAX_BATCH, lanes=lanes)
+        self._group: Group[_Call, list[TransferStatus]] = Group(self._together, limit=MAX_BATCH)
         db.migrate("ledger", schema.MIGRATIONS)
 
     def create_accounts(
@@ -80,7 +77,7 @@ class Ledgers:
         _bounded(accounts)
         with self._joined(within) as connection:
             rows = Rows(connection, tenant)
-            return self._collided(connection, lambda: self._create_accounts(rows, accounts, now))
+            return self._collided(connection, lambda _hopeful: self._create_accounts(rows, accounts, now))
 
     def create_transfers(
         self, tenant: str, transfers: Sequence[Transfer], *, now: int | None = None, within: Connection | None = None
@@ -101,7 +98,7 @@ class Ledgers:
     def expire(self, tenant: str, *, now: int | None = None, within: Connection | None = None) -> int:
         """Gives back the reservations whose time has passed, at most `MAX_BATCH`; answers how many there were."""
         with self._joined(within) as connection:
-            return self._collided(connection, lambda: self._move(Rows(connection, tenant), [[]], now)[1])
+            return self._move(Rows(connection, tenant), [[]], now, hopeful=False)[1]
 
     def lookup_accounts(self, tenant: str, ids: Sequence[int], *, within: Connection | None = None) -> list[Account]:
         """The accounts of those ids that exist, in the order asked for."""
@@ -150,18 +147,18 @@ class Ledgers:
             with self.db.read() as connection:
                 yield connection
 
-    def _collided(self, connection: Connection, attempt: Callable[[], _Result]) -> _Result:
+    def _collided(self, connection: Connection, attempt: Callable[[bool], _Result]) -> _Result:
         # SQLite has one writer at a time. On PostgreSQL two batches may insert one id under different account locks:
         # the loser waits for the winner's commit, gets a unique violation, and decides again with the row in sight.
         if self.db.is_sqlite:
-            return attempt()
-        for _ in range(_TRIES):
+            return attempt(False)
+        for turn in range(_TRIES):
             try:
                 with connection.begin_nested():
-                    return attempt()
+                    return attempt(turn == 0)
             except sa.exc.IntegrityError:
                 continue
-        raise TransientError("ledger.batch.contended", "other batches keep creating the same ids", retry_after=0.1)
+        raise _contended()
 
     def _create_accounts(self, rows: Rows, accounts: Sequence[Account], now: int | None) -> list[AccountStatus]:
         imported = any(a.flags & AccountFlags.IMPORTED for a in accounts)
@@ -181,42 +178,65 @@ class Ledgers:
         by_tenant: dict[str, list[int]] = {}
         for place, call in enumerate(calls):
             by_tenant.setdefault(call.tenant, []).append(place)
-        found: dict[int, list[TransferStatus]] = {}
-        with self.db.begin() as connection:
-            # In order of the tenants: two groups must not wait for each other in a circle.
-            for tenant, places in sorted(by_tenant.items()):
-                batches = [calls[place].transfers for place in places]
-                found |= zip(places, self._create_transfers(connection, tenant, batches, None), strict=True)
-        return [found[place] for place in range(len(calls))]
+        for turn in range(_TRIES):
+            found: dict[int, list[TransferStatus]] = {}
+            # Alone in its transaction, a group that collides is done again as a whole; see `_collided`.
+            with suppress(sa.exc.IntegrityError), self.db.begin() as connection:
+                # In order of the tenants: two groups must not wait for each other in a circle.
+                for tenant, places in sorted(by_tenant.items()):
+                    batches = [calls[place].transfers for place in places]
+                    hopeful = turn == 0 and not self.db.is_sqlite
+                    statuses, _ = self._move(Rows(connection, tenant), batches, None, hopeful=hopeful)
+                    found |= zip(places, statuses, strict=True)
+            if len(found) == len(calls):
+                return [found[place] for place in range(len(calls))]
+        raise _contended()
 
     def _create_transfers(
         self, connection: Connection, tenant: str, batches: Sequence[Sequence[Transfer]], now: int | None
     ) -> list[list[TransferStatus]]:
-        return self._collided(connection, lambda: self._move(Rows(connection, tenant), batches, now)[0])
+        rows = Rows(connection, tenant)
+        return self._collided(connection, lambda hopeful: self._move(rows, batches, now, hopeful=hopeful)[0])
 
     def _move(
-        self, rows: Rows, batches: Sequence[Sequence[Transfer]], now: int | None
+        self, rows: Rows, batches: Sequence[Sequence[Transfer]], now: int | None, *, hopeful: bool
     ) -> tuple[list[list[TransferStatus]], int]:
-        """Statuses of batches one after the other, and how many reservations lapsed before them."""
+        """Statuses of batches one after the other, and how many reservations lapsed before them.
+
+        Hopeful: takes every id for a new one, which saves a look at each. If all are created, the unique key proves it
+        right or undoes everything; if not, it looks and decides again.
+        """
         count = sum(map(len, batches))
-        imported = any(t.flags & _IMPORTED for batch in batches for t in batch)
-        if imported:
-            rows.alone()
         last = self._clock.now() * 1_000 if now is None else now
         # What the clock calls now is a whole microsecond.
         due = rows.due(last - count + (_GRAIN if now is None else 0), MAX_BATCH)
-        book = _load(rows, batches, due, imported=imported)
+        book = _load(rows, batches, due, known=not hopeful)
         if now is None:
             last = max(last, max((row.touched for row in book.rows.values()), default=0) + 1 + count)
-        # Looked at again under lock: another batch may have resolved some meanwhile.
-        lapsed = [book.transfers[id_] for id_ in due if book.pendings[id_] is PendingStatus.PENDING]
-        book.expire(lapsed, last - count)
-        statuses, base = [], last - count + 1
-        for batch in batches:
-            statuses.append(run(batch, TransferStatus, book, base=base))
-            base += len(batch)
+        statuses, lapsed = _decide(book, batches, due, last - count)
+        if hopeful and any(status is not TransferStatus.CREATED for batch in statuses for status in batch):
+            book = _load(rows, batches, due, known=True)
+            statuses, lapsed = _decide(book, batches, due, last - count)
         _store(rows, book)
-        return statuses, len(lapsed)
+        return statuses, lapsed
+
+
+def _decide(
+    book: Book, batches: Sequence[Sequence[Transfer]], due: Sequence[int], before: int
+) -> tuple[list[list[TransferStatus]], int]:
+    """Statuses of batches whose first transfer is stamped after `before`, and how many reservations lapsed."""
+    # Looked at under lock: another batch may have resolved some meanwhile.
+    lapsed = [book.transfers[id_] for id_ in due if book.pendings[id_] is PendingStatus.PENDING]
+    book.expire(lapsed, before)
+    statuses, base = [], before + 1
+    for batch in batches:
+        statuses.append(run(batch, TransferStatus, book, base=base))
+        base += len(batch)
+    return statuses, len(lapsed)
+
+
+def _contended() -> TransientError:
+    return TransientError("ledger.batch.contended", "other batches keep creating the same ids", retry_after=0.1)
 
 
 def _bounded(batch: Sequence[object]) -> None:
@@ -224,8 +244,11 @@ def _bounded(batch: Sequence[object]) -> None:
         raise DataError("ledger.batch.too_large", f"{len(batch)} in one batch", hint=f"send at most {MAX_BATCH}")
 
 
-def _load(rows: Rows, batches: Sequence[Sequence[Transfer]], due: Sequence[int], *, imported: bool) -> Book:
+def _load(rows: Rows, batches: Sequence[Sequence[Transfer]], due: Sequence[int], *, known: bool) -> Book:
     transfers = [t for batch in batches for t in batch]
+    imported = [t.timestamp for t in transfers if t.flags & _IMPORTED]
+    if imported:
+        rows.alone()
     resolved = {t.pending_id for t in transfers if t.pending_id}
     # Transfers never change, so the accounts of a pending one may be read before they are locked.
     targets = rows.transfers(resolved.union(due))
@@ -234,17 +257,9 @@ def _load(rows: Rows, batches: Sequence[Sequence[Transfer]], due: Sequence[int],
         accounts |= {t.debit_account_id, t.credit_account_id}
     locked = rows.lock(accounts)
     ids = {t.id for t in transfers}
-    stored = rows.transfers(ids | resolved)
-    # A pending transfer that was created between the two looks has accounts we did not lock: not found, then.
-    stored = {
-        id_: t
-        for id_, t in stored.items()
-        if id_ in ids or (t.debit_account_id in locked and t.credit_account_id in locked)
-    }
-    stored.update((id_, targets[id_]) for id_ in due)
+    stored = targets | (rows.transfers(ids) if known else {})
     # A stored post or void is compared with what its pending transfer filled in.
-    beyond = {t.pending_id for t in stored.values() if t.pending_id} - stored.keys()
-    stored.update(rows.transfers(beyond))
+    stored |= rows.transfers({t.pending_id for t in stored.values() if t.pending_id} - stored.keys())
     waiting = {t.id for t in stored.values() if t.flags & _PENDING}
     return Book(
         rows=locked,
@@ -252,7 +267,7 @@ def _load(rows: Rows, batches: Sequence[Sequence[Transfer]], due: Sequence[int],
         pendings=rows.pendings(waiting),
         failed=rows.failed(ids),
         last_timestamp=rows.newest("ledger_transfer") if imported else 0,
-        taken=rows.taken("ledger_account", [t.timestamp for t in transfers]) if imported else [],
+        taken=rows.taken("ledger_account", imported),
     )
 
 
