@@ -65,6 +65,7 @@ def sample(count: int):
             "amount": float(rng.integers(500)) / 100,
             "ratio": float(rng.normal()),
             "status": "ok",
+            "device": "d1",
             "fraud": int(rng.random() < 0.4),
             "delay": 10,
         }

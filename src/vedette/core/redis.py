@@ -42,7 +42,8 @@ class Call(NamedTuple):
 
 
 @contextmanager
-def _passing() -> Iterator[None]:
+def passing() -> Iterator[None]:
+    """Around plain commands: raises TransientError `core.redis.unavailable` or `core.redis.full` for what may pass."""
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError) as error:
@@ -79,7 +80,7 @@ class Redis:
             TransientError: `core.redis.unavailable`, `core.redis.full`. The script ran wholly or not at all; after the
                 first nobody can say which.
         """
-        with _passing():
+        with passing():
             try:
                 return self.client.evalsha(script.sha, len(keys), *keys, *args)
             except redis.exceptions.NoScriptError:
@@ -91,7 +92,7 @@ class Redis:
         Raises:
             TransientError: As `call`.
         """
-        with _passing():
+        with passing():
             found = self._pipe(calls)
             missing = [place for place, each in enumerate(found) if isinstance(each, redis.exceptions.NoScriptError)]
             if missing:
@@ -117,7 +118,7 @@ class Redis:
         Raises:
             TransientError: `core.redis.unavailable`.
         """
-        with _passing():
+        with passing():
             memory: Any = self.client.info("memory")
         return bool(memory.get("maxmemory")) and memory.get("maxmemory_policy") != "noeviction"
 

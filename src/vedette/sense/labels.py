@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vedette.core.event import Event
 from vedette.core.label import Label
-from vedette.sense.features.definition import LabelRule
+from vedette.sense.features.feature import LabelRule
 from vedette.sense.features.values import read_path, to_fraud
 
 Ints = npt.NDArray[np.int64]

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from vedette.core.errors import DataError
 from vedette.core.label import Label
-from vedette.sense.features import kernel
-from vedette.sense.features.definition import FeatureSet
+from vedette.sense.features import layout
 from vedette.sense.features.engine import Engine, History
+from vedette.sense.features.feature import FeatureSet
 from vedette.sense.features.replay import advance
 from vedette.sense.features.state import State, compile_plan
 from vedette.sense.features.table import Columns, Labels, Progress, label_order, to_columns, to_labels
@@ -47,10 +47,10 @@ def backfill(
     labelled = np.zeros(len(table), np.bool_)
     labelled[order[:behind, 2]] = True
     engine = Engine(features)
-    mark = int(columns.times.max(initial=kernel.NEVER))
+    mark = int(columns.times.max(initial=layout.NEVER))
     events = _awaiting(features, columns, ids, ~labelled, mark)
     stale = len(labels.rows) - len(order)
-    engine.adopt(History(state, columns.ids, events, mark, labels=behind, stale=stale))
+    engine.adopt(History(state, columns.ids, events, mark, stale=stale))
     for _, observed, row, fraud in order[behind:].tolist():
         engine.learn(Label(event_id=ids[row], tenant="", fraud=bool(fraud), observed_time=observed))
     return engine
@@ -80,13 +80,13 @@ def _numbered(columns: Columns, features: FeatureSet) -> Columns:
     rank = np.zeros(columns.entities, np.int64)
     first = np.full(columns.entities, -1)
     for place in range(len(features.views)):
-        mine = columns.rows[:, kernel.R_VIEWS + place * stride]
+        mine = columns.rows[:, layout.R_VIEWS + place * stride]
         entities, rows = np.unique(mine, return_index=True)
         named = entities >= 0
         first[entities[named]] = rows[named] * len(features.views) + place
     rank[1:][np.argsort(first[1:], kind="stable")] = np.arange(1, columns.entities)
     for place in range(len(features.views)):
-        mine = columns.rows[:, kernel.R_VIEWS + place * stride]
+        mine = columns.rows[:, layout.R_VIEWS + place * stride]
         mine[mine >= 0] = rank[mine[mine >= 0]]
     ids = ({key: int(rank[row]) for key, row in held.items()} for held in columns.ids)
     return Columns(columns.rows, columns.entities, tuple(ids))
@@ -101,7 +101,7 @@ def _awaiting(
         return events
     rule, stride = features.label, compile_plan(features).stride
     kept = np.flatnonzero(unlabelled)
-    entities = columns.rows[kept][:, kernel.R_VIEWS :: stride].tolist()
+    entities = columns.rows[kept][:, layout.R_VIEWS :: stride].tolist()
     for row, time, mine in zip(kept.tolist(), columns.times[kept].tolist(), entities, strict=True):
         if ids[row]:
             events[ids[row]] = (time, *mine)

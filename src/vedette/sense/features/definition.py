@@ -6,8 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,185 +15,65 @@ from vedette.core import content
 from vedette.core.clock import DAY, MICROS
 from vedette.core.documents import load_yaml
 from vedette.core.errors import DefinitionError, Problems, Span
-from vedette.core.event import Event
-from vedette.expr.nodes import Comparison
+from vedette.sense.features.feature import (
+    ANY_TYPE,
+    EVER,
+    EVER_ABLE,
+    LABEL_WINDOWED,
+    LABELLED,
+    MAX_CAPACITY,
+    MAX_FEATURES,
+    MAX_KEYS,
+    MAX_RANK,
+    MAX_VIEWS,
+    MAX_WINDOW,
+    MICRO,
+    NEEDS_FIELD,
+    PLAIN,
+    SINCE,
+    WINDOWED,
+    Aggregation,
+    Feature,
+    FeatureSet,
+    Field,
+    LabelRule,
+    Measure,
+    View,
+    unit_of,
+)
+from vedette.sense.features.filters import WhereReader
 
-MAX_VIEWS = 16
-MAX_FEATURES = 1_000
-MAX_CAPACITY = 4_096
-"""Newest events, and newest labels, that an entity may keep."""
-MAX_WINDOW = 400 * DAY
+__all__ = [
+    "LABELLED",
+    "WINDOWED",
+    "Aggregation",
+    "Feature",
+    "FeatureSet",
+    "Field",
+    "LabelRule",
+    "Measure",
+    "View",
+    "load_features",
+    "parse_features",
+    "shipped",
+    "to_micros",
+]
+
 MAX_BYTES = 1 << 20
-MICRO = 1 << 20
-"""Scale of fields that are not money: values are whole 2^-20 parts."""
+CAPACITY = 4_096
+"""Of a view that states none."""
 
 _UNITS = {"s": MICROS, "m": 60 * MICROS, "h": 3_600 * MICROS, "d": DAY}
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-
-
-class Aggregation(StrEnum):
-    """What a feature computes. Missing (NaN) where the text says so."""
-
-    VALUE = "value"
-    """A field of the event itself; missing when the field is."""
-    HOUR = "hour"
-    """0..23 UTC."""
-    WEEKDAY = "weekday"
-    """0 (Monday)..6."""
-    WEEKEND = "weekend"
-    """1 on Saturday and Sunday UTC, else 0."""
-    NIGHT = "night"
-    """1 from 00:00 to 06:59 UTC, else 0."""
-    COUNT = "count"
-    """Events in the window; with a field, those that have it."""
-    SUM = "sum"
-    """0 over nothing."""
-    MEAN = "mean"
-    """Missing over nothing."""
-    MIN = "min"
-    MAX = "max"
-    SECONDS_SINCE_PREVIOUS = "seconds_since_previous"
-    """Since the entity's newest event before this time; missing when none is kept."""
-    LABEL_COUNT = "label_count"
-    """Labels learned in the window; over all time without a window."""
-    FRAUD_COUNT = "fraud_count"
-    FRAUD_RATE = "fraud_rate"
-    """Frauds per label; missing without labels."""
-    LAST_LABEL = "last_label"
-    """1 when the newest label is fraud, 0 when genuine; missing without labels."""
-    FRAUD_RUN = "fraud_run"
-    """Frauds in a row at the end of the labels; missing without labels."""
-    SECONDS_SINCE_FIRST_FRAUD = "seconds_since_first_fraud"
-    """Since the event time of the first known fraud; missing without one."""
-    SECONDS_SINCE_LAST_FRAUD = "seconds_since_last_fraud"
-    GENUINE_SINCE_FRAUD = "genuine_since_fraud"
-    """Genuine labels since the newest known fraud; missing without one."""
-
-
-PLAIN = frozenset(list(Aggregation)[:5])
-WINDOWED = frozenset(list(Aggregation)[5:10])
-LABELLED = frozenset(list(Aggregation)[11:])
-LABEL_WINDOWED = frozenset(list(Aggregation)[11:14])
-NEEDS_FIELD = frozenset({Aggregation.VALUE, Aggregation.SUM, Aggregation.MEAN, Aggregation.MIN, Aggregation.MAX})
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A value read from an event's data."""
-
-    name: str
-    path: str
-    """The source's own field name; dots walk into objects unless the dotted name is itself a key."""
-    scale: int
-    """Whole parts per unit: 100 for money with two decimals, 2^20 for other numbers, 0 for text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """A condition on one field; an event without the field does not meet it."""
-
-    field: int
-    """Place in `FeatureSet.fields`."""
-    op: Comparison
-    value: int | str
-    """Scaled as the field is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """What a windowed feature adds up: a field, or 1 per event, of the events that meet the conditions."""
-
-    field: int
-    """Place in `FeatureSet.fields`; -1 means 1 per event."""
-    where: tuple[Where, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """One number."""
-
-    name: str
-    aggregation: Aggregation
-    window: int = 0
-    """Microseconds; 0 for aggregations that have none."""
-    measure: Measure | None = None
-    include_current: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Features of one entity. Without a key: what the event says by itself."""
-
-    name: str
-    entity: str
-    key: str
-    """Path of the entity's id; an event without it has no features of this view."""
-    capacity: int
-    """Newest events, and newest labels, kept per entity: windows see no more than these."""
-    features: tuple[Feature, ...]
-
-    @property
-    def measures(self) -> tuple[Measure, ...]:
-        """Distinct measures, in order of use."""
-        return tuple(dict.fromkeys(f.measure for f in self.features if f.measure is not None))
-
-    @property
-    def retain(self) -> int:
-        """Longest window of events, microseconds."""
-        return max((f.window for f in self.features if f.aggregation in WINDOWED), default=0)
-
-    @property
-    def label_retain(self) -> int:
-        """Longest window of labels, microseconds."""
-        return max((f.window for f in self.features if f.aggregation in LABELLED), default=0)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether any feature reads labels."""
-        return any(f.aggregation in LABELLED for f in self.features)
-
-
-@dataclass(frozen=True, slots=True)
-class LabelRule:
-    """Where a source's own truth is, for history that carries it."""
-
-    path: str
-    """Field of the data: 1 or true is fraud, 0 or false genuine, anything else no label."""
-    keep: int
-    """How long after an event its label may still come, microseconds of event time."""
-    lateness: int
-    """How long labels are kept beyond the longest window so that a late one finds its place, microseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureSet:
-    """Everything the engine needs to compute the features of one source."""
-
-    source: str
-    event_id: str
-    event_time: str
-    lateness: int
-    """An event this much older than the entity's newest is counted and not applied, microseconds."""
-    ahead: int
-    """An event whose time is this far past its ingest time is counted and not applied, microseconds."""
-    fields: tuple[Field, ...]
-    label: LabelRule
-    views: tuple[View, ...]
-    text: str
-    """The YAML it came from."""
-    version: str
-    """SHA-256 of the definitions; layout and comments of the YAML do not count."""
-    when: tuple[tuple[str, str], ...] = ()
-    """Field of the data and the text it must have: which of the source's events the features are about."""
-
-    def covers(self, event: Event) -> bool:
-        """Whether the features are about this event; others are neither counted nor scored."""
-        return event.source == self.source and all(event.data.get(name) == text for name, text in self.when)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Feature names, in the order of every vector."""
-        return tuple(feature.name for view in self.views for feature in view.features)
+_OWN = {
+    Aggregation.DISTINCT: "limit",
+    Aggregation.TOP_K: "k",
+    Aggregation.TOP_SHARE: "k",
+    Aggregation.EWMA: "half_life",
+    Aggregation.VELOCITY_CHANGE: "over",
+    Aggregation.RATIO: "of to",
+}
+"""Keys that only one aggregation takes."""
 
 
 def to_micros(text: object) -> int | None:
@@ -289,7 +169,7 @@ class _Reader:
     def _micros(self, value: object, at: str) -> int:
         micros = to_micros(value)
         if micros is None or micros > MAX_WINDOW:
-            self._wrong("window.invalid", f"`{value!s:.40}` is no length of time", at, "15m, 2h, 7d; at most 400d")
+            self._wrong("window.invalid", f"`{value!s:.40}` is no length of time", at, "15m, 2h, 7d; at most 3660d")
             return 0
         return micros
 
@@ -301,6 +181,7 @@ class _Reader:
         fields = tuple(self._fields(top.get("fields", {}), "$.fields"))
         label = self._label(top.get("label"), "$.label")
         views = tuple(self._view(item, at, fields) for item, at in self._items(top, "views", "$"))
+        views = self._ratios(views)
         self._unique(views)
         when = top.get("when", {})
         if not isinstance(when, dict) or not all(isinstance(text, str) for text in when.values()):
@@ -332,19 +213,30 @@ class _Reader:
         if not 1 <= len(seen) <= MAX_FEATURES or len(views) > MAX_VIEWS:
             self._wrong("definition.size", f"1..{MAX_FEATURES} features in at most {MAX_VIEWS} views", "$.views")
 
+    def _ratios(self, views: tuple[View, ...]) -> tuple[View, ...]:
+        """Views whose ratios are known to name two other features."""
+        known = {one.name for view in views for one in view.features if one.aggregation is not Aggregation.RATIO}
+        for place, view in enumerate(views):
+            for one in view.features:
+                for name in one.of if one.aggregation is Aggregation.RATIO else ():
+                    if name not in known:
+                        hint = "any feature that is no ratio itself, by its full name: `count_7d`"
+                        self._wrong("ratio.unknown", f"`{one.name}` is of `{name:.80}`", f"$.views[{place}]", hint)
+        return views
+
     def _fields(self, data: object, at: str) -> Iterator[Field]:
         if not isinstance(data, dict):
             self._wrong("definition.shape", "expected a mapping", at)
             return
         for name, value in data.items():
             here = f"{at}.{name}"
-            item = self._keys(value, here, "path decimals text", "path")
+            item = self._keys(value, here, "path decimals text unit", "path")
             decimals = item.get("decimals")
             if decimals is not None and (type(decimals) is not int or not 0 <= decimals <= 6):  # noqa: PLR2004
                 self._wrong("field.decimals", "`decimals` must be 0..6", f"{here}.decimals")
                 decimals = 0
-            scale = MICRO if decimals is None else 10**decimals
-            yield Field(str(name), self._text(item, "path", here), 0 if item.get("text") is True else scale)
+            scale = 0 if item.get("text") is True else MICRO if decimals is None else 10**decimals
+            yield Field(str(name), self._text(item, "path", here), scale, self._text(item, "unit", here))
 
     def _label(self, data: object, at: str) -> LabelRule:
         if data is None:
@@ -355,44 +247,91 @@ class _Reader:
 
     def _view(self, data: object, at: str, fields: tuple[Field, ...]) -> View:
         item = self._keys(data, at, "view entity key capacity features", "view features")
-        capacity = item.get("capacity", MAX_CAPACITY)
-        if type(capacity) is not int or not 1 <= capacity <= MAX_CAPACITY:
-            self._wrong("view.capacity", f"`capacity` must be 1..{MAX_CAPACITY}", f"{at}.capacity")
-            capacity = 1
-        key = self._text(item, "key", at)
+        capacity = self._whole(item, "capacity", at, most=MAX_CAPACITY, default=CAPACITY)
+        keys = item.get("key", "")
+        listed = [key for key in (keys if isinstance(keys, list) else [keys]) if key != ""]
+        if len(listed) > MAX_KEYS or not all(isinstance(key, str) for key in listed):
+            self._wrong("definition.shape", f"`key` must be a path or a list of 1..{MAX_KEYS}", f"{at}.key")
         features = tuple(
             feature
             for one, here in self._items(item, "features", at)
-            for feature in self._feature(one, here, fields, keyed=bool(key))
+            for feature in self._feature(one, here, fields, keyed=bool(listed))
         )
-        return View(self._name(item, "view", at), self._text(item, "entity", at), key, capacity, features)
+        names = self._name(item, "view", at), self._text(item, "entity", at)
+        return View(*names, tuple(map(str, listed)), capacity, features)
+
+    def _whole(self, item: Mapping[str, Any], key: str, at: str, *, most: int, default: int) -> int:
+        value = item.get(key, default)
+        if type(value) is int and (1 <= value <= most or value == default):
+            return value
+        code = "view.capacity" if key == "capacity" else "argument.invalid"
+        self._wrong(code, f"`{key}` must be 1..{most}", f"{at}.{key}")
+        return 1
 
     def _feature(self, data: object, at: str, fields: tuple[Field, ...], *, keyed: bool) -> Iterator[Feature]:
-        item = self._keys(data, at, "name aggregation field windows include_current where", "name aggregation")
+        known = "name aggregation field windows include_current where limit k half_life over of to"
+        item = self._keys(data, at, known, "name aggregation")
         name = self._name(item, "name", at)
         if item.get("aggregation") not in list(Aggregation):
-            known = ", ".join(Aggregation)
-            self._wrong("aggregation.unknown", f"unknown aggregation `{item.get('aggregation')!s:.40}`", at, known)
+            every = ", ".join(Aggregation)
+            self._wrong("aggregation.unknown", f"unknown aggregation `{item.get('aggregation')!s:.40}`", at, every)
             return
         aggregation = Aggregation(item["aggregation"])
         self._check(item, aggregation, at, keyed=keyed)
         measure = self._measure(item, aggregation, at, fields)
-        current = item.get("include_current") is True
-        windows = list(self._items(item, "windows", at))
-        for text, here in windows:
-            window = self._micros(text, here)
-            if to_micros(text) == 0:
-                self._wrong("window.invalid", "a window must be longer than nothing", here)
-            yield Feature(f"{name}_{text}", aggregation, window, measure, current)
-        if not windows:
-            yield Feature(name, aggregation, 0, measure, current)
+        base = Feature(
+            name=name,
+            aggregation=aggregation,
+            measure=measure,
+            include_current=item.get("include_current") is True,
+            argument=self._argument(item, aggregation, at),
+            of=(str(item.get("of", "")), str(item.get("to", ""))),
+            unit=unit_of(aggregation, fields[measure.field] if measure and measure.field >= 0 else None),
+        )
+        windows = [
+            (text, self._window(text, aggregation, base, here)) for text, here in self._items(item, "windows", at)
+        ]
+        ranks = range(base.argument) if aggregation is Aggregation.TOP_K else [base.argument]
+        for (text, window), rank in product(windows or [("", EVER)], ranks):
+            rank_text = str(rank + 1) if aggregation is Aggregation.TOP_K else ""
+            full = "_".join(part for part in (name, str(text), rank_text) if part)
+            yield replace(base, name=full, window=window, argument=rank)
+
+    def _window(self, text: object, aggregation: Aggregation, feature: Feature, at: str) -> int:
+        if text == "all":
+            unmeasured = aggregation is not Aggregation.SECONDS_SINCE_FIRST or feature.measure is None
+            if aggregation not in EVER_ABLE or not unmeasured:
+                self._wrong("window.all", f"`{aggregation}` cannot look over all time", at, "a length such as 365d")
+            return EVER
+        window = self._micros(text, at)
+        if to_micros(text) == 0:
+            self._wrong("window.invalid", "a window must be longer than nothing", at)
+        if aggregation is Aggregation.VELOCITY_CHANGE and window >= feature.argument:
+            self._wrong("window.invalid", "a window must be shorter than `over`", at)
+        return window
+
+    def _argument(self, item: Mapping[str, Any], aggregation: Aggregation, at: str) -> int:
+        wanted = _OWN.get(aggregation, "").split()
+        for key in "limit k half_life over of to".split():
+            if key in item and key not in wanted:
+                self._wrong("argument.unused", f"`{aggregation}` takes no `{key}`", f"{at}.{key}")
+            elif key in wanted and key not in item and key != "limit":
+                self._wrong("argument.missing", f"`{aggregation}` needs `{key}`", at)
+        if aggregation is Aggregation.DISTINCT:
+            return self._whole(item, "limit", at, most=MAX_CAPACITY, default=0)
+        if "k" in wanted:
+            return self._whole({"k": 1, **item}, "k", at, most=MAX_RANK, default=1)
+        if aggregation in (Aggregation.EWMA, Aggregation.VELOCITY_CHANGE):
+            return max(1, self._time(item, wanted[0], at, 1))
+        return 0
 
     def _check(self, item: Mapping[str, Any], aggregation: Aggregation, at: str, *, keyed: bool) -> None:
-        if keyed == (aggregation in PLAIN):
+        if keyed == (aggregation in PLAIN) and aggregation is not Aggregation.RATIO:
             message = "reads the event alone and needs a view without `key`" if keyed else "needs a view with `key`"
             self._wrong("aggregation.place", f"`{aggregation}` {message}", at)
-        if (aggregation in WINDOWED) != bool(item.get("windows")) and aggregation not in LABEL_WINDOWED:
-            word = "needs" if aggregation in WINDOWED else "has no"
+        windowed = aggregation in WINDOWED | SINCE
+        if windowed != bool(item.get("windows")) and aggregation not in LABEL_WINDOWED:
+            word = "needs" if windowed else "has no"
             self._wrong("window.missing", f"`{aggregation}` {word} `windows`", at)
         if (aggregation in WINDOWED) != ("include_current" in item):
             hint = "true: the window ends with the event itself; false: just before it"
@@ -406,12 +345,13 @@ class _Reader:
     ) -> Measure | None:
         if aggregation in NEEDS_FIELD and "field" not in item:
             self._wrong("field.missing", f"`{aggregation}` needs a `field`", at)
-        if aggregation not in NEEDS_FIELD and aggregation is not Aggregation.COUNT:
+        if aggregation not in NEEDS_FIELD | WINDOWED | SINCE:
             if "field" in item or "where" in item:
                 self._wrong("field.unused", f"`{aggregation}` takes no `field` and no `where`", at)
             return None
-        field = self._field(item["field"], f"{at}.field", fields, number=True) if "field" in item else -1
-        where = tuple(self._where(item.get("where", {}), f"{at}.where", fields))
+        number = aggregation not in ANY_TYPE
+        field = self._field(item["field"], f"{at}.field", fields, number=number) if "field" in item else -1
+        where = WhereReader(fields, self._wrong).read(item["where"], f"{at}.where") if item.get("where") else None
         return Measure(field, where) if field >= 0 or where else None
 
     def _field(self, name: object, at: str, fields: tuple[Field, ...], *, number: bool) -> int:
@@ -421,28 +361,3 @@ class _Reader:
         numbers = ", ".join(field.name for field in fields if field.scale or not number)
         self._wrong("field.unknown", f"no {'number' if number else 'field'} `{name!s:.80}`", at, f"known: {numbers}")
         return -1
-
-    def _where(self, data: object, at: str, fields: tuple[Field, ...]) -> Iterator[Where]:
-        if not isinstance(data, dict):
-            self._wrong("definition.shape", "expected `field: {operator: value}`", at)
-            return
-        for name, tests in data.items():
-            here = f"{at}.{name}"
-            field = self._field(name, here, fields, number=False)
-            if not isinstance(tests, dict):
-                self._wrong("definition.shape", "expected `field: {operator: value}`", here)
-                continue
-            for op, value in tests.items() if field >= 0 else ():
-                yield from self._test(field, fields[field].scale, str(op), value, here)
-
-    def _test(self, field: int, scale: int, op: str, value: Any, at: str) -> Iterator[Where]:
-        if op not in list(Comparison) or (not scale and op not in ("=", "!=")):
-            self._wrong(
-                "where.operator", f"`{op!s:.10}` cannot compare this field", at, "= != and for numbers < <= > >="
-            )
-        elif not scale:
-            yield Where(field, Comparison(op), str(value))
-        elif type(value) not in (int, float):
-            self._wrong("where.value", f"`{value!s:.40}` is no number", at)
-        else:
-            yield Where(field, Comparison(op), round(value * scale))

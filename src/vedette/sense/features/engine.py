@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
@@ -20,16 +19,13 @@ import orjson
 from vedette.core.errors import DataError, DefinitionError
 from vedette.core.event import Event
 from vedette.core.label import Label
-from vedette.sense.features import kernel
-from vedette.sense.features.definition import FeatureSet
+from vedette.sense.features import kernel, layout
+from vedette.sense.features.feature import FeatureSet
+from vedette.sense.features.intake import Intake
 from vedette.sense.features.state import NOBODY, Floats, Ints, State, compile_plan
-from vedette.sense.features.values import read_path, to_field, to_key, to_measure
 
-FORMAT = 2
+FORMAT = 3
 """Version of the checkpoint's layout."""
-
-TIME_LIMIT = 1 << 60
-"""Event times beyond this, in either direction, are treated as unusable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +39,6 @@ class History:
     """Events that a label may still come for: event time and entity rows."""
     mark: int
     """Newest event time."""
-    labels: int
-    """Labels that were taken."""
     stale: int
     """Labels that came too late."""
 
@@ -55,7 +49,7 @@ class Engine:
     For each event: `fetch`, then `apply`. A window is [event_time - w, event_time) over the events applied before, so
     neither events that come later in the log nor events of the same instant count. A label may be handed over as soon
     as it is made: no feature reads it at a time before its `observed_time`. Memory per entity is bounded
-    (`State`); remembered event ids are bounded by the events of `label.keep`.
+    (`Plan.bytes_of`); remembered event ids are bounded by the events of `label.keep`.
 
     Args:
         features: From `load_features`.
@@ -70,13 +64,10 @@ class Engine:
         self._plan = compile_plan(features)
         self._state = State(self._plan)
         self._ids: list[dict[str, int]] = [{} for _ in features.views]
-        spare = [[0] * (self._plan.measures - len(view.measures)) for view in features.views]
-        self._readers = [(view.key, view.measures, zeros) for view, zeros in zip(features.views, spare, strict=True)]
+        self._intake = Intake(features, self._plan)
         self._labelled = any(view.labelled for view in features.views)
         self._events: OrderedDict[str, tuple[int, ...]] = OrderedDict()
-        self._pending: list[tuple[int, ...]] = []
-        self._arrivals = 0
-        self._mark = int(kernel.NEVER)
+        self._mark = int(layout.NEVER)
         self._row: Ints = np.zeros(self._plan.width, np.int64)
         self._label_row: Ints = np.zeros(self._plan.width, np.int64)
         self._fill_row = Struct(f"={self._plan.width}q").pack_into
@@ -106,16 +97,19 @@ class Engine:
     def counts(self) -> dict[str, int]:
         """Events and labels that were taken but not applied, by reason; a late event counts once per view."""
         state = self._state
-        return {**self._counts, "late": int(state.heads[kernel.H_LATE]), "label_late": int(state.lheads[kernel.H_LATE])}
+        return {**self._counts, "late": int(state.heads[layout.H_LATE]), "label_late": int(state.lheads[layout.H_LATE])}
+
+    @property
+    def figures(self) -> Mapping[str, int]:
+        """`entities`, `bytes` of their state, and events and labels that left for want of room (`full`)."""
+        return self._state.figures()
 
     def fetch(self, event: Event) -> Floats:
         """Every feature of an event, NaN where missing, as of its event time and everything applied before."""
         self._prepare(event)
-        if self._pending and not self._blind:
-            self._release(max(event.event_time, self._mark))
         state, plan = self._state, self._plan
-        out = np.empty(plan.ops.shape[0])
-        kernel.read(state.pool, state.lpool, state.ent, plan.views, plan.ops, plan.scales, self._row, out)
+        out = np.empty(len(self._names))
+        kernel.read(state.pool, state.lpool, state.ent, plan.views, plan.ops, self._row, out, state.scratch)
         return out
 
     def apply(self, event: Event) -> None:
@@ -126,11 +120,10 @@ class Engine:
         if self._blind:
             self._counts["ahead"] += 1
             return
-        self._release(max(event.event_time, self._mark))
         for place, at, key in self._new:
             row[at] = self._ids[place][key] = state.new_entity()
         state.room()
-        kernel.apply(state.pool, state.heads, state.lpool, state.ent, plan.views, row)
+        kernel.apply(state.pool, state.heads, state.lpool, state.lheads, state.ent, plan.views, plan.cols, row)
         self._mark = max(self._mark, event.event_time)
         if event.id and self._labelled:
             self._remember(event.id, row)
@@ -138,9 +131,10 @@ class Engine:
     def learn(self, label: Label) -> None:
         """Takes the truth about an event that was applied. The first label of an event counts, later ones do not.
 
-        A label observed after the newest event so far waits until an event reaches that time. One that comes too late
-        is counted and left out: observed more than `keep` after its event, or handed over when the newest event is more
-        than `keep` and both latenesses ahead of its event.
+        No feature reads a label before its `observed_time`, and it takes the place of an older one only once its
+        entity has an event at or after that time. One that comes too late is counted and left out: observed more than
+        `keep` after its event, or handed over when the newest event is more than `keep` and both latenesses ahead of
+        its event.
         """
         seen = self._events.get(label.event_id)
         if seen is None:
@@ -149,9 +143,12 @@ class Engine:
             self._counts["label_stale"] += 1
         else:
             del self._events[label.event_id]
-            self._arrivals += 1
-            heapq.heappush(self._pending, (label.observed_time, self._arrivals, int(label.fraud), *seen))
-            self._release(self._mark)
+            state, row = self._state, self._label_row
+            row[layout.R_TIME] = seen[0]
+            row[layout.R_VIEWS :: self._plan.stride] = seen[1:]
+            state.room()
+            views = self._plan.views
+            kernel.learn(state.lpool, state.lheads, state.ent, views, row, label.observed_time, int(label.fraud))
 
     @property
     def _horizon(self) -> int:
@@ -159,45 +156,28 @@ class Engine:
         rule = self.features.label
         return self._mark - rule.keep - rule.lateness - self.features.lateness
 
-    def _release(self, time: int) -> None:
-        """Applies the waiting labels that are known by `time`."""
-        state = self._state
-        while self._pending and self._pending[0][0] <= time:
-            observed, _, fraud, event_time, *entities = heapq.heappop(self._pending)
-            row = self._label_row
-            row[kernel.R_TIME] = event_time
-            row[kernel.R_VIEWS :: self._plan.stride] = entities
-            state.room()
-            kernel.learn(state.lpool, state.lheads, state.ent, self._plan.views, row, observed, fraud)
-
     def _remember(self, event_id: str, row: Ints) -> None:
         """Keeps what a label will need, for as long as one may come."""
         horizon = self._horizon
         while self._events and next(iter(self._events.values()))[0] < horizon:
             self._events.popitem(last=False)
-        self._events[event_id] = (int(row[kernel.R_TIME]), *row[kernel.R_VIEWS :: self._plan.stride].tolist())
+        self._events[event_id] = (int(row[layout.R_TIME]), *row[layout.R_VIEWS :: self._plan.stride].tolist())
 
     def _prepare(self, event: Event) -> None:
         """Fills the kernel's input row from an event; at once for the event that was prepared last."""
         if event is self._event:
             return
-        time, ingested, data = event.event_time, event.ingest_time, event.data
-        usable = -TIME_LIMIT < time < TIME_LIMIT
-        ahead = ingested and time > ingested + self.features.ahead
-        self._blind = bool(ahead) or not usable
-        row: list[int] = [time if usable else 0, self._blind]
-        values = [to_field(data, field) for field in self.features.fields]
+        time, self._blind = self._intake.time_of(event)
+        row: list[int] = [time, self._blind]
         self._new = []
-        for place, (path, measures, spare) in enumerate(self._readers):
+        for place, (key, values) in enumerate(self._intake.views_of(event.data)):
             entity = -1
-            key = to_key(read_path(data, path)) if path else None
             if key is not None:
                 entity = self._ids[place].get(key, NOBODY)
                 if entity == NOBODY:
                     self._new.append((place, len(row), key))
             row.append(entity)
-            row += [to_measure(values, one) if one.where else values[one.field] for one in measures]  # type: ignore[misc]
-            row += spare
+            row += values
         self._fill_row(self._row.data, 0, *row)
         self._event = event
 
@@ -211,17 +191,43 @@ class Engine:
         self._ids = [dict(ids) for ids in history.ids]
         self._events = history.events
         self._mark = history.mark
-        self._arrivals = history.labels
         self._counts["label_stale"] = history.stale
 
     def checksum(self) -> str:
         """SHA-256 of everything the engine knows; the same after any checkpoint and replay of the rest of the log."""
-        digest = hashlib.sha256(self.features.version.encode())
-        digest.update(orjson.dumps([self._mark, self.counts, sorted(self._pending), list(self._events.items())]))
-        for ids in self._ids:
-            for key in sorted(ids):
-                digest.update(key.encode() + b"\0" + self._state.content(ids[key]))
-        return digest.hexdigest()
+        told = orjson.dumps([self._mark, self.counts, list(self._events.items()), self.entity_checksum()])
+        return hashlib.sha256(told).hexdigest()
+
+    def entity_checksum(self) -> str:
+        """SHA-256 of every entity's state alone: what another engine must have for the same events and labels."""
+        return checksum_of(self.features.version, self.contents())
+
+    @property
+    def state(self) -> State:
+        """Every entity's rows."""
+        return self._state
+
+    @property
+    def ids(self) -> Sequence[Mapping[str, int]]:
+        """Entity row of each id, one mapping per view."""
+        return self._ids
+
+    @property
+    def awaiting(self) -> Mapping[str, tuple[int, ...]]:
+        """Events that a label may still come for: event time and entity rows."""
+        return self._events
+
+    @property
+    def mark(self) -> int:
+        """Newest event time."""
+        return self._mark
+
+    def contents(self) -> Iterator[tuple[bytes, bytes]]:
+        """Each entity's view and id, and its state as bytes, in order of the ids."""
+        for place, ids in enumerate(self._ids):
+            named = sorted((key.encode("utf-8", "surrogatepass"), row) for key, row in ids.items())
+            for key, row in named:
+                yield f"{place}:".encode() + key + b"\0", self._state.content(row, place)
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint: whole or not at all, synced."""
@@ -232,7 +238,6 @@ class Engine:
             "offsets": self.offsets,
             "counts": self._counts,
             "mark": self._mark,
-            "arrivals": self._arrivals,
             "keys": [list(ids) for ids in self._ids],
             "events": list(self._events),
         }
@@ -240,7 +245,6 @@ class Engine:
             "meta": np.frombuffer(orjson.dumps(meta), np.uint8),
             "ids": np.array([entity for ids in self._ids for entity in ids.values()], np.int64),
             "events": np.array(list(self._events.values()), np.int64).reshape(len(self._events), 1 + views),
-            "pending": np.array(self._pending, np.int64).reshape(len(self._pending), 4 + views),
             "ent": state.ent[: state.entities],
             "pool": state.pool[: state.heads[0]],
             "lpool": state.lpool[: state.lheads[0]],
@@ -292,20 +296,27 @@ class Engine:
 
     def _fill(self, meta: dict[str, Any], arrays: dict[str, Any]) -> None:
         state = self._state
-        self.offsets, self._counts = meta["offsets"], meta["counts"]
-        self._mark, self._arrivals = meta["mark"], meta["arrivals"]
+        self.offsets, self._counts, self._mark = meta["offsets"], meta["counts"], meta["mark"]
         ids = iter(arrays["ids"].tolist())
         self._ids = [{key: next(ids) for key in keys} for keys in meta["keys"]]
         self._events = OrderedDict(zip(meta["events"], map(tuple, arrays["events"].tolist()), strict=True))
-        self._pending = [tuple(row) for row in arrays["pending"].tolist()]
         state.entities = len(arrays["ent"])
         state.room_entities(state.entities)
         state.ent[: state.entities] = arrays["ent"]
         for name, pool in (("pool", state.pool), ("lpool", state.lpool)):
-            grown = np.zeros((len(arrays[name]) + len(pool), pool.shape[1]), np.int64)
+            grown = np.zeros(len(arrays[name]) + len(pool), np.int64)
             grown[: len(arrays[name])] = arrays[name]
             setattr(state, name, grown)
         state.heads[:], state.lheads[:] = arrays["heads"]
+
+
+def checksum_of(version: str, contents: Iterator[tuple[bytes, bytes]]) -> str:
+    """SHA-256 over definitions and entities, in the order of `Engine.contents`."""
+    digest = hashlib.sha256(version.encode())
+    for name, content in contents:
+        digest.update(name)
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _digest(arrays: Mapping[str, Any]) -> npt.NDArray[np.uint8]:

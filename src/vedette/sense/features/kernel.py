@@ -1,11 +1,14 @@
 """The one implementation of every aggregation: numba kernels over flat arrays, used online, offline and in training.
 
-State is integers only. An entity is a row of `ent`; its events are rows `[time, (value, count before, sum before) per
-measure]` of `pool`, its labels rows `[observed time, state after it]` of `lpool`, both sorted, both in one contiguous
-segment per entity. Counts and sums over a window are two binary searches and a difference of prefixes; 64-bit wrap
-around cancels in the difference. Floats appear only where a feature is read.
+State is integers only. An entity is a row of `ent`; its events are rows `[time, then per measure: value and what was
+before it]` of one segment of `pool`, its labels rows `[observed time, state after it]` of one segment of `lpool`, both
+sorted. Counts, sums and squares over a window are two binary searches and a difference of prefixes; 64-bit wrap around
+cancels in the difference. What needs the values themselves (extremes, distinct values, averages by age) scans a window
+from its newest event back, and a longer window goes on from where the shorter one ended. Floats appear only where a
+feature is read, each made by one stated sequence of IEEE operations.
 
 Segments come from a bump pointer and one free list per size (`heads`). Nothing here allocates, reads a clock or fails.
+`layout` says where things stand, `scans` what a window answers.
 """
 
 # Numba infers the types of kernels; annotations would be ignored by it.
@@ -16,66 +19,111 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-MISSING = np.int64(-(2**63))
-"""A value that is not there."""
-NEVER = np.int64(-(2**61))
-"""A time before all times; far enough from the end of int64 for differences."""
+from vedette.sense.features.layout import (
+    BASE,
+    C_COLUMN,
+    C_INPUT,
+    C_WORDS,
+    DAY_US,
+    E_FIRST,
+    E_LEN,
+    E_MARK,
+    E_OFF,
+    E_SEEN,
+    E_START,
+    EMPTY,
+    ENT_WIDTH,
+    FIRST,
+    FRAUD,
+    FRAUD_RUN,
+    FRAUDS,
+    GENUINE,
+    H_FREE,
+    H_FULL,
+    H_LATE,
+    HOUR,
+    HOUR_US,
+    KNOWN,
+    L_BASE,
+    L_LEN,
+    L_OFF,
+    L_START,
+    L_WIDTH,
+    LABEL_ROWS,
+    LABELS,
+    LAST,
+    LAST_LABEL,
+    LAST_NIGHT_HOUR,
+    MIN,
+    MISSING,
+    NEVER,
+    O_ARG,
+    O_CHAIN,
+    O_CODE,
+    O_COLUMN,
+    O_CURRENT,
+    O_INPUT,
+    O_OUT,
+    O_SCALE,
+    O_WINDOW,
+    R_BLIND,
+    R_TIME,
+    R_VIEWS,
+    RUN,
+    SATURDAY,
+    SECOND_US,
+    SINCE_EVER,
+    SINCE_FIRST_FRAUD,
+    SINCE_LAST_FRAUD,
+    SINCE_PREVIOUS,
+    SMALLEST,
+    STATE,
+    THURSDAY,
+    V_CAPACITY,
+    V_COLS,
+    V_COLS_END,
+    V_END,
+    V_KEYED,
+    V_LABEL_OPS,
+    V_LABEL_RETAIN,
+    V_LABELS,
+    V_LATENESS,
+    V_OPS,
+    V_RETAIN,
+    V_WIDTH,
+    VALUE,
+    VELOCITY,
+    WEEKDAY,
+    WEEKEND,
+)
+from vedette.sense.features.scans import begin, gather, own, scan, scanned, windowed
 
-# ent columns
-E_OFF, E_CLASS, E_START, E_LEN, E_MARK = 0, 1, 2, 3, 4
-L_OFF, L_CLASS, L_START, L_LEN, L_BASE = 5, 6, 7, 8, 9
-"""L_BASE: observed time of the newest label that left the segment."""
-BASE = 10
-"""First column of the label state after every label that left the segment."""
-STATE = 6
-KNOWN, FRAUD, RUN, FIRST, LAST, GENUINE = 0, 1, 2, 3, 4, 5
-"""Label state: labels known, frauds among them, frauds in a row at the end, event time of the first and of the last
-fraud (NEVER without one), genuine labels since the last fraud."""
-ENT_WIDTH = BASE + STATE
-L_WIDTH = 1 + STATE
+__all__ = [
+    "EMPTY",
+    "MISSING",
+    "NEVER",
+    "R_TIME",
+    "R_VIEWS",
+    "apply",
+    "dump_events",
+    "dump_labels",
+    "learn",
+    "read",
+    "restore",
+    "run",
+]
 
-# view columns
-V_CAPACITY, V_RETAIN, V_LABEL_RETAIN, V_LATENESS, V_LABELS, V_KEYED = 0, 1, 2, 3, 4, 5
-V_OPS, V_LABEL_OPS, V_END = 6, 7, 8
-"""Ops of a view: those of events in [V_OPS, V_LABEL_OPS), those of labels in [V_LABEL_OPS, V_END)."""
-
-# op columns
-O_CHAIN, O_CODE, O_WINDOW, O_MEASURE, O_CURRENT, O_OUT = 0, 1, 2, 3, 4, 5
-"""O_CHAIN: a number shared by extremes that differ in their window only."""
-
-# heads: bump pointer, free list of each class, counters
-H_FREE = 1
-CLASSES = 24
-H_LATE = H_FREE + CLASSES
-"""Events (or labels) that came later than the view allows and were not applied."""
-HEADS = H_LATE + 1
-SMALLEST = 8
-"""Rows of a segment of class 0; each class doubles."""
-
-# input row: event time, blind flag, then per view: entity, measures
-R_TIME, R_BLIND, R_VIEWS = 0, 1, 2
-
-# op codes; below COUNT they read the event alone
-VALUE, HOUR, WEEKDAY, WEEKEND, NIGHT = 0, 1, 2, 3, 4
-COUNT, SUM, MEAN, MIN, MAX, SINCE_PREVIOUS = 10, 11, 12, 13, 14, 15
-LABELS, FRAUDS, FRAUD_RATE = 20, 21, 22
-LAST_LABEL, FRAUD_RUN, SINCE_FIRST_FRAUD, SINCE_LAST_FRAUD, GENUINE_SINCE = 30, 31, 32, 33, 34
-
-HOUR_US = 3_600_000_000
-DAY_US = 24 * HOUR_US
-SECOND_US = 1_000_000
-THURSDAY = 3
-"""1970-01-01, counted from Monday."""
-SATURDAY = 5
-LAST_NIGHT_HOUR = 6
+PARTS = "a45d7beec66dbf04"
+"""SHA-256 of `layout.py` and `scans.py`, shortened. Numba's cache sees a change of this file alone: one of those has to
+show here, and a test says so."""
 
 
 @njit(cache=True)
-def _lower(pool, low, high, time):
+def _lower(pool, origin, width, low, high, time):
     """First row in [low, high) at or after `time`."""
     while low < high:
         middle = (low + high) >> 1
-        if pool[middle, 0] < time:
+        if pool[origin + middle * width] < time:
             low = middle + 1
         else:
             high = middle
@@ -83,11 +131,11 @@ def _lower(pool, low, high, time):
 
 
 @njit(cache=True)
-def _upper(pool, low, high, time):
+def _upper(pool, origin, width, low, high, time):
     """First row in [low, high) after `time`."""
     while low < high:
         middle = (low + high) >> 1
-        if pool[middle, 0] <= time:
+        if pool[origin + middle * width] <= time:
             low = middle + 1
         else:
             high = middle
@@ -110,39 +158,7 @@ def _plain(code, time, value, scale):
     return 1.0 if hour <= LAST_NIGHT_HOUR else 0.0
 
 
-@njit(cache=True)
-def _extreme(pool, low, high, column, best, code):
-    """The least or greatest value of rows [low, high) and `best`."""
-    for row in range(low, high):
-        value = pool[row, column]
-        if value != MISSING and (best == MISSING or (value < best if code == MIN else value > best)):
-            best = value
-    return best
-
-
-@njit(cache=True)
-def _windowed(pool, low, high, code, measure, here, counted, scale):
-    """A count, sum or mean of rows [low, high), and of the current value `here` when it is `counted`."""
-    if measure < 0:
-        return float(high - low + (1 if counted else 0))
-    column = 1 + 3 * measure
-    count = np.int64(0)
-    total = np.int64(0)
-    if high > low:
-        newest = pool[high - 1, column]
-        count = pool[high - 1, column + 1] - pool[low, column + 1]
-        total = pool[high - 1, column + 2] - pool[low, column + 2]
-        if newest != MISSING:
-            count += 1
-            total += newest
-    if counted and here != MISSING:
-        count += 1
-        total += here
-    if code == COUNT:
-        return float(count)
-    if code == SUM:
-        return total / scale
-    return np.nan if count == 0 else total / (count * scale)
+# What labels answer
 
 
 @njit(cache=True)
@@ -165,18 +181,21 @@ def _label_run(state, column, time, code):
 
 
 @njit(cache=True)
-def _label_window(lpool, base, start, known, low, window, code):
+def _label_window(lpool, meta, start, known, low, window, code):
     """Labels of rows [low, known); all there ever were when `window` is 0."""
-    last = base[BASE + KNOWN]
-    fraud = base[BASE + FRAUD]
+    origin = meta[L_OFF]
+    last = meta[BASE + KNOWN]
+    fraud = meta[BASE + FRAUD]
     first = np.int64(0)
     frauds = np.int64(0)
     if window > 0:
-        first = lpool[low - 1, 1 + KNOWN] if low > start else last
-        frauds = lpool[low - 1, 1 + FRAUD] if low > start else fraud
+        at = origin + (low - 1) * L_WIDTH + 1
+        first = lpool[at + KNOWN] if low > start else last
+        frauds = lpool[at + FRAUD] if low > start else fraud
     if known > start:
-        last = lpool[known - 1, 1 + KNOWN]
-        fraud = lpool[known - 1, 1 + FRAUD]
+        at = origin + (known - 1) * L_WIDTH + 1
+        last = lpool[at + KNOWN]
+        fraud = lpool[at + FRAUD]
     if code == LABELS:
         return float(last - first)
     if code == FRAUDS:
@@ -184,41 +203,52 @@ def _label_window(lpool, base, start, known, low, window, code):
     return np.nan if last == first else (fraud - frauds) / (last - first)
 
 
+# Reading
+
+
 @njit(cache=True)
-def _read_events(pool, meta, ops, scales, place, stop, row, column, out):
+def _read_events(pool, meta, width, ops, place, stop, row, column, out, scratch):
     """Event features of one view, ops [place, stop): windows [time - w, time), growing within their order."""
     time = row[R_TIME]
-    start = meta[E_OFF] + meta[E_START]
-    before = _lower(pool, start, start + meta[E_LEN], time)
+    origin = meta[E_OFF]
+    start = meta[E_START]
+    end = start + meta[E_LEN]
+    before = _lower(pool, origin, width, start, end, time)
+    gone = meta[E_SEEN] - meta[E_LEN]
     low = before
     window = np.int64(-1)
     chain = np.int64(-1)
-    best = MISSING
+    reached = before
     for k in range(place, stop):
-        code, measure, counted = ops[k, O_CODE], ops[k, O_MEASURE], ops[k, O_CURRENT] != 0
-        here = row[column + 1 + measure] if measure >= 0 else MISSING
-        value = np.nan
+        code, put = ops[k, O_CODE], ops[k, O_OUT]
         if code == SINCE_PREVIOUS:
-            if before > start:
-                value = (time - pool[before - 1, 0]) / SECOND_US
-            out[ops[k, O_OUT]] = value
+            out[put] = (time - pool[origin + (before - 1) * width]) / SECOND_US if before > start else np.nan
             continue
-        last = low if ops[k, O_WINDOW] >= window else before
+        if code == SINCE_EVER:
+            out[put] = (time - meta[E_FIRST]) / SECOND_US if meta[E_SEEN] > 0 and meta[E_FIRST] < time else np.nan
+            continue
         if ops[k, O_WINDOW] != window:
+            last = low if ops[k, O_WINDOW] >= window else before
             window = ops[k, O_WINDOW]
-            low = _lower(pool, start, last, time - window)
-        if code in (MIN, MAX):
-            # The next longer window of the same extreme goes on from where the shorter one ended.
-            if ops[k, O_CHAIN] != chain:
-                chain = ops[k, O_CHAIN]
-                best = here if counted else MISSING
-                last = before
-            best = _extreme(pool, low, last, 1 + 3 * measure, best, code)
-            if best != MISSING:
-                value = best / scales[k]
-        else:
-            value = _windowed(pool, low, before, code, measure, here, counted, scales[k])
-        out[ops[k, O_OUT]] = value
+            low = _lower(pool, origin, width, start, last, time - window)
+        here = row[column + ops[k, O_INPUT]] if ops[k, O_INPUT] >= 0 else MISSING
+        if code < MIN:
+            longer = low
+            if code == VELOCITY:
+                longer = _lower(pool, origin, width, start, low, time - ops[k, O_ARG])
+            out[put] = windowed(pool, origin, width, start, end, low, before, ops, k, here, gone, longer)
+            continue
+        arg = ops[k, O_ARG]
+        if ops[k, O_CHAIN] != chain:
+            chain = ops[k, O_CHAIN]
+            reached = before
+            begin(scratch)
+            if ops[k, O_CURRENT] != 0:
+                gather(scratch, code, arg, here, time, time)
+        if low < reached:
+            scan(pool, origin, width, low, reached, ops[k, O_COLUMN], code, arg, time, scratch)
+            reached = low
+        out[put] = scanned(scratch, code, arg, time, float(ops[k, O_SCALE]))
 
 
 @njit(cache=True)
@@ -227,8 +257,8 @@ def _read_labels(lpool, meta, ops, place, stop, time, out):
 
     Missing at a time before the newest label that left the segment.
     """
-    start = meta[L_OFF] + meta[L_START]
-    known = _upper(lpool, start, start + meta[L_LEN], time)
+    origin, start = meta[L_OFF], meta[L_START]
+    known = _upper(lpool, origin, L_WIDTH, start, start + meta[L_LEN], time)
     low = known
     for k in range(place, stop):
         code, window = ops[k, O_CODE], ops[k, O_WINDOW]
@@ -236,17 +266,17 @@ def _read_labels(lpool, meta, ops, place, stop, time, out):
         if time >= meta[L_BASE]:
             if code < LAST_LABEL:
                 if window > 0:
-                    low = _upper(lpool, start, low, time - window)
+                    low = _upper(lpool, origin, L_WIDTH, start, low, time - window)
                 value = _label_window(lpool, meta, start, known, low, window, code)
             elif known > start:
-                value = _label_run(lpool[known - 1], 1, time, code)
+                value = _label_run(lpool, origin + (known - 1) * L_WIDTH + 1, time, code)
             else:
                 value = _label_run(meta, BASE, time, code)
         out[ops[k, O_OUT]] = value
 
 
 @njit(cache=True)
-def read(pool, lpool, ent, views, ops, scales, row, out):
+def read(pool, lpool, ent, views, ops, row, out, scratch):
     """Every feature of one event into `out`."""
     stride = (row.shape[0] - R_VIEWS) // views.shape[0]
     time = row[R_TIME]
@@ -256,23 +286,32 @@ def read(pool, lpool, ent, views, ops, scales, row, out):
         entity = row[column]
         if views[view, V_KEYED] == 0:
             for k in range(place, stop):
-                measure = ops[k, O_MEASURE]
-                here = row[column + 1 + measure] if measure >= 0 else MISSING
-                out[ops[k, O_OUT]] = _plain(ops[k, O_CODE], time, here, scales[k])
+                here = row[column + ops[k, O_INPUT]] if ops[k, O_INPUT] >= 0 else MISSING
+                out[ops[k, O_OUT]] = _plain(ops[k, O_CODE], time, here, float(ops[k, O_SCALE]))
         elif row[R_BLIND] != 0 or entity < 0 or time < ent[entity, E_MARK] - views[view, V_LATENESS]:
             for k in range(place, stop):
                 out[ops[k, O_OUT]] = np.nan
         else:
-            _read_events(pool, ent[entity], ops, scales, place, labels, row, column, out)
-            _read_labels(lpool, ent[entity], ops, labels, stop, time, out)
+            meta = ent[entity]
+            if place < labels:
+                _read_events(pool, meta, views[view, V_WIDTH], ops, place, labels, row, column, out, scratch)
+            if labels < stop:
+                _read_labels(lpool, meta, ops, labels, stop, time, out)
+    # Ratios of other features come last; O_INPUT and O_COLUMN are their places.
+    for k in range(views[views.shape[0] - 1, V_END], ops.shape[0]):
+        over = out[ops[k, O_COLUMN]]
+        out[ops[k, O_OUT]] = np.nan if over == 0.0 else out[ops[k, O_INPUT]] / over
+
+
+# Writing
 
 
 @njit(cache=True)
 def _take(heads, size_class, pool):
-    """A segment of that class: a freed one, else new rows from the bump pointer."""
+    """A segment of that class: a freed one, else new words from the bump pointer."""
     free = heads[H_FREE + size_class]
     if free >= 0:
-        heads[H_FREE + size_class] = pool[free, 0]
+        heads[H_FREE + size_class] = pool[free]
         return free
     offset = heads[0]
     heads[0] = offset + (SMALLEST << size_class)
@@ -280,25 +319,29 @@ def _take(heads, size_class, pool):
 
 
 @njit(cache=True)
-def _room(pool, heads, meta, o):
+def _room(pool, heads, meta, o, width):
     """Makes sure that the segment at columns `o`.. of `meta` has a row after its last one."""
     size_class, start, length = meta[o + 1], meta[o + 2], meta[o + 3]
     if size_class < 0:
-        meta[o] = _take(heads, 0, pool)
-        meta[o + 1] = 0
+        size_class = 0
+        while (SMALLEST << size_class) < 2 * width:
+            size_class += 1
+        meta[o] = _take(heads, size_class, pool)
+        meta[o + 1] = size_class
         meta[o + 2] = 0
         return
-    size = SMALLEST << size_class
-    if start + length < size:
+    rows = (SMALLEST << size_class) // width
+    if start + length < rows:
         return
     old = meta[o]
     offset = old
-    if length * 2 > size:
+    if length * 2 > rows:
         offset = _take(heads, size_class + 1, pool)
-    for row in range(length):
-        pool[offset + row] = pool[old + start + row]
+    first = old + start * width
+    for word in range(length * width):
+        pool[offset + word] = pool[first + word]
     if offset != old:
-        pool[old, 0] = heads[H_FREE + size_class]
+        pool[old] = heads[H_FREE + size_class]
         heads[H_FREE + size_class] = old
         meta[o + 1] = size_class + 1
     meta[o] = offset
@@ -306,46 +349,81 @@ def _room(pool, heads, meta, o):
 
 
 @njit(cache=True)
-def _insert_event(pool, meta, row, column, measures, time):
-    """Puts the event behind every one of the same time or earlier, and mends the prefixes after it."""
-    start = meta[E_OFF] + meta[E_START]
-    end = start + meta[E_LEN]
-    place = _upper(pool, start, end, time)
-    for at in range(end, place, -1):
-        pool[at] = pool[at - 1]
-    pool[place, 0] = time
-    for m in range(measures):
-        pool[place, 1 + 3 * m] = row[column + 1 + m]
-    for at in range(place, end + 1):
-        for m in range(measures):
-            c = 1 + 3 * m
-            if at == start:
-                pool[at, c + 1] = 0
-                pool[at, c + 2] = 0
+def _shift(pool, first, last, width):
+    """Moves rows that begin at words [first, last) one row on."""
+    for word in range(last - 1, first - 1, -1):
+        pool[word + width] = pool[word]
+
+
+@njit(cache=True)
+def _insert_event(pool, meta, width, cols, first_col, last_col, row, column, time):
+    """Puts the event behind every one of the same time or earlier, and mends the prefixes after it.
+
+    A row's prefixes hold what left the segment too, so that the first row's are the totals of all that is gone.
+    """
+    origin = meta[E_OFF]
+    begin = origin + meta[E_START] * width
+    end = begin + meta[E_LEN] * width
+    at = origin + width * _upper(pool, origin, width, meta[E_START], meta[E_START] + meta[E_LEN], time)
+    _shift(pool, at, end, width)
+    pool[at] = time
+    for c in range(first_col, last_col):
+        place, parts = at + cols[c, C_COLUMN], cols[c, C_WORDS] - 1
+        value = row[column + cols[c, C_INPUT]]
+        pool[place] = value
+        for part in range(parts):
+            if at > begin:
+                before = place - width
+                pool[place + 1 + part] = pool[before + 1 + part] + own(pool[before], part)
+            elif end == begin:
+                pool[place + 1 + part] = 0
             else:
-                value = pool[at - 1, c]
-                present = value != MISSING
-                pool[at, c + 1] = pool[at - 1, c + 1] + (1 if present else 0)
-                pool[at, c + 2] = pool[at - 1, c + 2] + (value if present else 0)
+                pool[place + 1 + part] = pool[place + width + 1 + part]
+            added = own(value, part)
+            for later in range(place + width, end + cols[c, C_COLUMN] + 1, width):
+                pool[later + 1 + part] += added
     meta[E_LEN] += 1
 
 
 @njit(cache=True)
-def _expire_labels(lpool, meta, horizon, capacity):
-    """Lets labels observed before `horizon`, and those over the capacity, leave into the base state."""
-    while meta[L_LEN] > 0:
-        first = meta[L_OFF] + meta[L_START]
-        if meta[L_LEN] <= capacity and lpool[first, 0] >= horizon:
+def _expire_events(pool, heads, meta, width, capacity, retain):
+    """Lets events older than `retain`, and those over the capacity, leave; the newest always stays."""
+    horizon = meta[E_MARK] - retain
+    while meta[E_LEN] > 1:
+        old = pool[meta[E_OFF] + meta[E_START] * width] < horizon
+        if not old and meta[E_LEN] <= capacity:
             return
-        meta[L_BASE] = lpool[first, 0]
-        for s in range(STATE):
-            meta[BASE + s] = lpool[first, 1 + s]
-        meta[L_START] += 1
-        meta[L_LEN] -= 1
+        heads[H_FULL] += 0 if old else 1
+        meta[E_START] += 1
+        meta[E_LEN] -= 1
 
 
 @njit(cache=True)
-def apply(pool, heads, lpool, ent, views, row):
+def _expire_labels(lpool, lheads, meta, capacity, retain):
+    """Lets known labels observed long ago, and those over the capacity, leave into the base state.
+
+    A label is known once its entity has an event at or after its observed time; those that wait are not counted.
+    """
+    if meta[L_LEN] == 0:
+        return
+    start = meta[L_START]
+    known = _upper(lpool, meta[L_OFF], L_WIDTH, start, start + meta[L_LEN], meta[E_MARK]) - start
+    while known > 0:
+        first = meta[L_OFF] + meta[L_START] * L_WIDTH
+        old = lpool[first] < meta[E_MARK] - retain
+        if not old and known <= capacity:
+            return
+        lheads[H_FULL] += 0 if old else 1
+        meta[L_BASE] = lpool[first]
+        for s in range(STATE):
+            meta[BASE + s] = lpool[first + 1 + s]
+        meta[L_START] += 1
+        meta[L_LEN] -= 1
+        known -= 1
+
+
+@njit(cache=True)
+def apply(pool, heads, lpool, lheads, ent, views, cols, row):
     """Takes one event into the state of each of its entities.
 
     A view that it reaches later than the view's lateness counts it and leaves it out: the entity in `row` becomes -1.
@@ -365,17 +443,19 @@ def apply(pool, heads, lpool, ent, views, row):
             heads[H_LATE] += 1
             row[column] = -1
             continue
-        meta[E_MARK] = max(meta[E_MARK], time)
-        horizon = meta[E_MARK] - views[view, V_RETAIN]
-        while meta[E_LEN] > 0 and pool[meta[E_OFF] + meta[E_START], 0] < horizon:
-            meta[E_START] += 1
-            meta[E_LEN] -= 1
-        _room(pool, heads, meta, E_OFF)
-        _insert_event(pool, meta, row, column, stride - 1, time)
-        if meta[E_LEN] > views[view, V_CAPACITY]:
-            meta[E_START] += 1
-            meta[E_LEN] -= 1
-        _expire_labels(lpool, meta, meta[E_MARK] - views[view, V_LABEL_RETAIN], views[view, V_CAPACITY])
+        _admit(pool, heads, meta, views[view], cols, row, column, time)
+        _expire_events(pool, heads, meta, views[view, V_WIDTH], views[view, V_CAPACITY], views[view, V_RETAIN])
+        _expire_labels(lpool, lheads, meta, views[view, V_CAPACITY], views[view, V_LABEL_RETAIN])
+
+
+@njit(cache=True)
+def _admit(pool, heads, meta, view, cols, row, column, time):
+    """One event into one entity, before anything leaves."""
+    meta[E_FIRST] = time if meta[E_SEEN] == 0 else min(meta[E_FIRST], time)
+    meta[E_MARK] = max(meta[E_MARK], time)
+    meta[E_SEEN] += 1
+    _room(pool, heads, meta, E_OFF, view[V_WIDTH])
+    _insert_event(pool, meta, view[V_WIDTH], cols, view[V_COLS], view[V_COLS_END], row, column, time)
 
 
 @njit(cache=True)
@@ -398,57 +478,75 @@ def _next_state(before, b, after, a, event_time, fraud):
 @njit(cache=True)
 def _insert_label(lpool, meta, observed, event_time, fraud):
     """Puts the label behind every one observed at the same time or earlier; later states are made again."""
-    start = meta[L_OFF] + meta[L_START]
+    origin, start = meta[L_OFF], meta[L_START]
     end = start + meta[L_LEN]
-    place = _upper(lpool, start, end, observed)
-    for at in range(end, place, -1):
-        lpool[at] = lpool[at - 1]
-    lpool[place, 0] = observed
+    place = _upper(lpool, origin, L_WIDTH, start, end, observed)
+    at = origin + place * L_WIDTH
+    _shift(lpool, at, origin + end * L_WIDTH, L_WIDTH)
+    lpool[at] = observed
     # What each shifted label was is the difference between its own state and the state before it.
     old = np.empty(STATE, np.int64)
     for s in range(STATE):
-        old[s] = meta[BASE + s] if place == start else lpool[place - 1, 1 + s]
-    _next_state(old, 0, lpool[place], 1, event_time, fraud)
-    for at in range(place + 1, end + 1):
-        its_fraud = lpool[at, 1 + FRAUD] - old[FRAUD]
-        its_time = lpool[at, 1 + LAST]
+        old[s] = meta[BASE + s] if place == start else lpool[at - L_WIDTH + 1 + s]
+    _next_state(old, 0, lpool, at + 1, event_time, fraud)
+    for later in range(at + L_WIDTH, origin + (end + 1) * L_WIDTH, L_WIDTH):
+        its_fraud = lpool[later + 1 + FRAUD] - old[FRAUD]
+        its_time = lpool[later + 1 + LAST]
         for s in range(STATE):
-            old[s] = lpool[at, 1 + s]
-        _next_state(lpool[at - 1], 1, lpool[at], 1, its_time, its_fraud)
+            old[s] = lpool[later + 1 + s]
+        _next_state(lpool, later - L_WIDTH + 1, lpool, later + 1, its_time, its_fraud)
     meta[L_LEN] += 1
 
 
 @njit(cache=True)
-def learn(lpool, lheads, ent, views, row, observed, fraud):
-    """Takes the label of the event in `row` into the state of each entity that the event was applied to.
+def _learn_one(lpool, lheads, meta, view, observed, event_time, fraud):
+    """One label into one entity; counted and left out when it was observed before one that left, or too many wait."""
+    if observed < meta[L_BASE] or meta[L_LEN] >= LABEL_ROWS * view[V_CAPACITY]:
+        lheads[H_LATE] += 1
+        return
+    _room(lpool, lheads, meta, L_OFF, L_WIDTH)
+    _insert_label(lpool, meta, observed, event_time, fraud)
+    _expire_labels(lpool, lheads, meta, view[V_CAPACITY], view[V_LABEL_RETAIN])
 
-    A label observed before one that already left the segment is counted and left out.
-    """
+
+@njit(cache=True)
+def learn(lpool, lheads, ent, views, row, observed, fraud):
+    """Takes the label of the event in `row` into the state of each entity that the event was applied to."""
     if row[R_BLIND] != 0:
         return
     count = views.shape[0]
     stride = (row.shape[0] - R_VIEWS) // count
     for view in range(count):
         entity = row[R_VIEWS + view * stride]
-        if views[view, V_LABELS] == 0 or entity < 0:
-            continue
-        meta = ent[entity]
-        if observed < meta[L_BASE]:
-            lheads[H_LATE] += 1
-            continue
-        _room(lpool, lheads, meta, L_OFF)
-        _insert_label(lpool, meta, observed, row[R_TIME], fraud)
-        _expire_labels(lpool, meta, meta[E_MARK] - views[view, V_LABEL_RETAIN], views[view, V_CAPACITY])
+        if views[view, V_LABELS] != 0 and entity >= 0:
+            _learn_one(lpool, lheads, ent[entity], views[view], observed, row[R_TIME], fraud)
 
 
 @njit(cache=True, nogil=True)
 def run(
-    pool, heads, lpool, lheads, ent, views, ops, scales, rows, labels, place, label, stop, wanted, out, filled, slack
+    pool,
+    heads,
+    lpool,
+    lheads,
+    ent,
+    views,
+    ops,
+    cols,
+    scratch,
+    rows,
+    labels,
+    place,
+    label,
+    stop,
+    wanted,
+    out,
+    filled,
+    slack,
 ):
     """Rows [place, stop) in order: labels due, then features of wanted rows, then the event itself.
 
     `labels` rows are `[place, observed time, event row, fraud]` in the order they become known. Stops early when a
-    pool has fewer than `slack` rows left or `out` is full. Returns the next row, the next label and rows of `out` used.
+    pool has fewer than `slack` words left or `out` is full. Returns the next row, the next label, rows of `out` used.
     """
     for at in range(place, stop):
         while label < labels.shape[0] and labels[label, 0] <= at:
@@ -460,7 +558,110 @@ def run(
         if heads[0] + slack > pool.shape[0] or (wanted[at] and filled == out.shape[0]):
             return at, label, filled
         if wanted[at]:
-            read(pool, lpool, ent, views, ops, scales, rows[at], out[filled])
+            read(pool, lpool, ent, views, ops, rows[at], out[filled], scratch)
             filled += 1
-        apply(pool, heads, lpool, ent, views, rows[at])
+        apply(pool, heads, lpool, lheads, ent, views, cols, rows[at])
     return stop, label, filled
+
+
+# An entity kept elsewhere
+
+
+@njit(cache=True)
+def _restore_events(pool, heads, meta, view, cols, base, raw):
+    """Fills an empty entity from what a shared store keeps of it, then lets leave what has to.
+
+    `base` is `[events that left, earliest of their times, prefixes of the first row]`; `raw` are rows `[time, values]`
+    in the order applied. Events leave in an order that does not depend on when: only the newest `capacity` stay.
+    """
+    first_col, last_col = view[V_COLS], view[V_COLS_END]
+    stride = 1 + last_col - first_col
+    row = np.empty(stride, np.int64)
+    meta[E_SEEN], meta[E_FIRST] = base[0], base[1]
+    for at in range(0, raw.shape[0], stride):
+        row[1:] = raw[at + 1 : at + stride]
+        _admit(pool, heads, meta, view, cols, row, 0, raw[at])
+        if at == 0:
+            place = 2
+            for c in range(first_col, last_col):
+                for part in range(cols[c, C_WORDS] - 1):
+                    pool[meta[E_OFF] + cols[c, C_COLUMN] + 1 + part] = base[place]
+                    place += 1
+        # A segment is made for the events that may stay; the rest leaves as it comes.
+        if meta[E_LEN] > view[V_CAPACITY]:
+            _expire_events(pool, heads, meta, view[V_WIDTH], view[V_CAPACITY], view[V_RETAIN])
+    _expire_events(pool, heads, meta, view[V_WIDTH], view[V_CAPACITY], view[V_RETAIN])
+
+
+@njit(cache=True)
+def _restore_labels(lpool, lheads, meta, view, base, raw):
+    """Fills an entity's labels; `base` is `[L_BASE, base state]`, `raw` rows `[observed, event time, fraud, mark]`.
+
+    `mark` is the entity's newest event time when the label came: what had left by then decides whether it is late.
+    """
+    mark = meta[E_MARK]
+    meta[L_BASE] = base[0]
+    for s in range(STATE):
+        meta[BASE + s] = base[1 + s]
+    for at in range(0, raw.shape[0], 4):
+        meta[E_MARK] = raw[at + 3]
+        _expire_labels(lpool, lheads, meta, view[V_CAPACITY], view[V_LABEL_RETAIN])
+        _learn_one(lpool, lheads, meta, view, raw[at], raw[at + 1], raw[at + 2])
+    meta[E_MARK] = mark
+    _expire_labels(lpool, lheads, meta, view[V_CAPACITY], view[V_LABEL_RETAIN])
+
+
+# Columns of `spans`: view and entity row; where the base and rows of its events begin and end; the same of its labels.
+S_VIEW, S_ENTITY, S_BASE, S_ROWS, S_ROWS_END, S_LABEL_BASE, S_LABEL_ROWS, S_END = 0, 1, 2, 3, 4, 5, 6, 7
+
+
+@njit(cache=True)
+def restore(pool, heads, lpool, lheads, ent, views, cols, words, spans):
+    """Empties the pools and fills entities from `words`, what a shared store keeps of them, one for each span."""
+    for each in (heads, lheads):
+        each[:] = 0
+        each[H_FREE:H_LATE] = -1
+    for n in range(spans.shape[0]):
+        span = spans[n]
+        meta, view = ent[span[S_ENTITY]], views[span[S_VIEW]]
+        for word in range(ENT_WIDTH):
+            meta[word] = EMPTY[word]
+        base, rows, end = span[S_BASE], span[S_ROWS], span[S_ROWS_END]
+        if rows < end:
+            _restore_events(pool, heads, meta, view, cols, words[base:rows], words[rows:end])
+        base, rows, end = span[S_LABEL_BASE], span[S_LABEL_ROWS], span[S_END]
+        if base < rows:
+            _restore_labels(lpool, lheads, meta, view, words[base:rows], words[rows:end])
+
+
+@njit(cache=True)
+def dump_events(pool, meta, view, cols, out):
+    """What a shared store keeps of an entity's events: base and rows, as `restore` takes them."""
+    first_col, last_col, width = view[V_COLS], view[V_COLS_END], view[V_WIDTH]
+    at = meta[E_OFF] + meta[E_START] * width
+    out[0], out[1] = meta[E_SEEN] - meta[E_LEN], meta[E_FIRST]
+    place = 2
+    for c in range(first_col, last_col):
+        for part in range(cols[c, C_WORDS] - 1):
+            out[place] = pool[at + cols[c, C_COLUMN] + 1 + part]
+            place += 1
+    for n in range(meta[E_LEN]):
+        out[place] = pool[at + n * width]
+        place += 1
+        for c in range(first_col, last_col):
+            out[place] = pool[at + n * width + cols[c, C_COLUMN]]
+            place += 1
+
+
+@njit(cache=True)
+def dump_labels(lpool, meta, out):
+    """What a shared store keeps of an entity's labels. Those that stayed were not late: their mark is NEVER."""
+    for s in range(1 + STATE):
+        out[s] = meta[L_BASE + s]
+    fraud = meta[BASE + FRAUD]
+    for n in range(meta[L_LEN]):
+        row = meta[L_OFF] + (meta[L_START] + n) * L_WIDTH
+        place = 1 + STATE + 4 * n
+        out[place], out[place + 1] = lpool[row], lpool[row + 1 + LAST]
+        out[place + 2], out[place + 3] = lpool[row + 1 + FRAUD] - fraud, NEVER
+        fraud = lpool[row + 1 + FRAUD]

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from vedette.sense.features import kernel
-from vedette.sense.features.definition import FeatureSet
+from vedette.sense.features import kernel, layout
+from vedette.sense.features.feature import FeatureSet
 from vedette.sense.features.state import Floats, Ints, State, compile_plan
 from vedette.sense.features.table import Columns, Labels, Progress, label_order, to_columns
 
@@ -83,12 +83,13 @@ def advance(
     at = label = 0
     while at < total:
         stop = min(at + chunk, total)
-        out = np.empty((int(want[at:stop].sum()), len(plan.ops)))
+        out = np.empty((int(want[at:stop].sum()), int(plan.ops[:, layout.O_OUT].max()) + 1))
         filled = 0
         while at < stop:
             state.room()
             at, label, filled = kernel.run(
-                *(state.pool, state.heads, state.lpool, state.lheads, state.ent, plan.views, plan.ops, plan.scales),
+                *(state.pool, state.heads, state.lpool, state.lheads, state.ent),
+                *(plan.views, plan.ops, plan.cols, state.scratch),
                 *(columns.rows, known, at, label, stop, want, out, filled, plan.slack),
             )
         yield out

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -18,10 +19,12 @@ import pyarrow.parquet
 
 from vedette.core.clock import MICROS, from_datetime
 from vedette.core.errors import DataError
-from vedette.sense.features import kernel
-from vedette.sense.features.definition import FeatureSet, Field, Measure
+from vedette.expr.nodes import Node
+from vedette.sense.features import layout
+from vedette.sense.features.feature import FeatureSet, Field, View
+from vedette.sense.features.filters import Condition, paths_of
 from vedette.sense.features.state import Ints, compile_plan
-from vedette.sense.features.values import MAX_SCALED, meets, paths, to_fraud, to_key, to_scaled
+from vedette.sense.features.values import JOINT, MAX_SCALED, NOTHING, paths, to_fraud, to_key, to_mark, to_scaled
 from vedette.sense.labels import places
 
 BLOCK_BYTES = 16 << 20
@@ -52,7 +55,7 @@ class Columns:
     @property
     def times(self) -> Ints:
         """Event times, microseconds."""
-        return self.rows[:, kernel.R_TIME]
+        return self.rows[:, layout.R_TIME]
 
 
 Column = Any
@@ -82,8 +85,7 @@ def read_table(
             table = _read(file, features)
         except (OSError, pa.ArrowException, ValueError) as error:
             raise DataError("features.table.unreadable", f"cannot read `{file}`: {error!s:.200}") from error
-        needed = [features.event_time, *(view.key for view in features.views if view.key)]
-        needed += [field.path for field in features.fields]
+        needed = [path for path in paths(features) if path not in (features.event_id, features.label.path)]
         for column in needed:
             if column not in table.column_names:
                 raise DataError("features.table.column", f"`{file}` has no column `{column}`", at=str(file))
@@ -167,47 +169,79 @@ def to_columns(table: pa.Table, features: FeatureSet) -> Columns:
     """Kernel input of a table from `read_table`."""
     plan = compile_plan(features)
     rows = np.zeros((len(table), plan.width), np.int64)
-    rows[:, kernel.R_TIME] = event_times(table, features)
+    rows[:, layout.R_TIME] = event_times(table, features)
     fields = [_field(table, field) for field in features.fields]
+    met = [_met(table, condition) for condition in features.conditions]
     entities = 1
     ids: list[Mapping[str, int]] = []
     for place, view in enumerate(features.views):
-        at = kernel.R_VIEWS + place * plan.stride
-        codes, numbers = _codes(table[view.key]) if view.key else (np.full(len(table), -1), {})
+        at = layout.R_VIEWS + place * plan.stride
+        codes, numbers = _entities(table, view)
         rows[:, at] = np.where(codes < 0, -1, codes + entities)
         ids.append({key: number + entities for key, number in numbers.items()})
         entities += len(numbers)
-        for offset, measure in enumerate(view.measures):
-            if measure.field >= 0 and not measure.where:
-                rows[:, at + 1 + offset] = fields[measure.field]
-            else:
-                rows[:, at + 1 + offset] = _measured(fields, measure, len(table))
+        for offset, measure in enumerate(view.measures, at + 1):
+            rows[:, offset] = fields[measure.field] if measure.field >= 0 else 1
+            if measure.where is not None:
+                rows[~met[features.conditions.index(measure.where)], offset] = layout.MISSING
     return Columns(rows, entities, tuple(ids))
 
 
-def _measured(fields: Sequence[Any], measure: Measure, count: int) -> Ints:
-    """`to_measure` of every row; a condition is looked at once for each different value."""
-    met = np.ones(count, np.bool_)
-    for where in measure.where:
-        values = fields[where.field]
-        held = values.tolist() if isinstance(values, np.ndarray) else values
-        known = {value: meets(value, where) for value in set(held)}
-        met &= np.fromiter((known[value] for value in held), np.bool_, count)
-    added = 1 if measure.field < 0 else fields[measure.field]
-    return np.where(met, added, kernel.MISSING)
+def _met(table: pa.Table, node: Node) -> npt.NDArray[np.bool_]:
+    """Whether each row meets a condition; it is asked once for each different combination of what it reads."""
+    paths_read = list(dict.fromkeys(paths_of(node)))
+    combined = np.zeros(len(table), np.int64)
+    held: list[list[Any]] = []
+    for path in paths_read:
+        encoded = table[path].combine_chunks().dictionary_encode()
+        values = [*encoded.dictionary.to_pylist(), None]
+        codes = encoded.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
+        combined = combined * len(values) + codes
+        held.append(values)
+    seen, inverse = np.unique(combined, return_inverse=True)
+    condition = Condition(node)
+    answers = np.zeros(len(seen), np.bool_)
+    for place, code in enumerate(seen.tolist()):
+        data = {}
+        for path, values in zip(reversed(paths_read), reversed(held), strict=True):
+            code, at = divmod(code, len(values))  # noqa: PLW2901 - the digits of the code, the last path first
+            data[path] = values[at]
+        answers[place] = condition.holds(data)
+    met: npt.NDArray[np.bool_] = answers[inverse]
+    return met
 
 
-def _field(table: pa.Table, field: Field) -> Any:
+def _field(table: pa.Table, field: Field) -> Ints:
     column: Column = table[field.path]
     if not field.scale:
-        return [to_key(value) for value in column.to_pylist()]
+        encoded = column.combine_chunks().dictionary_encode()
+        keys = [to_key(value) for value in encoded.dictionary.to_pylist()]
+        marks = np.array([NOTHING if key is None else to_mark(key) for key in keys] + [NOTHING], np.int64)
+        text: Ints = marks[encoded.indices.fill_null(len(keys)).to_numpy(zero_copy_only=False)]
+        return text
     if pa.types.is_floating(column.type):
         product = column.cast(pa.float64()).fill_null(math.nan).to_numpy() * field.scale
         usable = np.isfinite(product) & (np.abs(product) <= MAX_SCALED)
         scaled: Ints = np.where(usable, np.rint(np.where(usable, product, 0)), 0).astype(np.int64)
-        scaled[~usable] = kernel.MISSING
+        scaled[~usable] = layout.MISSING
         return scaled
     return np.array([to_scaled(value, field.scale) for value in column.to_pylist()], np.int64)
+
+
+def _entities(table: pa.Table, view: View) -> tuple[Ints, Mapping[str, int]]:
+    """A number from 0 for each distinct entity, -1 where there is none; and the number of each id."""
+    if not view.keys:
+        return np.full(len(table), -1), {}
+    codes, numbers = _codes(table[view.keys[0]])
+    for path in view.keys[1:]:
+        more, others = _codes(table[path])
+        both = np.where((codes < 0) | (more < 0), -1, codes * max(len(others), 1) + more)
+        seen, inverse = np.unique(both, return_inverse=True)
+        before, after = list(numbers), list(others)
+        parts = (divmod(code, max(len(others), 1)) for code in seen.tolist() if code >= 0)
+        numbers = {f"{before[a]}{JOINT}{after[b]}": place for place, (a, b) in enumerate(parts)}
+        codes = inverse - (1 if len(seen) and seen[0] < 0 else 0)
+    return codes, numbers
 
 
 def _codes(column: Column) -> tuple[Ints, Mapping[str, int]]:
