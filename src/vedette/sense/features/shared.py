@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -210,7 +210,7 @@ class SharedEngine:
         with passing():
             self._redis.call(_TAKE, keys, told)
             for key, *rest in self._due:
-                self._redis.call(_SUM_UP, [key], rest)
+                self._redis.call(_SUM_UP, [key], cast("list[bytes | int]", rest))
         self._due = []
 
     def learn(self, label: Label) -> None:
