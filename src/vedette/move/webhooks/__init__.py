@@ -9,6 +9,7 @@ Example:
     Verified(message_id='evt_1', timestamp=1700000000, secret_index=0)
 """
 
+from vedette.move.webhooks.consumer import WebhookMiddleware
 from vedette.move.webhooks.signature import Headers, Scheme, Verified, WebhookError, sign, sign_each, verify
 
-__all__ = ["Headers", "Scheme", "Verified", "WebhookError", "sign", "sign_each", "verify"]
+__all__ = ["Headers", "Scheme", "Verified", "WebhookError", "WebhookMiddleware", "sign", "sign_each", "verify"]
