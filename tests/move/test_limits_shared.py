@@ -116,9 +116,9 @@ def test_a_server_that_is_gone_is_told():
     assert error.value.code == "core.redis.unavailable"
 
 
-def greedy(redis_url, key, seconds, rate, start, answers):
+def greedy(redis_url, key, wanted, start, answers):
     """A process that asks as fast as it can, for a while."""
-    store = Redis(redis_url, timeout_s=30)
+    store, (seconds, rate) = Redis(redis_url, timeout_s=30), wanted
     limits = RedisLimits(store)
     buckets = [(f"key:{key}", Rate(100_000, 1, 100_000)), ("account:acme", rate)]
     start.wait()
@@ -135,7 +135,7 @@ def crowd(redis_url, processes, seconds, rate):
     forked = multiprocessing.get_context("fork")
     start, answers = forked.Barrier(processes + 1), forked.SimpleQueue()
     started = [
-        forked.Process(target=greedy, args=(redis_url, f"k{n}", seconds, rate, start, answers))
+        forked.Process(target=greedy, args=(redis_url, f"k{n}", (seconds, rate), start, answers))
         for n in range(processes)
     ]
     for each in started:
