@@ -176,8 +176,7 @@ class _Stream:
             # For each event: one that a matcher chokes on must not hide what the others hold.
             signals, contributions = guarded(name, partial(self._edition.judge, event), self._meters, _NOTHING)
             found += signals
-            contributions = self._correlator.needed(event.tenant, contributions)
-            if contributions:
+            if contributions and (contributions := self._correlator.needed(event.tenant, contributions)):
                 take = partial(self._correlator.take, event.tenant, contributions)
                 found += guarded(name, take, self._meters, [])
                 brought.setdefault(event.tenant, []).extend([*contributions, *self._correlator.raised()])

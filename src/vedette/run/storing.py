@@ -75,6 +75,8 @@ def _after(store: Store, name: str, events: list[Event], mark: Mark) -> list[Eve
 def to_event(record: Record) -> Event | DataError:
     """The event in a record, with its place in the log as `seq`."""
     try:
-        return msgspec.structs.replace(_decode(record.value), seq=record.offset + 1)
+        event = _decode(record.value)
     except msgspec.DecodeError as error:
         return DataError("log.event.malformed", f"no event: {error}", at=f"{TOPIC}@{record.offset}")
+    msgspec.structs.force_setattr(event, "seq", record.offset + 1)  # nobody else holds it yet
+    return event
