@@ -301,6 +301,7 @@ def test_an_allow_list_that_is_not_given_is_told():
     assert len(reasons) == 1
     assert "encoded_admin_scripts" in reasons[0]
     assert "sigma.placeholder.unresolved" in reasons[0]
+    assert fired(without, "windows", started(f"powershell -NoProfile -enc {SCRIPT}")) == {ENCODED}
 
 
 # T1110 and T1078

@@ -172,10 +172,32 @@ def test_a_filter_that_is_wrong_is_named(change, code):
     assert f"[{code}]" in found.skipped[0].reason
 
 
-def test_a_filter_whose_condition_is_wrong_stops_its_rules():
-    """Whether to fire is not known, and silence would hide it."""
-    found = loaded(file(rule(), exception("not robot")))
-    assert "[sigma.condition.unknown_selection]" in found.skipped[0].reason
+def test_a_rule_goes_on_without_a_filter_that_cannot_be_applied():
+    wanting = exception()
+    wanting["filter"]["robots"] = {"host|expand": "%robots%"}
+    wrong, plain, sound = file(exception("not robot"), path="a.yml"), file(rule()), file(exception(), path="c.yml")
+    found = loaded(wrong, plain, file(wanting, path="b.yml"), sound)
+    assert [one.path for one in found.skipped] == ["a.yml", "b.yml"]
+    for one, code in zip(
+        found.skipped, ("sigma.condition.unknown_selection", "sigma.placeholder.unresolved"), strict=True
+    ):
+        assert one.reason.startswith("this filter does not apply: ")
+        assert f"[{code}]" in one.reason
+    assert [one.rules for one in found.filters] == [(), (), (ID,)]
+    (node,) = found.rules[0].nodes.values()
+    assert fires(node, {"user": "eve", "host": "web"})
+    assert not fires(node, {"user": "eve", "host": "ci"}), "the sound one still narrows"
+    assert found.rules[0].version == loaded(plain, sound).rules[0].version, "what does not apply is no part"
+    given = loaded(plain, file(wanting, path="b.yml"), pipelines=Pipelines(lists={"robots": ["web"]}))
+    assert not given.skipped
+    assert not fires(next(iter(given.rules[0].nodes.values())), {"user": "eve", "host": "web"})
+
+
+def test_a_filter_is_not_to_blame_for_a_wrong_rule():
+    wrong = rule({"s": {"user|re": "(?<=x)y"}, "condition": "s"})
+    found = loaded(file(wrong), file(exception(), path="b.yml"))
+    assert [one.path for one in found.skipped] == ["r.yml"]
+    assert "does not apply" not in found.skipped[0].reason
 
 
 MAPPED = {

@@ -2,6 +2,9 @@
 
 A filter's condition must hold beside that of each rule it applies to. It applies to the rules it names, or to every
 rule of its log source, in any file of the set. What it names is looked up in the fields of the rule it narrows.
+
+A filter that cannot be applied to a rule, for want of a list or because it is wrong, does not apply, and is named with
+its reason: an exception that is missing costs alerts that somebody sees, a missing rule costs what nobody sees.
 Source: Sigma specification 2.1, "Sigma Filters".
 """
 
@@ -48,16 +51,23 @@ class Filter:
 
 
 @dataclass(slots=True)
-class _Draft:
+class Narrowing:
+    """A filter as it is applied to rules."""
+
     told: Filter
     logsource: SigmaLogSource
     section: dict[str, Any]
     rules: list[str] = field(default_factory=list)
 
     def takes(self, rule: SigmaRule) -> bool:
+        """True when it names the rule, or all of its log source."""
         names = self.told.names
         named = rule.name in names or str(rule.id).lower() in map(str.lower, names)
         return rule.logsource in self.logsource and (named or not names)
+
+    def beside(self, rule: SigmaRule) -> SigmaRule:
+        """What must hold beside a rule, as a rule of the same log source."""
+        return replace(rule, detection=_detections(self.section))
 
 
 class Filters:
@@ -70,22 +80,27 @@ class Filters:
 
     def __init__(self, written: Iterable[Written], today: date | None = None) -> None:
         self.skipped: list[Skipped] = []
-        """Filters that are wrong."""
-        self._drafts: list[_Draft] = []
+        """Filters that are wrong, and those that some rule could not be narrowed by."""
+        self._drafts: list[Narrowing] = []
         for one in written:
             try:
                 self._drafts.append(_draft(one, today))
             except DefinitionError as error:
                 self.skipped.append(Skipped(_id(one), reason(error), one.path))
 
-    def of(self, rule: SigmaRule, rule_id: str) -> tuple[list[SigmaRule], list[str]]:
-        """What must hold beside a rule, as rules of the same log source; and the versions of the filters."""
+    def of(self, rule: SigmaRule, rule_id: str) -> list[Narrowing]:
+        """Those that apply to a rule."""
         taken = [draft for draft in self._drafts if draft.takes(rule)]
         for draft in taken:
             draft.rules.append(rule_id)
-        live = [draft for draft in taken if draft.told.applies]
-        beside = [replace(rule, detection=_detections(draft.section)) for draft in live]
-        return beside, [draft.told.version for draft in live]
+        return [draft for draft in taken if draft.told.applies]
+
+    def refuse(self, one: Narrowing, rule_id: str, why: str) -> None:
+        """Notes that a rule goes on without a filter."""
+        one.rules.remove(rule_id)
+        told = Skipped(one.told.id, f"this filter does not apply: {why}", one.told.path)
+        if told not in self.skipped:
+            self.skipped.append(told)
 
     def told(self) -> tuple[Filter, ...]:
         """All of them, with the rules that were asked about."""
@@ -96,14 +111,14 @@ def _id(one: Written) -> str:
     return str(one.document.get("id") or f"{one.path}#{one.number}")
 
 
-def _draft(one: Written, today: date | None) -> _Draft:
+def _draft(one: Written, today: date | None) -> Narrowing:
     section = one.document["filter"]
     if not isinstance(section, dict):
         raise DefinitionError("sigma.filter.invalid", "`filter` is a mapping")
     _detections(section)
     title = str(one.document.get("title") or "")
     told = Filter(_id(one), title, one.path, one.version, _names(section.get("rules")), one.card)
-    return _Draft(replace(told, applies=told.applies_on(today)), to_logsource(one.document), section)
+    return Narrowing(replace(told, applies=told.applies_on(today)), to_logsource(one.document), section)
 
 
 def _detections(section: dict[str, Any]) -> Any:

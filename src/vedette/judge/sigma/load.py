@@ -78,7 +78,6 @@ def build(files: Iterable[RuleFile], places: LogSources, today: date | None = No
     skipped = [one for one in documents if isinstance(one, Skipped)]
     written = [one for one in documents if isinstance(one, Written)]
     filters = Filters((one for one in written if one.is_filter), today)
-    skipped += filters.skipped
     wanted = sorted({name for one in written if one.is_correlation for name in fields_of(one.document)})
     rules: list[Rule] = []
     drafts: list[Draft] = []
@@ -88,6 +87,7 @@ def build(files: Iterable[RuleFile], places: LogSources, today: date | None = No
         elif not one.is_filter:
             made = to_rule(one, places, filters, wanted)
             rules.append(made) if isinstance(made, Rule) else skipped.append(made)
+    skipped += filters.skipped
     correlations, refused = bind(drafts, rules, skipped, places)
     return RuleSet(tuple(rules), (*skipped, *refused), tuple(correlations), filters.told())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from vedette.core.signal import Level
 from vedette.expr.nodes import Node
 from vedette.judge.sigma.card import NO_CARD, Card
 from vedette.judge.sigma.documents import Skipped, Written, reason, to_logsource
-from vedette.judge.sigma.filters import Filters
+from vedette.judge.sigma.filters import Filters, Narrowing
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.selections import to_detections
 
@@ -24,6 +24,10 @@ __all__ = ["DEFAULT_LEVEL", "Rule", "Skipped", "level_of", "status_of", "to_rule
 
 DEFAULT_LEVEL = Level.MEDIUM
 """Level of a rule that states none or one that Sigma does not know."""
+
+
+_WRONG = (VedetteError, SigmaError, AttributeError, TypeError, ValueError, KeyError, RecursionError)
+"""pySigma checks most shapes itself; the rest of what YAML can spell surfaces as one of Python's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +70,14 @@ def to_rule(one: Written, places: LogSources, filters: Filters, wanted: Iterable
     try:
         rule = _parsed(one.document)
         rule_id = str(rule.id or named)
-        beside, versions = filters.of(rule, rule_id)
+        narrowed = filters.of(rule, rule_id)
         listed, mapped = places.renames(rule), places.pipelines.renamed(rule, wanted)
-        nodes = places.place(rule, beside)
-    except VedetteError as error:
-        return Skipped(rule_id, reason(error), one.path)
-    except (SigmaError, AttributeError, TypeError, ValueError, KeyError, RecursionError) as error:
-        # pySigma checks most shapes itself; the rest of what YAML can spell surfaces as one of these.
-        return Skipped(rule_id, f"{type(error).__name__}: {error} [sigma.rule.invalid]", one.path)
+        nodes, refused = _placed(rule, one.document, places, narrowed)
+    except _WRONG as error:
+        return Skipped(rule_id, _why(error), one.path)
+    for beside, why in refused:
+        filters.refuse(beside, rule_id, why)
+    versions = [beside.told.version for beside in narrowed if beside not in [other for other, _ in refused]]
     return Rule(
         id=rule_id,
         title=str(rule.title or ""),
@@ -87,6 +91,34 @@ def to_rule(one: Written, places: LogSources, filters: Filters, wanted: Iterable
         renames={source: names for source in nodes if (names := _renames(listed.get(source, {}), mapped))},
         card=one.card,
     )
+
+
+def _placed(
+    rule: SigmaRule, document: dict[str, Any], places: LogSources, narrowed: Sequence[Narrowing]
+) -> tuple[dict[str, Node], list[tuple[Narrowing, str]]]:
+    """The rule's expressions; and the filters that it goes on without, each with the reason."""
+
+    def place(some: Sequence[Narrowing], fresh: SigmaRule) -> dict[str, Node]:
+        return places.place(fresh, [beside.beside(fresh) for beside in some])
+
+    try:
+        return place(narrowed, rule), []
+    except _WRONG:
+        if not narrowed:
+            raise
+    place((), _parsed(document))  # what is wrong with the rule itself
+    refused: list[tuple[Narrowing, str]] = []
+    for beside in narrowed:
+        try:
+            place([beside], _parsed(document))
+        except _WRONG as error:
+            refused.append((beside, _why(error)))
+    without = [beside for beside, _ in refused]
+    return place([beside for beside in narrowed if beside not in without], _parsed(document)), refused
+
+
+def _why(error: Exception) -> str:
+    return reason(error) if isinstance(error, VedetteError) else f"{type(error).__name__}: {error} [sigma.rule.invalid]"
 
 
 def _renames(listed: Mapping[str, str], mapped: Mapping[str, str]) -> dict[str, str]:
