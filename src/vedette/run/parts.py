@@ -33,6 +33,7 @@ from vedette.core.log import SqliteLog
 from vedette.core.projection import Projection
 from vedette.core.settings import Settings
 from vedette.judge.decisions.register import Register
+from vedette.judge.payment.kept import KeptLists
 from vedette.judge.points.loader import load_points
 from vedette.judge.points.point import Point
 from vedette.judge.shipments import Shipments
@@ -126,6 +127,11 @@ class Parts:
     def versions(self) -> Versions:
         """When each rule and model first ran here."""
         return Versions(self.state, self.clock)
+
+    @cached_property
+    def lists(self) -> KeptLists:
+        """Items that people and outcomes added to the lists of payment rules."""
+        return KeptLists(self.state, self.clock)
 
     @cached_property
     def shipments(self) -> Shipments:

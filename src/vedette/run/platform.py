@@ -44,6 +44,7 @@ from vedette.run.findings import Finding, explain_signal
 from vedette.run.following import Followers
 from vedette.run.guard import Beat, beating
 from vedette.run.intake import Intake
+from vedette.run.learning import Learning
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.run.rollout import Edition, Rollout
@@ -100,12 +101,7 @@ class Platform(Parts):
         self.store = Store(settings.store_folder)
         self.quarantine = Quarantine(self.store.folder, self._count_refused)
         self.access.create_tenant(settings.tenant)
-        self.risks = BoundedRisks(
-            lambda tenant, entities: self.alerts.risks(tenant, entities, clock.now()),
-            RISKS_S * patience,
-            lambda code: self.meters.failure("risks", code),
-        )
-        self._closing.callback(self.risks.close)
+        self.risks = self._bounded_risks(patience)
         self.desk = Desk(
             settings.home / "decisions",
             self.log,
@@ -117,6 +113,7 @@ class Platform(Parts):
             risks=self.risks,
             deadline_s=DEADLINE_S * patience,
             points=self.points,
+            lists=self.lists,
         )
         self._closing.callback(self.desk.close)
         self.followers = Followers(self, self.store, self.meters, detection)
@@ -154,6 +151,22 @@ class Platform(Parts):
         self.verifier = Verifier(settings, clock)
         self._closing.callback(self.verifier.close)
         self._note_versions()
+        self.learning  # noqa: B018 - from here on labels are read
+
+    def _bounded_risks(self, patience: float) -> BoundedRisks:
+        def look(tenant: str, entities: Sequence[Entity]) -> Mapping[Entity, int]:
+            return self.alerts.risks(tenant, entities, self.clock.now())
+
+        risks = BoundedRisks(look, RISKS_S * patience, lambda code: self.meters.failure("risks", code))
+        self._closing.callback(risks.close)
+        return risks
+
+    @cached_property
+    def learning(self) -> Learning:
+        """Teaches the lists of payment rules."""
+        return Learning(
+            self.log, self.lists, self.desk.find, self.audit, lambda code: self.meters.failure("lists", code)
+        )
 
     # What several rooms do together
 
@@ -313,6 +326,7 @@ class Platform(Parts):
             Beat("outbox", 3_600.0, self.outbox.sweep),
             Beat("ledger", 10.0, self._expire),
             Beat("verdicts", 5.0, self._teach),
+            Beat("lists", 2.0, self._relist),
             Beat("access", 60.0, self._flush),
             Beat("idempotency", 3_600.0, self.idempotency.sweep),
         )
@@ -359,6 +373,12 @@ class Platform(Parts):
     def _teach(self) -> int:
         """Verdicts on decisions become labels."""
         return self.triage.teach(self._is_decided, lambda label: asyncio.run(self.desk.learn(label)))
+
+    def _relist(self) -> int:
+        """Lists learn, and rules are asked with the lists as they are now."""
+        learned = self.learning.step()
+        self.desk.relist()
+        return learned
 
     def _is_decided(self, tenant: str, event_id: str) -> bool:
         try:

@@ -27,8 +27,11 @@ from vedette.judge.decisions.service import DecisionService
 from vedette.judge.models.model import Model, load_model
 from vedette.judge.payment.attributes import with_features
 from vedette.judge.payment.files import load_lists, load_rules
+from vedette.judge.payment.kept import KeptLists
+from vedette.judge.payment.relist import relist
 from vedette.judge.payment.rules import PaymentRules
 from vedette.judge.points.point import Point
+from vedette.judge.points.scorecard import Scorecard
 from vedette.run.metrics import Meters
 from vedette.sense.sources import Source
 
@@ -82,6 +85,7 @@ class Desk:
         risks: What alerts say of entities.
         deadline_s: What the service may take for an answer.
         points: What else is decided on than payments, by name: each has services of its own.
+        lists: What was added to the lists that rules name; None: nothing.
     """
 
     def __init__(
@@ -97,8 +101,10 @@ class Desk:
         risks: Risks | None = None,
         deadline_s: float = DEADLINE_S,
         points: Mapping[str, Point] = NO_POINTS,
+        lists: KeptLists | None = None,
     ) -> None:
         self.points = points
+        self._lists = lists
         self._risks = risks
         self._deadline_s = deadline_s
         self._folder = folder
@@ -109,6 +115,7 @@ class Desk:
         self._meters = meters
         self._durability = durability
         self._open: dict[tuple[str, str], tuple[Books, DecisionService]] = {}
+        self._asked: dict[tuple[str, str], tuple[int | str, ...]] = {}
         self._lock = threading.Lock()
 
     def open(self, tenant: str) -> None:
@@ -132,13 +139,53 @@ class Desk:
                     self._open[tenant, point] = found
         return found
 
+    def relist(self) -> int:
+        """Lets the open services ask with the lists as they are now; gives how many of them changed their rules."""
+        return sum(self._relist(tenant, point, books) for (tenant, point), (books, _) in list(self._open.items()))
+
+    def _relist(self, tenant: str, point: str, books: Books) -> bool:
+        recorder, own = books.recorder, self.points[point].rules if point else self.scoring.rules
+        state = (*(self._lists.state(tenant, self._clock.now()) if self._lists else ()), own.version)
+        if self._asked.get((tenant, point)) == state:
+            return False
+        self._asked[tenant, point] = state
+        rules = self._with_lists(tenant, own, payments=not point)
+        if rules.version == recorder.decider.rules.version:
+            return False
+        # Between two events the writer asks the one or the other; a decision is made by one of them as a whole.
+        recorder.decider = recorder.decider.with_rules(rules)
+        return True
+
+    def _with_lists(self, tenant: str, rules: PaymentRules, *, payments: bool = True) -> PaymentRules:
+        if self._lists is None:
+            return rules
+        seq, now = self._lists.newest(tenant), self._clock.now()
+        found = relist(rules, self._lists.held(tenant, now, seq), blocklists=payments) if seq else rules
+        if found is not rules:
+            self._lists.note_applied(tenant, found.version, seq, now)
+        return found
+
+    def rules_of(self, record: Decision) -> PaymentRules:
+        """The rules that a decision was made with, as far as they differ from those of now by their lists alone."""
+        point = self.points.get(record.source)
+        own = point.rules if point else self.scoring.rules
+        kept = self._lists.applied(record.tenant, record.rules_version) if self._lists else None
+        return own if kept is None else relist(own, kept, blocklists=point is None)
+
+    def scorer_of(self, record: Decision) -> Model | Scorecard | None:
+        """What scores such events now; None where nothing does."""
+        point = self.points.get(record.source)
+        if point is None:
+            return self.scoring.model
+        return load_model(point.model) if point.model else point.card
+
     def _start_point(self, tenant: str, point: Point) -> tuple[Books, DecisionService]:
         model = load_model(point.model) if point.model else None
         books = open_books(
             self._point_folder(tenant, point.name),
             features=model.feature_set if model else point.features,
             model=model,
-            rules=point.rules,
+            rules=self._with_lists(tenant, point.rules, payments=False),
             clock=self._clock,
             tenant=tenant,
             policy=point.policy,
@@ -158,7 +205,7 @@ class Desk:
             self._folder / tenant,
             features=model.feature_set if model else None,
             model=model,
-            rules=self.scoring.rules,
+            rules=self._with_lists(tenant, self.scoring.rules),
             clock=self._clock,
             tenant=tenant,
             policy=self.scoring.policy,

@@ -123,7 +123,7 @@ def test_mutations_reach_both_sides() -> None:
 def test_two_hundred_thousand_mutations() -> None:
     rng = random.Random(20_261)
     accepted = sum(check(mutated(rng.choice(TEXTS), rng)) is not None for _ in range(200_000))
-    assert accepted > 10_000
+    assert accepted > 5_000
 
 
 LONG = {

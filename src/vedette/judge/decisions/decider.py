@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from vedette.core.event import Event
 from vedette.expr.nodes import Space
 from vedette.judge.decisions.bindings import Read, readers
 from vedette.judge.decisions.parts import Features, PartStalled, Policy, Risks, Scorer, Vector, Worded
-from vedette.judge.payment.attributes import RISKS
+from vedette.judge.payment.attributes import ATTRIBUTES, RISKS
 from vedette.judge.payment.rules import PaymentRule, PaymentRules, answer
 
 MODEL_REASONS = 5
@@ -85,10 +86,15 @@ class Decider:
         self._names: tuple[str, ...] = features.names if features else ()
         self._pick = _picker(self._names, model.features) if model else None
         self._readers: dict[str, tuple[tuple[str, Read], ...]] = {}
-        by_name = {name: place for place, name in enumerate(self._names)}
-        attributes = [field for field in rules.fields if field.space is Space.ATTRIBUTE]
-        self._risky = tuple((name, RISKS[name]) for name in sorted({field.name for field in attributes} & RISKS.keys()))
-        self._used = tuple((f":{field.name}:", by_name[field.name]) for field in attributes if field.name in by_name)
+        self._risky, self._used = _reads(rules, self._names)
+
+    def with_rules(self, rules: PaymentRules) -> Decider:
+        """The same parts with other rules; put in this one's place between two events."""
+        other = copy.copy(self)
+        other.rules = rules
+        other._readers = {}  # noqa: SLF001 - a copy of itself
+        other._risky, other._used = _reads(rules, self._names)  # noqa: SLF001 - as above
+        return other
 
     def scores(self, event: Event) -> bool:
         """Whether the features and the model are about this event."""
@@ -205,9 +211,9 @@ class Decider:
             if found is not None:
                 values[key] = found
         if held is not None:
-            for key, place in self._used:
+            for key, place, cap in self._used:
                 value = held[place]
-                values[key] = value if value == value else None  # noqa: PLR0124 - false for not-a-number only
+                values[key] = min(value, cap) if value == value else None  # noqa: PLR0124 - false for not-a-number only
         for name, _ in self._risky:
             values[f":{name}:"] = risks.get(name)
         values[":risk_level:"] = self.rules.levels.level(risk_score)
@@ -247,6 +253,24 @@ class Decider:
             for place in largest
             if (weight := float(weights[place])) != 0.0
         ]
+
+
+def _reads(
+    rules: PaymentRules, names: Sequence[str]
+) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, int, float], ...]]:
+    """Risks that rules read, with the type of their entity; features that they read, with place and largest value."""
+    places = {name: place for place, name in enumerate(names)}
+    attributes = [field for field in rules.fields if field.space is Space.ATTRIBUTE]
+    risky = tuple((name, RISKS[name]) for name in sorted({field.name for field in attributes} & RISKS.keys()))
+    used = tuple(
+        (f":{field.name}:", places[field.name], _cap(field.name)) for field in attributes if field.name in places
+    )
+    return risky, used
+
+
+def _cap(name: str) -> float:
+    known = ATTRIBUTES.get(name)
+    return float(known.cap) if known and known.cap else math.inf
 
 
 def _picker(held: tuple[str, ...], wanted: tuple[str, ...]) -> npt.NDArray[np.intp] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -46,7 +47,10 @@ def _is_ip(item: str) -> bool:
 
 _CHECKS: Mapping[ItemType, tuple[Callable[[str], object], str]] = {
     ItemType.CARD_BIN: (re.compile(r"[0-9]{6}").fullmatch, "the first six digits of a card"),
-    ItemType.EMAIL: (re.compile(r"[^@\s]+@[^@\s]+").fullmatch, "an address such as a@example.com"),
+    ItemType.EMAIL: (
+        re.compile(r"[^@\s]+@[^@\s]+|[0-9a-f]{64}").fullmatch,
+        "an address such as a@example.com, or the SHA-256 of its lower-case form",
+    ),
     ItemType.IP_ADDRESS: (_is_ip, "an IPv4 or IPv6 address"),
     ItemType.COUNTRY: (lambda item: item.upper() in COUNTRIES, "an ISO 3166 two-letter code such as CA"),
 }
@@ -98,6 +102,20 @@ class ValueList:
         if kind is Kind.CASED:
             return self.item_type not in _UNCASED
         return kind in {Kind.TEXT, Kind.STATE, Kind.METADATA} and self.item_type is not ItemType.COUNTRY
+
+
+CARD_BLOCKLIST, EMAIL_BLOCKLIST = "card_fingerprint_blocklist", "email_blocklist"
+DEFAULTS: Mapping[str, ItemType] = {CARD_BLOCKLIST: ItemType.CARD_FINGERPRINT, EMAIL_BLOCKLIST: ItemType.EMAIL}
+"""Lists that every tenant has: what turned out to be fraud is added to them."""
+EMPTY: Mapping[str, ValueList] = {alias: ValueList(alias, kind, ()) for alias, kind in DEFAULTS.items()}
+
+
+def compared(held: ValueList) -> tuple[str, ...]:
+    """Items as payments are compared with them. An address stands for its SHA-256 too, which is what charges carry."""
+    if held.item_type is not ItemType.EMAIL:
+        return held.items
+    hashed = (hashlib.sha256(item.strip().lower().encode()).hexdigest() for item in held.items if "@" in item)
+    return (*held.items, *hashed)
 
 
 def to_lists(data: Any) -> dict[str, ValueList]:

@@ -18,7 +18,7 @@ from vedette.core.errors import Problems, Span
 from vedette.expr import nodes
 from vedette.expr.nodes import Comparison, Field, Literal, Node, Space, TextMatch
 from vedette.judge.payment.attributes import ATTRIBUTES, COUNTRIES, Attribute, Kind
-from vedette.judge.payment.lists import ValueList
+from vedette.judge.payment.lists import EMPTY, ValueList, compared
 from vedette.judge.payment.problems import Origin, RuleError, near
 
 MAX_RULE_CHARS = 8_192
@@ -275,16 +275,16 @@ class _Lowering:
         return nodes.Among(name.field, items, alias, cased, self._span(tree)) if name else nodes.Constant(value=False)
 
     def _list_items(self, token: Token, name: _Name | None) -> tuple[str, ...]:
-        found = self.lists.get(str(token)[1:])
+        found = self.lists.get(str(token)[1:]) or EMPTY.get(str(token)[1:])
         if found is None:
-            hint = near(str(token)[1:], self.lists, "@{}") or "name the list in the file of lists"
+            hint = near(str(token)[1:], {**EMPTY, **self.lists}, "@{}") or "name the list in the file of lists"
             self._problem("payment.list.unknown", f"unknown list `{token}`", token, hint)
             return ()
         if name and not found.matches(name.kind):
             hint = "choose a list of a type that fits the attribute"
             message = f"list `{token}` holds {found.item_type}, and `{name.token}` is a {name.kind}"
             self._problem("payment.list.type", message, token, hint)
-        return found.items
+        return compared(found)
 
     def _inline_items(self, tree: Tree[Token], name: _Name | None) -> tuple[str | int | float, ...]:
         if len(tree.children) > MAX_INLINE_ITEMS:

@@ -215,7 +215,9 @@ class RiskLevels:
         return "highest" if risk_score >= self.highest else "elevated" if risk_score >= self.elevated else "normal"
 
 
-HIGHEST_RISK = "builtin.highest_risk"
+BUILTIN = "builtin."
+"""Before the ids of rules that are not the author's; they do not count towards `MAX_RULES`."""
+HIGHEST_RISK = f"{BUILTIN}highest_risk"
 """Id of the rule that every set has: without it the score alone would decide nothing."""
 
 
@@ -251,8 +253,9 @@ class PaymentRules:
         self.levels = levels
         self.rules: tuple[PaymentRule, ...] = (*rules, *([_builtin()] if builtin else []))
         problems = [*self._duplicates(), *(failure for rule in self.rules if tested for failure in rule.failures())]
-        if len(self.rules) > MAX_RULES + builtin:
-            message = f"a set has at most {MAX_RULES} rules, this one {len(self.rules) - builtin}"
+        own = sum(not rule.id.startswith(BUILTIN) for rule in self.rules)
+        if own > MAX_RULES:
+            message = f"a set has at most {MAX_RULES} rules, this one {own}"
             problems.append(DefinitionError("payment.rules.too_many", message, hint="merge rules by lists"))
         if problems:
             raise Problems(problems)

@@ -79,16 +79,17 @@ class Anatomy:
 
 def take_apart(platform: Platform, record: Decision, entities: Sequence[Entity]) -> Anatomy:
     """Recomputes what the record leads to, and reads what is usual; changes nothing."""
-    scoring = platform.desk.scoring
-    model = scoring.model if record.model else None
+    rules = platform.desk.rules_of(record)
+    scorer = platform.desk.scorer_of(record) if record.model else None
+    model = scorer if isinstance(scorer, Model) else None
     explanation, why_not = None, None
     try:
-        explanation = explain_decision(record, scoring.rules)
+        explanation = explain_decision(record, rules)
     except VedetteError as error:
         why_not = error
     replay = None
     try:
-        rebuild(record, model=model, rules=scoring.rules)
+        rebuild(record, model=scorer, rules=rules)
     except VedetteError as error:
         replay = error
     weights = contributions(platform, record)
@@ -104,15 +105,15 @@ def take_apart(platform: Platform, record: Decision, entities: Sequence[Entity])
 
 def contributions(platform: Platform, record: Decision) -> dict[str, float] | None:
     """Log odds that each input added, computed again; None when the model of the record is not here."""
-    scoring = platform.desk.scoring
     if record.model is None or record.score is None or not record.features:
         return None
+    scorer = platform.desk.scorer_of(record)
     try:
-        decider = decider_of(record, model=scoring.model, rules=scoring.rules)
+        decider = decider_of(record, model=scorer, rules=platform.desk.rules_of(record))
     except VedetteError:
         return None
     found = decider.assess(decider.features.fetch(event_of(record)) if decider.features else None)
-    names = scoring.model.features if scoring.model else ()
+    names = scorer.features if scorer else ()
     return dict(zip(names, found.contributions.tolist(), strict=True)) if found else None
 
 

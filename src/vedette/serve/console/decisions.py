@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from vedette.core.decision import Action, Decision
 from vedette.core.errors import ConflictError, NotFoundError
 from vedette.judge.decisions.register import MINUTE, Place, to_amount
+from vedette.judge.models.model import Model
 from vedette.judge.whatif import find_whatif
 from vedette.run.indexing import decided_entities
 from vedette.run.platform import Platform
@@ -98,12 +99,12 @@ def show_whatif(
 ) -> HTMLResponse:
     """What would have changed the decision; asked by the decision's page once it is shown."""
     record = _find(platform, visitor.tenant, event)
-    scoring = platform.desk.scoring
+    scorer = platform.desk.scorer_of(record) if record.model else None
     try:
         found = find_whatif(
             record,
-            model=scoring.model if record.model else None,
-            rules=scoring.rules,
+            model=scorer if isinstance(scorer, Model) else None,
+            rules=platform.desk.rules_of(record),
             monotonic=platform.clock.monotonic,
         )
     except ConflictError:
