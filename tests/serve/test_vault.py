@@ -157,8 +157,8 @@ def traces(number: str) -> list[bytes]:
     return [text.encode("latin-1") for text in (*spaced, *encoded, *pieces)]
 
 
-def test_no_number_stays_outside_or_in_clear(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    count = 10_000 if request.config.getoption("-m") == "soak" else 150
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.soak)])
+def test_no_number_stays_outside_or_in_clear(tmp_path: Path, count: int) -> None:
     (tmp_path / "vault").mkdir()
     vault = Served(tmp_path / "vault", PAGE)
     key = vault.key("cards:write", "detokenise:write")
