@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -67,6 +68,18 @@ def strict(report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"skipped under CI: {reason}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that the threat model names with their OWASP category: `pytest -m owasp` runs them."""
+    named: dict[tuple[str, str], str] = {}
+    for line in (ROOT / "docs" / "threat-model.md").read_text().splitlines():
+        if match := re.match(r"\| T[0-9]{2} \| (A[0-9]{2}) \|", line):
+            named |= dict.fromkeys(re.findall(r"`([\w/]+\.py)::(\w+)`", line), match[1])
+    for item in items:
+        file = item.path.relative_to(ROOT / "tests").as_posix() if item.path.is_relative_to(ROOT / "tests") else ""
+        if category := named.get((file, getattr(item, "originalname", ""))):
+            item.add_marker(pytest.mark.owasp(category))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -135,15 +135,8 @@ class VaultApp:
             return 200, self._manifest
         if path == "/healthz" and method == "GET":
             return 200, {"status": "ok"}
-        routes: dict[tuple[str, str], Callable[[str, bytes, str], tuple[int, Any]]] = {
-            ("POST", "/v1/tickets"): self._issue,
-            ("POST", "/v1/cards"): self._store,
-            ("POST", "/v1/detokenise"): self._detokenise,
-            ("GET", "/v1/cards/{token}"): self._look,
-            ("DELETE", "/v1/cards/{token}"): self._erase,
-        }
         named = _CARD.fullmatch(path)
-        route = routes.get((method, "/v1/cards/{token}" if named else path))
+        route = _ACTIONS.get((method, "/v1/cards/{token}" if named else path))
         if route is None:
             raise NotFoundError("http.route", "there is nothing at this path")
         secret = bearer(_header(scope, b"authorization"))
@@ -153,7 +146,7 @@ class VaultApp:
         given = named[1].encode() if named else body
         origin = scope["client"][0] if scope.get("client") else ""
         # The database, the log and the key provider wait for a disk: never on the event loop.
-        return await asyncio.to_thread(route, secret, given, origin)
+        return await asyncio.to_thread(route, self, secret, given, origin)
 
     def _issue(self, secret: str, body: bytes, origin: str) -> tuple[int, Any]:
         who = self._admit(secret, "cards", "write", origin)
@@ -244,6 +237,22 @@ class VaultApp:
         fields = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": fields})
         await send({"type": "http.response.body", "body": body})
+
+
+_ACTIONS: Mapping[tuple[str, str], Callable[[VaultApp, str, bytes, str], tuple[int, Any]]] = {
+    ("POST", "/v1/tickets"): VaultApp._issue,  # noqa: SLF001 - its own table of routes
+    ("POST", "/v1/cards"): VaultApp._store,  # noqa: SLF001
+    ("POST", "/v1/detokenise"): VaultApp._detokenise,  # noqa: SLF001
+    ("GET", "/v1/cards/{token}"): VaultApp._look,  # noqa: SLF001
+    ("DELETE", "/v1/cards/{token}"): VaultApp._erase,  # noqa: SLF001
+}
+"""Method and path -> what it does with the caller's secret, the body or token, and the caller's address."""
+
+ROUTES = frozenset(
+    {f"{method} {path}" for method, path in _ACTIONS}
+    | {f"GET {path}" for path in (*_STATIC, "/integrity.json", "/healthz")}
+)
+"""Everything that the vault answers."""
 
 
 def check_static() -> dict[str, str]:
