@@ -108,7 +108,9 @@ def unpinned(text: str) -> list[str]:
     joined = re.sub(r"\\\n\s*", " ", text)
     lines = [line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     return [
-        line for line in lines if not re.match(r"[\w.\[\]-]+==[^\s;]+(\s*;.*?)?(\s+--hash=sha256:[0-9a-f]{64})+\s*$", line)
+        line
+        for line in lines
+        if not re.match(r"[\w.\[\]-]+==[^\s;]+(\s*;.*?)?(\s+--hash=sha256:[0-9a-f]{64})+\s*$", line)
     ]
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from ahocorasick_rs import BytesAhoCorasick
 from vault_world import Served
 
 from vedette.prove.dlp import is_luhn
@@ -180,19 +181,19 @@ def test_no_number_stays_outside_or_in_clear(tmp_path: Path, count: int) -> None
     assert vault.process.returncode == -signal.SIGSEGV
     found = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} | {Path("said"): vault.said}
     assert sum(len(raw) for raw in found.values()) > 100_000
+    search = BytesAhoCorasick([trace for number in numbers for trace in traces(number)])
     for path, raw in found.items():
         assert not path.name.startswith("core")
-        for number in numbers:
-            assert not any(trace in raw for trace in traces(number)), path
+        assert search.find_matches_as_indexes(raw) == [], path
 
 
 def test_the_search_would_find_each_trace() -> None:
-    for number in (NUMBER,):
-        for text in (number, f"{number[:4]} {number[4:8]} {number[8:12]} {number[12:]}", f"card={quote(number)}"):
-            assert any(trace in text.encode() for trace in traces(number))
-        for pad in ("", "a", "ab", "abc"):
-            hidden = base64.b64encode(f"{pad}{number}{pad}".encode())
-            assert any(trace in hidden for trace in traces(number)), pad
+    search = BytesAhoCorasick([trace for number in ("5555555555554444", NUMBER) for trace in traces(number)])
+    for text in (NUMBER, f"{NUMBER[:4]} {NUMBER[4:8]} {NUMBER[8:12]} {NUMBER[12:]}", f"card={quote(NUMBER)}"):
+        assert search.find_matches_as_indexes(text.encode())
+    for pad in ("", "a", "ab", "abc"):
+        assert search.find_matches_as_indexes(base64.b64encode(f"{pad}{NUMBER}{pad}".encode())), pad
+    assert not search.find_matches_as_indexes(b"4000 0566 card tok_5556")
 
 
 def test_nobody_attaches_and_nothing_is_dumped(served: Served) -> None:
