@@ -20,12 +20,12 @@ def keys(db, clock):
 
 
 def claim(keys, wanted, resource="r1"):
-    with keys._db.begin() as connection:
+    with keys.db.begin() as connection:
         return keys.claim(connection, wanted, resource)
 
 
 def write(keys, method, *arguments):
-    with keys._db.begin() as connection:
+    with keys.db.begin() as connection:
         return getattr(keys, method)(connection, *arguments)
 
 

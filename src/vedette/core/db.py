@@ -158,6 +158,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._single = engine if self.is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._waiting: list[_Turn[Any]] = []
         self._lock = threading.Lock()
         self._leading = threading.Lock()
@@ -251,6 +252,20 @@ class Database:
             TransientError: `core.db.unavailable`.
         """
         with _passing(), self.engine.connect().execution_options(vedette_read=True) as connection:
+            yield connection
+
+    @contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """As `read`, for one statement only: on PostgreSQL it is spared a transaction around it.
+
+        Raises:
+            TransientError: `core.db.unavailable`.
+        """
+        if self.is_sqlite:
+            with self.read() as connection:
+                yield connection
+            return
+        with _passing(), self._single.connect() as connection:
             yield connection
 
     def migrate(self, component: str, migrations: Sequence[Migration]) -> None:
