@@ -1,7 +1,8 @@
 """The chart of accounts: which ledger accounts a tenant's money moves between.
 
 A charge debits `clearing` (what the card networks owe us) and credits the merchant. A refund is the reverse. A payout
-debits the merchant and credits `payout` (what is on its way to banks). A merchant can never go below zero.
+debits the merchant and credits `payout` (what is on its way to banks). A merchant can never go below zero. Money on its
+way to or from another service is on `transit`, one for each peer; what a dispute holds back is on `dispute`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ class Kind(IntEnum):
     CLEARING = 1
     MERCHANT = 2
     PAYOUT = 3
+    TRANSIT = 4
+    DISPUTE = 5
 
 
 class Movement(IntEnum):
@@ -29,6 +32,9 @@ class Movement(IntEnum):
     REFUND = 2
     PAYOUT = 3
     PAYOUT_RETURN = 4
+    CROSSING = 5
+    DISPUTE = 6
+    DISPUTE_RETURN = 7
 
 
 _LETTERS: Final = 26

@@ -148,6 +148,6 @@ def _stored(answer: Answer) -> tuple[int, bytes, bytes | None]:
     return answer.status, answer.body, msgspec.json.encode(answer.headers) if answer.headers else None
 
 
-def _execute(connection: Connection, statement: str, values: Any) -> sa.CursorResult[Any]:
+def _execute(connection: Connection, statement: str, values: Any) -> sa.CursorResult[*tuple[Any, ...]]:
     marked = statement if connection.dialect.name == "sqlite" else statement.replace("?", "%s")
     return connection.exec_driver_sql(marked, values)
