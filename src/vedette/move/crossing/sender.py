@@ -245,7 +245,9 @@ class Sender:
             flags=int(flag),
         )
         (status,) = self._ledgers.create_transfers(one.tenant, [resolve], within=connection)
-        assert status is TransferStatus.CREATED, status
+        if status is not TransferStatus.CREATED:
+            # Only an edited ledger gets here: the reservation has no timeout, and nobody else resolves it.
+            raise ConflictError(f"ledger.{status}", "the reservation cannot be resolved", at=one.id)
 
 
 def _hold(one: Crossing) -> int:
