@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -63,6 +64,17 @@ def test_through_the_stages_and_back(run, tmp_path):
     actions = [one["action"] for one in told]
     assert actions == ["rules.ship", "rules.ship", "rules.ship", "rules.rollback", "rules.off"]
     assert (told[0]["actor"], told[0]["target"], told[2]["detail"]["note"]) == ("ada", NAME, "quiet")
+
+
+def test_pipelines_go_with_what_is_shipped(run, tmp_path):
+    rule = tmp_path / "r.yml"
+    rule.write_text(rule.read_text().replace("eventName: [", "event.action: ["))
+    content = "{priority: 20, transformations: [{type: field_name_mapping, mapping: {event.action: eventName}}]}"
+    (tmp_path / "p.yml").write_text(content)
+    assert run("ship", "r.yml", "--home", "home", "--json")[0] == 1, "its tests do not pass without"
+    code, out, err = run("ship", "r.yml", "--home", "home", "--pipeline", "p.yml", "--json")
+    assert code == 0, out + err
+    assert json.loads(out)["shipped"][0]["pipelines"] == {"p.yml": hashlib.sha256(content.encode()).hexdigest()}
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -17,9 +19,13 @@ from hypothesis import strategies as st
 from vedette.core.clock import DAY, MICROS, to_iso
 from vedette.core.event import Entity
 from vedette.core.settings import Settings
+from vedette.core.signal import Level
+from vedette.judge.detectors import Detector
 from vedette.judge.shipments import Document, Shipped
+from vedette.judge.sigma.load import RuleSet
 from vedette.run.detection import load_detection
 from vedette.run.following import Followers
+from vedette.run.gates import documents_of
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.run.rollout import among
@@ -78,8 +84,8 @@ class World:
         self.folder, self.clock, self.count = folder, Clock(), 0
         self.open()
 
-    def open(self):
-        detection = load_detection([self.folder / "rules"])
+    def open(self, detection=None):
+        self.detection = detection = detection or load_detection([self.folder / "rules"])
         self.parts = Parts(Settings(home=self.folder / "home"), clock=self.clock)
         self.shipments, self.meters = self.parts.shipments, Meters()
         store = Store(self.folder / "home" / "store")
@@ -185,6 +191,63 @@ def test_a_correlation_goes_on_counting_when_it_goes_live(tmp_path):
     world.shipments.ship(unit, percent=100, operator=WHO)
     world.push("a")
     assert ("Burst", "a", False) in world.turn()
+    world.parts.close()
+
+
+def test_a_version_goes_through_the_pipelines_it_was_shipped_with(world):
+    """Also when the installation has others, or has none; another pipeline is another version."""
+    foreign = RULE.replace("outcome.result", "event.outcome")
+    pipeline = (
+        b"{name: ours, priority: 20, transformations: [{type: field_name_mapping, mapping: {event.outcome: %s}}]}"
+    )
+    plain = shipped(foreign)
+    through = [
+        msgspec.structs.replace(plain, pipelines=(Shipped("p.yml", pipeline % to),))
+        for to in (b"outcome.result", b"no")
+    ]
+    assert len({plain.version, *(one.version for one in through)}) == 3
+    assert through[0].pipelines[0].digest == hashlib.sha256(pipeline % b"outcome.result").hexdigest()
+    wanted = ([("Failed", "a", False)], [], [])
+    for document, want in zip((through[0], through[1], plain), wanted, strict=True):
+        world.shipments.ship(document, percent=100, operator=WHO)
+        world.push("a")
+        assert world.turn() == want
+    world.shipments.rollback(NAME, operator=WHO)
+    world.shipments.rollback(NAME, operator=WHO)
+    world.push("a")
+    assert world.turn() == [("Failed", "a", False)], "the pipelines came back with the version"
+
+
+def test_detectors_in_python_go_through_the_stages(tmp_path):
+    world = World(tmp_path)
+
+    def failed(data):
+        return {"result": "FAILURE"} if data["outcome"]["result"] == "FAILURE" else None
+
+    one = Detector("py", "1", "Python", Level.LOW, ("identity",), failed)
+    world.detection.rules = replace(world.detection.rules, rules=(), detectors=(one,))
+    world.open(world.detection)
+    (document,) = documents_of(RuleSet((), detectors=(one,)), []).values()
+    people = [f"p{number}" for number in range(40)]
+
+    def told():
+        world.push(*people)
+        return world.turn()
+
+    assert told() == [("Python", who, False) for who in people], "live, as it is installed"
+    world.shipments.ship(document, percent=0, operator=WHO)
+    assert told() == [("Python", who, shadow) for who in people for shadow in (False, True)], "beside what is live"
+    world.shipments.switch_off("py", operator=WHO)
+    assert told() == []
+    world.shipments.ship(document, percent=30, operator=WHO)
+    share = {who for _, who, shadow in told() if not shadow}
+    assert 0 < len(share) < len(people)
+    world.shipments.ship(document, percent=100, operator=WHO)
+    assert told() == [("Python", who, False) for who in people]
+    world.detection.rules = replace(world.detection.rules, detectors=(replace(one, version="2"),))
+    world.open(world.detection)
+    assert told() == [], "the version that was shipped is gone, and nobody shipped the other"
+    assert "detectors.version.missing" in world.followers.rollout.newest().live.rules.skipped[0].reason
     world.parts.close()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -44,6 +45,11 @@ class Shipped(msgspec.Struct, frozen=True):
     path: str
     content: bytes
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its content."""
+        return hashlib.sha256(self.content).hexdigest()
+
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a unit."""
@@ -52,11 +58,20 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """Of its rules and correlations."""
     title: str
     files: tuple[Shipped, ...]
+    pipelines: tuple[Shipped, ...] = ()
+    """Those its rules go through, and no others; none: those of the installation."""
+    detector: str = ""
+    """Of a detector in Python, which has no files: the version that is installed."""
 
     @property
     def version(self) -> str:
-        """SHA-256 of the files' contents, whatever they are called."""
-        return hashlib.sha256(msgspec.json.encode([one.content for one in self.files])).hexdigest()
+        """SHA-256 of the contents of files and pipelines, whatever they are called; of a detector's id and version."""
+        contents: list[Any] = [one.content for one in self.files]
+        if self.pipelines:
+            contents.append([one.content for one in self.pipelines])
+        if self.detector:
+            contents += [self.ids, self.detector]
+        return hashlib.sha256(msgspec.json.encode(contents)).hexdigest()
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

@@ -94,8 +94,16 @@ def written_of(files: Iterable[RuleFile]) -> list[Written]:
     return [one for file in files for one in read(file) if isinstance(one, Written)]
 
 
-def documents_of(rules: RuleSet, files: Sequence[RuleFile]) -> Mapping[str, Document]:
-    """Path of each rule file -> the unit it is shipped as: the file, and the exceptions that narrow its rules."""
+def documents_of(
+    rules: RuleSet, files: Sequence[RuleFile], pipelines: Sequence[Shipped] = ()
+) -> Mapping[str, Document]:
+    """Path of each rule file -> the unit it is shipped as: the file, and the exceptions that narrow its rules.
+
+    Args:
+        rules: Those of the files.
+        files: Whose rules are shipped.
+        pipelines: That the rules go through.
+    """
     contents = {file.path: file for file in files}
     found: dict[str, Document] = {}
     for path in dict.fromkeys(one.path for one in all_of(rules)):
@@ -103,7 +111,8 @@ def documents_of(rules: RuleSet, files: Sequence[RuleFile]) -> Mapping[str, Docu
         ids = tuple(one.id for one in own)
         narrowing = [one.path for one in rules.filters if one.applies and set(one.rules) & set(ids)]
         paths = dict.fromkeys([path, *narrowing])
-        found[path] = Document(
-            ids=ids, title=own[0].title, files=tuple(Shipped(each, contents[each].content) for each in paths)
-        )
+        shipped = tuple(Shipped(each, contents[each].content) for each in paths)
+        found[path] = Document(ids=ids, title=own[0].title, files=shipped, pipelines=tuple(pipelines))
+    for each in rules.detectors:
+        found[each.id] = Document(ids=(each.id,), title=each.title, files=(), detector=each.version)
     return found

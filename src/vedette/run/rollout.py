@@ -25,14 +25,16 @@ from vedette.core.event import Event
 from vedette.core.signal import Signal
 from vedette.judge.correlation.correlator import Contribution, Correlator, Order
 from vedette.judge.correlation.definition import Correlation
+from vedette.judge.detectors import installed
 from vedette.judge.grouping import Grouping
-from vedette.judge.shipments import BASE, Shipments, Stage, Standing
+from vedette.judge.shipments import BASE, Document, Shipments, Stage, Standing
 from vedette.judge.sigma.card import Card, Cards
 from vedette.judge.sigma.correlations import weighed
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.load import RuleSet, all_of, build
 from vedette.judge.sigma.logsources import LogSources
-from vedette.judge.sigma.rules import Rule
+from vedette.judge.sigma.pipelines import parse_pipeline
+from vedette.judge.sigma.rules import Rule, Skipped
 from vedette.run.detection import Detection
 from vedette.sense.sources import Source
 
@@ -313,12 +315,27 @@ class Rollout:
         return found
 
     def _built(self, version: str, today: date) -> tuple[RuleSet, tuple[RuleFile, ...]]:
-        files = tuple(RuleFile(one.path, one.content) for one in self.shipments.document(version).files)
-        return build(files, self._places, today), files
+        document = self.shipments.document(version)
+        if document.detector:
+            return self._detector(document), ()
+        files = tuple(RuleFile(one.path, one.content) for one in document.files)
+        places = self._places
+        if document.pipelines:
+            places = places.through(parse_pipeline(one.content, one.path) for one in document.pipelines)
+        return build(files, places, today), files
+
+    def _detector(self, document: Document) -> RuleSet:
+        """A detector, where the version that was shipped is still the one that is installed."""
+        found = self._base.rules.detectors if self._base else installed()
+        same = tuple(one for one in found if (one.id, one.version) == (document.ids[0], document.detector))
+        if same:
+            return RuleSet((), detectors=same)
+        reason = f"version {document.detector} of the detector is not installed any more [detectors.version.missing]"
+        return RuleSet((), (Skipped(document.ids[0], reason, ""),))
 
 
 def _groupings(rules: RuleSet) -> dict[str, Grouping]:
-    return {one.id: one.card.group or Grouping() for one in all_of(rules)}
+    return {one.id: one.card.group or Grouping() for one in (*all_of(rules), *rules.detectors)}
 
 
 def _joined(sets: Sequence[RuleSet]) -> RuleSet:

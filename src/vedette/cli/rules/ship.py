@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,8 @@ from vedette.core.clock import SystemClock
 from vedette.core.errors import ConflictError, DataError
 from vedette.core.render import printable
 from vedette.core.settings import Settings
-from vedette.judge.shipments import WHOLE, Document, Standing
+from vedette.judge.detectors import Detector, installed
+from vedette.judge.shipments import WHOLE, Document, Shipped, Standing
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.lints import lint
 from vedette.judge.sigma.load import RuleSet, all_of
@@ -38,6 +40,10 @@ EXAMPLES = """Examples:
 
   vedette rules ship my-rules/ --shadow --check             # only asks whether it might be shipped
 
+  vedette rules ship my-rules/host.yml --pipeline fields.yml --shadow
+
+  vedette rules ship --detector large_amount --percent 10   # of an installed package
+
 A rule is shipped when it passes `rules check --strict`, says what it is after and what it may cost, passes its tests,
 and stays within its budget over the stored events. The running installation takes it within seconds, without a restart.
 
@@ -58,6 +64,8 @@ class Outcome(msgspec.Struct, frozen=True):
     percent: int
     seq: int
     """Number of the change; 0: it was there already, or nothing was to be shipped."""
+    pipelines: dict[str, str] = {}
+    """Path of each pipeline that went with it -> SHA-256 of its content."""
 
 
 def register(group: typer.Typer) -> None:
@@ -66,8 +74,13 @@ def register(group: typer.Typer) -> None:
 
 
 def run(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Rule files, or folders of them.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH...", help="Rule files, or folders of them.")
+    ] = None,
     *,
+    detector: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="An installed detector in Python; repeat it.")
+    ] = None,
     home: _sets.Home = None,
     shadow: Annotated[bool, typer.Option("--shadow", help="Count, raise nothing (the default).")] = False,
     percent: Annotated[int | None, typer.Option(min=1, max=99, help="For a share of the entities.")] = None,
@@ -79,6 +92,7 @@ def run(
     by: Annotated[str, typer.Option(help="Who ships; the system's user by default.")] = "",
     exceptions: _sets.Exceptions = None,
     lists: _sets.Lists = None,
+    pipeline: _sets.Pipeline = None,
     sources: _sets.Sources = None,
     as_json: _sets.AsJson = False,
 ) -> None:
@@ -87,18 +101,32 @@ def run(
         raise DataError("rules.ship.stage", "one of --shadow, --percent and --live")
     share = WHOLE if live else percent or 0
     now, settings, known = SystemClock().now(), _sets.settings_of(home), load_sources(sources)
-    places = _sets.places_of(known, lists)
-    files = _sets.files_of(paths, "", exceptions)
-    rules = _sets.set_of(files, places, now)
+    places = _sets.places_of(known, lists, pipeline)
+    if not (paths or detector):
+        raise DataError("rules.ship.nothing", "name rule files, or a detector")
+    files = _sets.files_of(paths, "", exceptions) if paths else []
+    rules = replace(_sets.set_of(files, places, now), detectors=_detectors(detector or ()))
     period = _sets.Period(_sets.moment_of(since, now), now)
     found = list(_obstacles(_Asked(files, rules, places, known), settings, period))
     outcomes: list[Outcome] = []
+    pipelines = [Shipped(str(path), path.read_bytes()) for path in pipeline or ()]
     if not check_only and (waive or not found):
         text = "; ".join(part for part in (note, f"waived: {waive}" if waive and found else "") if part)
-        outcomes = _ship(settings, gates.documents_of(rules, files), share, by or getpass.getuser(), text)
+        documents = gates.documents_of(rules, files, pipelines)
+        outcomes = _ship(settings, documents, share, by or getpass.getuser(), text)
     _print(outcomes, found, as_json=as_json)
     if found and not waive:
         raise typer.Exit(REFUSED)
+
+
+def _detectors(names: Sequence[str]) -> tuple[Detector, ...]:
+    known = {one.id: one for one in installed()}
+    for name in names:
+        if name not in known:
+            raise DataError(
+                "rules.ship.detector", f"no detector `{name:.60}` is installed", hint=", ".join(known) or "none is"
+            )
+    return tuple(known[name] for name in names)
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -119,11 +147,13 @@ def _obstacles(asked: _Asked, settings: Settings, period: _sets.Period) -> Itera
     if settings.store_folder.is_dir():
 
         def reads(source: str) -> bool:
-            return any(source in rule.nodes for rule in rules.rules)
+            return any(source in rule.nodes for rule in rules.rules) or any(
+                source in one.sources for one in rules.detectors
+            )
 
         with _sets.records([], settings, asked.sources, period, reads) as batches:
             report = backtest(rules, batches, asked.sources, since=period.since, until=period.until)
-        yield from gates.backtest_obstacles(report, (one.id for one in all_of(rules)))
+        yield from gates.backtest_obstacles(report, (one.id for one in (*all_of(rules), *rules.detectors)))
 
 
 def _ship(
@@ -140,7 +170,10 @@ def _ship(
                 standing = parts.shipments.ship(document, percent=percent, operator=operator, note=note)
                 seq = standing.seq
                 tell(parts, "rules.ship", standing, document.version)
-            found.append(Outcome(path, document.title, document.version, standing.stage, standing.percent, seq))
+            through = {one.path: one.digest for one in document.pipelines}
+            found.append(
+                Outcome(path, document.title, document.version, standing.stage, standing.percent, seq, through)
+            )
     return found
 
 
@@ -171,5 +204,7 @@ def _print(outcomes: Sequence[Outcome], found: Sequence[Obstacle], *, as_json: b
         stage = f"{done.stage} {done.percent} %" if done.percent else done.stage
         change = f"change {done.seq}" if done.seq else "there already"
         typer.echo(printable(f"{done.path}: {done.title}: {stage}, version {done.version[:12]}, {change}"))
+        for name, digest in done.pipelines.items():
+            typer.echo(printable(f"  through {name}, {digest[:12]}"))
     if not outcomes:
         typer.echo("nothing was shipped" if found else "nothing stands in the way")

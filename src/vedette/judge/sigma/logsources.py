@@ -7,10 +7,10 @@ log source nobody holds is refused, so that it neither matches everything nor va
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from sigma.pipelines.sysmon import sysmon_pipeline
@@ -80,6 +80,12 @@ class LogSources:
         self._refused = {_words_of(entry): entry.because for entry in entries if entry.because}
         self._pipeline = sysmon_pipeline() + windows_logsource_pipeline()
         self._windows = tuple(name for name, named in sources.items() if named.product == _WINDOWS)
+
+    def through(self, given: Iterable[Mapping[str, Any]]) -> LogSources:
+        """The same, with other pipelines."""
+        found = copy(self)
+        found.pipelines = self.pipelines.through(given)
+        return found
 
     def with_lists(self, lists: Lists) -> LogSources:
         """The same, with further lists or others in their place."""

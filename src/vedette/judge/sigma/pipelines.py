@@ -95,6 +95,10 @@ class Pipelines:
                 found[name] = str(probe.fields[0])
         return found
 
+    def through(self, given: Iterable[Mapping[str, Any]]) -> Pipelines:
+        """Other pipelines, with the same lists."""
+        return Pipelines(given, self._lists)
+
     def with_lists(self, lists: Lists) -> Pipelines:
         """The same pipelines, with further lists or others in their place."""
         return Pipelines(self._given, {**self._lists, **lists})
@@ -192,13 +196,22 @@ def _collected(path: Path, how: Callable[[Path], dict[str, Any]], problems: list
 
 
 def _read_pipeline(path: Path) -> dict[str, Any]:
-    found = _mapping(path, "sigma.pipeline.invalid")
+    return parse_pipeline(_content(path), str(path))
+
+
+def parse_pipeline(content: bytes, path: str) -> dict[str, Any]:
+    """A pipeline as YAML gives it.
+
+    Raises:
+        DefinitionError: `sigma.pipeline.invalid`, `sigma.pipeline.refused`.
+    """
+    found = _mapping(content, path, "sigma.pipeline.invalid")
     _pipeline(found)
     return found
 
 
 def _read_lists(path: Path) -> dict[str, Any]:
-    found = _mapping(path, "sigma.lists.invalid")
+    found = _mapping(_content(path), str(path), "sigma.lists.invalid")
     for name, values in found.items():
         plain = isinstance(values, list) and all(
             isinstance(value, str | int | float) and not isinstance(value, bool) for value in values
@@ -210,15 +223,18 @@ def _read_lists(path: Path) -> dict[str, Any]:
     return found
 
 
-def _mapping(path: Path, code: str) -> dict[str, Any]:
+def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise DataError("sigma.pipeline.missing", f"cannot be read: {error.strerror}", at=str(path)) from error
+
+
+def _mapping(content: bytes, path: str, code: str) -> dict[str, Any]:
     if len(content) > MAX_BYTES:
         raise DefinitionError(code, f"longer than {MAX_BYTES} bytes")
-    data = load_yaml(content, path=str(path)).data
+    data = load_yaml(content, path=path).data
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
         raise DefinitionError(code, "not a mapping of names")
     return data
