@@ -367,7 +367,7 @@ class _Reader:
                 "$.score.base",
                 "the share of fraud where nothing speaks for it",
             )
-            return None
+            base = 0.5
         found = [one for place, item in enumerate(odds) if (one := self._odds(item, f"$.score.odds[{place}]", table))]
         names = [one.rule.id for one in found]
         for name in {name for name in names if names.count(name) > 1}:
