@@ -18,6 +18,7 @@ from vedette.core.label import Label
 from vedette.core.signal import Level
 from vedette.judge.decisions.parts import Policy
 from vedette.judge.models import training
+from vedette.judge.models.learners import Recipe
 from vedette.prove.access.policy import Level as Reach
 from vedette.run.platform import Platform
 from vedette.run.scoring import Scoring, load_scoring
@@ -77,13 +78,16 @@ class ExploreSeed(Seed):
         times = pa.array([each["TX_DATETIME"] for each in records])
         table = table.set_column(1, "TX_DATETIME", times.cast(pa.timestamp("us")))
         first = int(self.now.timestamp()) // 86_400 - DAYS
-        before = training.ROUNDS, training.FOLDS
-        training.ROUNDS, training.FOLDS = ROUNDS, FOLDS
+        before = training.FOLDS
+        training.FOLDS = FOLDS
         try:
             features = load_features(shipped("card_transactions"))
-            training.train(table, features, start=first + 8, days=24, delay_days=7, out=self.home / "model")
+            recipe = Recipe(rounds=ROUNDS)
+            training.train(
+                table, features, start=first + 8, days=24, delay_days=7, out=self.home / "model", recipe=recipe
+            )
         finally:
-            training.ROUNDS, training.FOLDS = before
+            training.FOLDS = before
 
     def _payments(self, rng: np.random.Generator) -> None:
         """The last two days, in order; the truth about some of them."""

@@ -21,14 +21,13 @@ from vedette.core.event import Entity
 from vedette.core.settings import Settings
 from vedette.core.signal import Level
 from vedette.judge.detectors import Detector
-from vedette.judge.shipments import Document, Shipped
+from vedette.judge.shipments import Document, Shipped, among
 from vedette.judge.sigma.load import RuleSet
 from vedette.run.detection import load_detection
 from vedette.run.following import Followers
 from vedette.run.gates import documents_of
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
-from vedette.run.rollout import among
 from vedette.run.stream import advance
 from vedette.sense.sources import load_sources
 from vedette.sense.store import Store

@@ -85,6 +85,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Source of the event, which says where its attributes stand."""
     event: dict[str, Any] = {}
     """The event's data as it was decided on."""
+    propensity: float = 1.0
+    """Probability with which a payment such as this was let through: below 1 where the score asked to block it and a
+    control group is kept, whether or not it is in that group. Its inverse is the weight of the payment in training."""
 
 
 def to_risk_score(score: float) -> int:

@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`postgresql://...`; empty keeps relational state in SQLite files under `home`. May hold a password."""
     decision_durability: Durability = Durability.WRITTEN
     """When a decision counts as recorded."""
+    control_share: float = 0.0
+    """Share of payments that the score would block that is let through all the same, 0..0.1, to learn their truth."""
     log_partitions: int = 1
     """Partitions of topics that do not exist yet, 1..1024."""
     egress_allow: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
-"""What was shipped: rule files with their stages, change by change, so that each can be taken back.
+"""What was shipped: files with their stages, change by change, so that each can be taken back.
 
-A *unit* is a rule file with all its rules: a correlation and the rules it rests on go together. A unit has a version
-that is live and may have another on trial, in shadow or for a share of the entities. Every change is a row with what
-stood after it; nothing is overwritten. A change is known by its number, so that a stream can say which it ran with.
+A *unit* is what goes together: a rule file with all its rules, or one of the parts that decide on payments (the model,
+its rules, its features). A unit has a version that is live and may have another on trial, in shadow or for a share of
+the entities. Every change is a row with what stood after it; nothing is overwritten. A change is known by its number,
+so that a stream can say which it ran with.
 """
 
 from __future__ import annotations
@@ -25,6 +26,29 @@ BASE, NOTHING = "", "off"
 """Words for a live version: what the pipeline's own folder holds; none at all."""
 WHOLE = 100
 """Per cent."""
+
+
+SHARES = 1 << 32
+
+
+class Kind(StrEnum):
+    """What is shipped. Each kind has changes and numbers of its own."""
+
+    RULE = "rule"
+    """Rules that raise alerts."""
+    SCORING = "scoring"
+    """Parts that decide on payments."""
+
+    @property
+    def word(self) -> str:
+        """Start of its error codes."""
+        return "rules" if self is Kind.RULE else "model"
+
+
+def among(unit: str, entity: str, percent: int) -> bool:
+    """Whether an entity is among some per cent, for the rollout of a unit. Stable; a higher share only adds."""
+    digest = hashlib.sha256(f"{unit}\x00{entity}".encode()).digest()
+    return int.from_bytes(digest[:4]) * 100 < percent * SHARES
 
 
 class Stage(StrEnum):
@@ -113,61 +137,88 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(one for one in (self.live, self.trial) if one not in {BASE, NOTHING})
 
 
-_METADATA = sa.MetaData()
-_CHANGE = sa.Table(
-    "rule_change",
-    _METADATA,
-    sa.Column("seq", sa.Integer, primary_key=True),
-    sa.Column("unit", sa.Text, nullable=False),
-    sa.Column("action", sa.Text, nullable=False),
-    sa.Column("live", sa.Text, nullable=False),
-    sa.Column("trial", sa.Text, nullable=False),
-    sa.Column("percent", sa.Integer, nullable=False),
-    sa.Column("operator", sa.Text, nullable=False),
-    sa.Column("time", LONG, nullable=False),
-    sa.Column("note", sa.Text, nullable=False),
-    sa.Column("restores", sa.Integer, nullable=False),
-    sa.Index("rule_change_unit", "unit", "seq"),
-    sqlite_strict=True,
-)
-_DOCUMENT = sa.Table(
-    "rule_document",
-    _METADATA,
-    sa.Column("version", sa.Text, primary_key=True),
-    sa.Column("time", LONG, nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-    sqlite_strict=True,
-)
-_OWNED = sa.Table(
-    "rule_owned",
-    _METADATA,
-    sa.Column("rule_id", sa.Text, primary_key=True),
-    sa.Column("unit", sa.Text, nullable=False),
-    sqlite_strict=True,
-)
-_APPLIED = sa.Table(
-    "rule_applied",
-    _METADATA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("seq", sa.Integer, nullable=False),
-    sa.Column("day", sa.Text, nullable=False),
-    sqlite_strict=True,
-)
-MIGRATIONS = (Migration(1, "shipped rules", create(_METADATA)),)
+class _Tables:
+    """The tables of a kind."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.word = kind.word
+        metadata = sa.MetaData()
+        self.change = sa.Table(
+            f"{kind}_change",
+            metadata,
+            sa.Column("seq", sa.Integer, primary_key=True),
+            sa.Column("unit", sa.Text, nullable=False),
+            sa.Column("action", sa.Text, nullable=False),
+            sa.Column("live", sa.Text, nullable=False),
+            sa.Column("trial", sa.Text, nullable=False),
+            sa.Column("percent", sa.Integer, nullable=False),
+            sa.Column("operator", sa.Text, nullable=False),
+            sa.Column("time", LONG, nullable=False),
+            sa.Column("note", sa.Text, nullable=False),
+            sa.Column("restores", sa.Integer, nullable=False),
+            sa.Index(f"{kind}_change_unit", "unit", "seq"),
+            sqlite_strict=True,
+        )
+        self.document = sa.Table(
+            f"{kind}_document",
+            metadata,
+            sa.Column("version", sa.Text, primary_key=True),
+            sa.Column("time", LONG, nullable=False),
+            sa.Column("body", sa.LargeBinary, nullable=False),
+            sqlite_strict=True,
+        )
+        self.owned = sa.Table(
+            f"{kind}_owned",
+            metadata,
+            sa.Column("rule_id", sa.Text, primary_key=True),
+            sa.Column("unit", sa.Text, nullable=False),
+            sqlite_strict=True,
+        )
+        self.applied = sa.Table(
+            f"{kind}_applied",
+            metadata,
+            sa.Column("name", sa.Text, primary_key=True),
+            sa.Column("seq", sa.Integer, nullable=False),
+            sa.Column("day", sa.Text, nullable=False),
+            sqlite_strict=True,
+        )
+        self.migrations = (Migration(1, f"shipped {kind}s", create(metadata)),)
+
+    def unit_of(self, connection: Connection, name: str) -> str:
+        query = sa.select(self.owned.c.unit).where(self.owned.c.rule_id == name)
+        unit: str | None = connection.execute(query).scalar()
+        if unit is None:
+            raise NotFoundError(f"{self.word}.rule.unknown", "nothing of that id was shipped", at=name[:200])
+        return unit
+
+    def changes(self, connection: Connection, unit: str) -> Sequence[Standing]:
+        query = self.change.select().where(self.change.c.unit == unit).order_by(self.change.c.seq)
+        return list(map(_standing, connection.execute(query)))
+
+    def newest(self, connection: Connection, unit: str) -> Standing | None:
+        query = self.change.select().where(self.change.c.unit == unit).order_by(self.change.c.seq.desc())
+        row = connection.execute(query).first()
+        return _standing(row) if row else None
+
+
+_OF = {kind: _Tables(kind) for kind in Kind}
 
 
 class Shipments:
-    """Shipped rules of an installation.
+    """What an installation shipped of one kind.
 
     Args:
         database: state.db, or its PostgreSQL schema.
         clock: Times of changes.
+        kind: What is shipped.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, kind: Kind = Kind.RULE) -> None:
         self._database = database
         self._clock = clock
-        database.migrate("shipments", MIGRATIONS)
+        self._tables = _OF[kind]
+        self._word = kind.word
+        database.migrate("shipments" if kind is Kind.RULE else f"shipments.{kind}", self._tables.migrations)
 
     def ship(self, document: Document, *, percent: int, operator: str, note: str = "") -> Standing:
         """Puts a version to a stage.
@@ -184,18 +235,18 @@ class Shipments:
                 several units).
         """
         if not 0 <= percent <= WHOLE:
-            raise DataError("rules.ship.percent", f"{percent} is no share of 0 to {WHOLE} per cent")
+            raise DataError(f"{self._word}.ship.percent", f"{percent} is no share of 0 to {WHOLE} per cent")
         if len(document.files) > MAX_FILES:
-            raise DataError("rules.ship.large", f"more than {MAX_FILES} files")
+            raise DataError(f"{self._word}.ship.large", f"more than {MAX_FILES} files")
         version = document.version
         with self._database.begin() as connection:
             unit = self._own(connection, document)
-            before = _newest(connection, unit)
+            before = self._tables.newest(connection, unit)
             live = before.live if before else BASE
             if live == version:
-                raise ConflictError("rules.ship.live", "this version is live already", at=document.title)
+                raise ConflictError(f"{self._word}.ship.live", "this version is live already", at=document.title)
             body = msgspec.msgpack.encode(document)
-            insert_new(connection, _DOCUMENT, version=version, time=self._clock.now(), body=body)
+            insert_new(connection, self._tables.document, version=version, time=self._clock.now(), body=body)
             whole = percent == WHOLE
             return self._add(
                 connection,
@@ -217,10 +268,10 @@ class Shipments:
             note: Why.
         """
         with self._database.begin() as connection:
-            insert_new(connection, _OWNED, rule_id=name, unit=name)
+            insert_new(connection, self._tables.owned, rule_id=name, unit=name)
             return self._add(
                 connection,
-                unit=_unit_of(connection, name),
+                unit=self._tables.unit_of(connection, name),
                 action="off",
                 live=NOTHING,
                 trial="",
@@ -242,11 +293,11 @@ class Shipments:
             ConflictError: `rules.rollback.nothing`: all its changes are taken back.
         """
         with self._database.begin() as connection:
-            unit = _unit_of(connection, name)
-            changes = {one.seq: one for one in _changes(connection, unit)}
+            unit = self._tables.unit_of(connection, name)
+            changes = {one.seq: one for one in self._tables.changes(connection, unit)}
             standing = changes[max(changes)].stands
             if standing == 0:
-                raise ConflictError("rules.rollback.nothing", "all its changes are taken back", at=name)
+                raise ConflictError(f"{self._word}.rollback.nothing", "all its changes are taken back", at=name)
             earlier = max((seq for seq in changes if seq < standing), default=0)
             before = changes[earlier].stands if earlier else 0
             found = changes.get(before)
@@ -265,22 +316,28 @@ class Shipments:
     def newest(self) -> int:
         """Number of the last change; 0 before the first."""
         with self._database.read() as connection:
-            return connection.execute(sa.select(sa.func.max(_CHANGE.c.seq))).scalar() or 0
+            return connection.execute(sa.select(sa.func.max(self._tables.change.c.seq))).scalar() or 0
 
     def standings(self, upto: int | None = None) -> dict[str, Standing]:
         """Unit -> what stands of it, as of a change's number; None: now."""
-        last = sa.select(sa.func.max(_CHANGE.c.seq)).group_by(_CHANGE.c.unit)
+        last = sa.select(sa.func.max(self._tables.change.c.seq)).group_by(self._tables.change.c.unit)
         if upto is not None:
-            last = last.where(_CHANGE.c.seq <= upto)
+            last = last.where(self._tables.change.c.seq <= upto)
         with self._database.read() as connection:
-            rows = connection.execute(_CHANGE.select().where(_CHANGE.c.seq.in_(last)).order_by(_CHANGE.c.seq))
+            rows = connection.execute(
+                self._tables.change.select()
+                .where(self._tables.change.c.seq.in_(last))
+                .order_by(self._tables.change.c.seq)
+            )
             return {one.unit: one for one in map(_standing, rows)}
 
     def history(self, name: str) -> list[Standing]:
         """A unit's changes, newest first, by the id of one of its rules; empty when it was never shipped."""
         with self._database.read() as connection:
-            unit = connection.execute(sa.select(_OWNED.c.unit).where(_OWNED.c.rule_id == name)).scalar()
-            return list(reversed(_changes(connection, unit)))[:MAX_HISTORY] if unit else []
+            unit = connection.execute(
+                sa.select(self._tables.owned.c.unit).where(self._tables.owned.c.rule_id == name)
+            ).scalar()
+            return list(reversed(self._tables.changes(connection, unit)))[:MAX_HISTORY] if unit else []
 
     def document(self, version: str) -> Document:
         """One version.
@@ -289,41 +346,47 @@ class Shipments:
             NotFoundError: `rules.version.unknown`.
         """
         with self._database.read() as connection:
-            body = connection.execute(sa.select(_DOCUMENT.c.body).where(_DOCUMENT.c.version == version)).scalar()
+            body = connection.execute(
+                sa.select(self._tables.document.c.body).where(self._tables.document.c.version == version)
+            ).scalar()
         if body is None:
-            raise NotFoundError("rules.version.unknown", "no such version was shipped", at=version[:64])
+            raise NotFoundError(f"{self._word}.version.unknown", "no such version was shipped", at=version[:64])
         return msgspec.msgpack.decode(body, type=Document)
 
     def ids(self) -> dict[str, set[str]]:
         """Unit -> ids of all rules that it ever held."""
         found: dict[str, set[str]] = {}
         with self._database.read() as connection:
-            for row in connection.execute(_OWNED.select()):
+            for row in connection.execute(self._tables.owned.select()):
                 found.setdefault(row.unit, set()).add(row.rule_id)
         return found
 
     def applied(self, name: str) -> tuple[int, str] | None:
         """Which change, and which day (UTC), a reader of the log judges by; None before it said so."""
         with self._database.read() as connection:
-            row = connection.execute(_APPLIED.select().where(_APPLIED.c.name == name)).first()
+            row = connection.execute(self._tables.applied.select().where(self._tables.applied.c.name == name)).first()
         return (row.seq, row.day) if row else None
 
     def apply(self, name: str, seq: int, day: str) -> None:
         """Notes what a reader of the log judges by from now on; before it judges anything by it."""
         with self._database.begin() as connection:
-            if not insert_new(connection, _APPLIED, name=name, seq=seq, day=day):
-                connection.execute(_APPLIED.update().where(_APPLIED.c.name == name).values(seq=seq, day=day))
+            if not insert_new(connection, self._tables.applied, name=name, seq=seq, day=day):
+                connection.execute(
+                    self._tables.applied.update().where(self._tables.applied.c.name == name).values(seq=seq, day=day)
+                )
 
     def _own(self, connection: Connection, document: Document) -> str:
         """The unit of a version, which takes over all its rules."""
-        query = sa.select(_OWNED.c.unit).where(_OWNED.c.rule_id.in_(document.ids)).distinct()
+        query = sa.select(self._tables.owned.c.unit).where(self._tables.owned.c.rule_id.in_(document.ids)).distinct()
         held = set(connection.execute(query).scalars())
         if len(held) > 1:
             hint = "ship them as the files they were, or switch the old ones off"
-            raise ConflictError("rules.ship.split", "its rules were shipped apart", hint=hint, at=document.title)
+            raise ConflictError(
+                f"{self._word}.ship.split", "its rules were shipped apart", hint=hint, at=document.title
+            )
         unit = held.pop() if held else document.ids[0]
         for name in document.ids:
-            insert_new(connection, _OWNED, rule_id=name, unit=unit)
+            insert_new(connection, self._tables.owned, rule_id=name, unit=unit)
         return unit
 
     def _add(
@@ -339,7 +402,7 @@ class Shipments:
         note: str,
         restores: int = 0,
     ) -> Standing:
-        seq = (connection.execute(sa.select(sa.func.max(_CHANGE.c.seq))).scalar() or 0) + 1
+        seq = (connection.execute(sa.select(sa.func.max(self._tables.change.c.seq))).scalar() or 0) + 1
         standing = Standing(
             seq=seq,
             unit=unit,
@@ -352,25 +415,8 @@ class Shipments:
             note=note,
             restores=restores,
         )
-        connection.execute(_CHANGE.insert().values(**msgspec.structs.asdict(standing)))
+        connection.execute(self._tables.change.insert().values(**msgspec.structs.asdict(standing)))
         return standing
-
-
-def _unit_of(connection: Connection, name: str) -> str:
-    unit: str | None = connection.execute(sa.select(_OWNED.c.unit).where(_OWNED.c.rule_id == name)).scalar()
-    if unit is None:
-        raise NotFoundError("rules.rule.unknown", "no rule of that id was shipped", at=name[:200])
-    return unit
-
-
-def _changes(connection: Connection, unit: str) -> Sequence[Standing]:
-    rows = connection.execute(_CHANGE.select().where(_CHANGE.c.unit == unit).order_by(_CHANGE.c.seq))
-    return list(map(_standing, rows))
-
-
-def _newest(connection: Connection, unit: str) -> Standing | None:
-    row = connection.execute(_CHANGE.select().where(_CHANGE.c.unit == unit).order_by(_CHANGE.c.seq.desc())).first()
-    return _standing(row) if row else None
 
 
 def _standing(row: sa.Row[Iterable[object]]) -> Standing:

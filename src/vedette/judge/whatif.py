@@ -489,9 +489,15 @@ class AmountMoves:
         if definitions is None or place < 0:
             return base
         scale = definitions.fields[place].scale
-        slopes = {}
+        slopes: dict[str, tuple[float, float]] = {}
         for view, feature in _features(definitions):
             held = record.features.get(feature.name)
+            if feature.aggregation is Aggregation.RATIO and slopes.get(feature.of[0]) == (0.0, float(scale)):
+                # Of the amount itself to something that does not move with it.
+                divisor = record.features.get(feature.of[1])
+                if held is not None and divisor and feature.of[1] not in slopes:
+                    slopes[feature.name] = (0.0, scale * divisor)
+                continue
             reads = feature.measure is not None and feature.measure.field == place
             if held is None or not reads or (feature.measure and feature.measure.where):
                 continue

@@ -245,11 +245,11 @@ def parse_checkpoint(text: str) -> Checkpoint:
     return Checkpoint(lines[0], int(lines[1]), root)
 
 
-def verify_note(note: str, keys: Iterable[VerifierKey]) -> Checkpoint:
-    """Reads a signed checkpoint, once a key that is trusted has signed it.
+def open_note(note: str, keys: Iterable[VerifierKey]) -> str:
+    """The text of a signed note, once a key that is trusted has signed it.
 
     Raises:
-        Invalid: When no trusted key signed it, a signature of a trusted key is wrong, or it is no checkpoint.
+        Invalid: When no trusted key signed it, or a signature of a trusted key is wrong.
     """
     text, blank, signatures = note.rpartition("\n\n")
     if len(note) > MAX_NOTE or not blank or not signatures.endswith("\n") or re.search(r"[\x00-\x09\x0b-\x1f]", note):
@@ -272,7 +272,16 @@ def verify_note(note: str, keys: Iterable[VerifierKey]) -> Checkpoint:
         signed = True
     if not signed:
         raise Invalid("no trusted key signed this checkpoint")
-    return parse_checkpoint(body)
+    return body
+
+
+def verify_note(note: str, keys: Iterable[VerifierKey]) -> Checkpoint:
+    """Reads a signed checkpoint, once a key that is trusted has signed it.
+
+    Raises:
+        Invalid: As `open_note`, or when it is no checkpoint.
+    """
+    return parse_checkpoint(open_note(note, keys))
 
 
 def _decode(text: str) -> bytes:

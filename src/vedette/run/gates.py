@@ -1,7 +1,9 @@
-"""What a rule must pass before it is shipped: a whole specification, no lint, its own tests, its budget over the past.
+"""What a rule, or a model, must pass before it is shipped.
 
-A specification is the rule's document: its goal (`goal`, else `description`), its data (`logsource`), its technique
-(an ATT&CK tag), what it may cost (`budget`), and tests that make it fire and leave it quiet.
+A rule: a whole specification, no lint, its own tests, its budget over the past. A specification is the rule's document:
+its goal (`goal`, else `description`), its data (`logsource`), its technique (an ATT&CK tag), what it may cost
+(`budget`), and tests that make it fire and leave it quiet. A model: a report of its own (`vedette model report`) that
+judges it by what it catches and never by accuracy, finds no leak, and keeps its budget of latency.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -26,6 +29,14 @@ _CHANGE = re.compile(rb"CHANGE[ -]ME")
 """What `rules new` leaves to be written."""
 
 
+NAIVE = 3.0
+"""Times the base rate that average precision must surely reach."""
+MOST_ERROR = 0.01
+"""Largest expected calibration error: thresholds in money rest on probabilities."""
+MOST_LATENCY_US = 2_000
+"""Largest 99th percentile of a score with its reasons."""
+
+
 class Gate(StrEnum):
     """What is asked."""
 
@@ -36,6 +47,13 @@ class Gate(StrEnum):
     TEST = "test"
     BACKTEST = "backtest"
     """It stays within its budget."""
+    REPORT = "report"
+    """Somebody judged this very model, by more than accuracy."""
+    QUALITY = "quality"
+    """It is better than calling everything genuine, and not worse than what serves."""
+    CALIBRATION = "calibration"
+    LEAK = "leak"
+    LATENCY = "latency"
 
 
 class Obstacle(msgspec.Struct, frozen=True):
@@ -81,6 +99,44 @@ def backtest_obstacles(report: Report, ids: Iterable[str]) -> Iterator[Obstacle]
     for one in report.over_budget:
         if one.rule_id in wanted:
             yield Obstacle(Gate.BACKTEST, one.title, f"{one.now.per_day:,.2f} alerts a day, {one.budget:g} allowed")
+
+
+def model_obstacles(model: str, report: Mapping[str, Any], *, sha256: str, serving: str = "") -> Iterator[Obstacle]:
+    """What a model's report says against shipping it.
+
+    Args:
+        model: Its id.
+        report: What `vedette model report` wrote.
+        sha256: Of the model's arrays.
+        serving: SHA-256 of the model that serves; when the report holds it as a candidate, the two are compared.
+    """
+    candidates = {one.get("sha256"): one for one in report.get("candidates", [])}
+    own = candidates.get(sha256)
+    if report.get("model", {}).get("sha256") != sha256 or own is None:
+        yield Obstacle(Gate.REPORT, model, "the report is of another model")
+        return
+    found = report.get("metrics", {}).get("ap", {})
+    if "low" not in found:
+        yield Obstacle(Gate.REPORT, model, "judged without average precision and its interval: accuracy says nothing")
+        return
+    base = report["test"]["base_rate"]
+    if found["low"] <= NAIVE * base:
+        yield Obstacle(Gate.QUALITY, model, f"average precision may be {found['low']:.4f}, all genuine has {base:.4f}")
+    other = candidates.get(serving)
+    if other and other is not own and found["value"] < other["ap"]["low"]:
+        yield Obstacle(
+            Gate.QUALITY, model, f"average precision {found['value']:.4f}, what serves has {other['ap']['value']:.4f}"
+        )
+    error = report["reliability"]["ece"]
+    if error > MOST_ERROR:
+        yield Obstacle(Gate.CALIBRATION, model, f"expected calibration error {error:.4f}, {MOST_ERROR:g} allowed")
+    if not report["probes"]:
+        yield Obstacle(Gate.LEAK, model, "the report was made without probes")
+    for name, one in report["probes"].items():
+        if not one["passed"]:
+            yield Obstacle(Gate.LEAK, model, f"probe `{name}` failed")
+    if own["p99_us"] > MOST_LATENCY_US:
+        yield Obstacle(Gate.LATENCY, model, f"p99 of a score {own['p99_us']:.0f} us, {MOST_LATENCY_US} allowed")
 
 
 def alerting(rules: RuleSet) -> list[Rule | Correlation]:

@@ -33,10 +33,11 @@ from vedette.core.log import SqliteLog
 from vedette.core.projection import Projection
 from vedette.core.settings import Settings
 from vedette.judge.decisions.register import Register
+from vedette.judge.models.registry import KEY, PURPOSE, Registry
 from vedette.judge.payment.kept import KeptLists
 from vedette.judge.points.loader import load_points
 from vedette.judge.points.point import Point
-from vedette.judge.shipments import Shipments
+from vedette.judge.shipments import Kind, Shipments
 from vedette.judge.sigma.card import Cards
 from vedette.judge.versions import Versions
 from vedette.move.idempotency import Idempotency
@@ -137,6 +138,16 @@ class Parts:
     def shipments(self) -> Shipments:
         """Shipped rules and their stages."""
         return Shipments(self.state, self.clock)
+
+    @cached_property
+    def scoring_shipments(self) -> Shipments:
+        """Shipped parts of what decides on payments, and their stages."""
+        return Shipments(self.state, self.clock, Kind.SCORING)
+
+    @cached_property
+    def models(self) -> Registry:
+        """The registered models."""
+        return Registry(self.settings.home / "models", KeyRing(self.settings.keys_folder, PURPOSE, KEY), self.clock)
 
     @property
     def runs_target(self) -> Path | str:

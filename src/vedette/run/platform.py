@@ -51,6 +51,7 @@ from vedette.run.rollout import Edition, Rollout
 from vedette.run.scoring import DEADLINE_S, Desk, Scoring
 from vedette.run.stream import Stage, advance
 from vedette.run.telling import Telling
+from vedette.run.trials import Ended, Trials
 from vedette.run.verifying import Verifier
 from vedette.run.webhooks import SigningSecrets
 from vedette.sense.quarantine import Quarantine, Refused
@@ -102,6 +103,7 @@ class Platform(Parts):
         self.quarantine = Quarantine(self.store.folder, self._count_refused)
         self.access.create_tenant(settings.tenant)
         self.risks = self._bounded_risks(patience)
+        self.trials = self._trials_of(scoring or Scoring())
         self.desk = Desk(
             settings.home / "decisions",
             self.log,
@@ -114,6 +116,7 @@ class Platform(Parts):
             deadline_s=DEADLINE_S * patience,
             points=self.points,
             lists=self.lists,
+            trials=self.trials,
         )
         self._closing.callback(self.desk.close)
         self.followers = Followers(self, self.store, self.meters, detection)
@@ -320,6 +323,7 @@ class Platform(Parts):
         """What happens by itself, and how often. Each is safe to be killed in, and to run twice."""
         return (
             *(() if self._apart else self.followers.beats()),
+            Beat("trials", 1.0, self.trials.turn),
             Beat("telling", 0.05, self.telling.turn),
             Beat("misuse", 1.0, self._tell_misuse, enough=MAX_NOTED),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
@@ -360,6 +364,29 @@ class Platform(Parts):
     def lags(self) -> dict[str, int]:
         """Stage -> records between its place and the end of the log."""
         return {"telling": self.telling.lag()} | {stage.name: stage.lag(self.log) for stage in self.stages}
+
+    def _trials_of(self, scoring: Scoring) -> Trials:
+        """Trials of what was shipped over what the installation began with."""
+        return Trials(
+            scoring,
+            self.scoring_shipments,
+            self.models,
+            self.log,
+            self.clock,
+            folder=self.settings.home / "trials",
+            control=self.settings.control_share,
+            tell=self._tell_ended,
+        )
+
+    def _tell_ended(self, ended: Ended) -> None:
+        """A trial was taken back by itself: counted, and in the audit trail."""
+        self.meters.failure("trial", ended.breach.guard)
+        harm = ended.harm
+        detail = {"change": str(ended.seq), "title": ended.title, "guard": str(ended.breach.guard)}
+        detail |= {"why": ended.breach.text[:200], "hurt": str(harm.hurt), "missed": str(harm.missed)}
+        self.audit.record(
+            ended.tenant, "model.rollback", actor="system", target=str(ended.part), origin="trials", detail=detail
+        )
 
     def _count_refused(self, added: Sequence[Refused]) -> None:
         for each in added:

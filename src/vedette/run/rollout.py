@@ -11,7 +11,6 @@ N per cent when a hash of unit and entity says so; raising N only adds entities.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from vedette.judge.correlation.correlator import Contribution, Correlator, Order
 from vedette.judge.correlation.definition import Correlation
 from vedette.judge.detectors import installed
 from vedette.judge.grouping import Grouping
-from vedette.judge.shipments import BASE, Document, Shipments, Stage, Standing
+from vedette.judge.shipments import BASE, Document, Shipments, Stage, Standing, among
 from vedette.judge.sigma.card import Card, Cards
 from vedette.judge.sigma.correlations import weighed
 from vedette.judge.sigma.files import RuleFile
@@ -40,14 +39,7 @@ from vedette.sense.sources import Source
 
 LOOK_S = 1.0
 """How often a reader of the log looks for a change."""
-SHARES = 1 << 32
 NO_RULES = RuleSet(())
-
-
-def among(unit: str, entity: str, percent: int) -> bool:
-    """Whether an entity is among some per cent, for the rollout of a unit. Stable; a higher share only adds."""
-    digest = hashlib.sha256(f"{unit}\x00{entity}".encode()).digest()
-    return int.from_bytes(digest[:4]) * 100 < percent * SHARES
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -33,6 +34,7 @@ from vedette.judge.payment.rules import PaymentRules
 from vedette.judge.points.point import Point
 from vedette.judge.points.scorecard import Scorecard
 from vedette.run.metrics import Meters
+from vedette.sense.features.definition import FeatureSet
 from vedette.sense.sources import Source
 
 DEADLINE_S = 0.040
@@ -53,6 +55,26 @@ class Scoring:
     model: Model | None = None
     rules: PaymentRules = field(default_factory=PaymentRules)
     policy: Policy = Policy.OPEN
+
+
+Relist = Callable[[PaymentRules], PaymentRules]
+
+
+class Attached(Protocol):
+    """What takes over a tenant's decider, to try other versions beside it."""
+
+    def attach(self, tenant: str, books: Books, features: FeatureSet | None, lists: Relist) -> None:
+        """Called once, before the tenant's service decides on anything.
+
+        Args:
+            tenant: Whose.
+            books: What records.
+            features: That it computes.
+            lists: Gives rules with the tenant's lists as they are now.
+        """
+
+    def refresh(self, tenant: str) -> bool:
+        """Lets the tenant's deciders ask with the lists as they are now; whether their rules changed."""
 
 
 def load_scoring(
@@ -86,6 +108,7 @@ class Desk:
         deadline_s: What the service may take for an answer.
         points: What else is decided on than payments, by name: each has services of its own.
         lists: What was added to the lists that rules name; None: nothing.
+        trials: What was shipped, and its trials.
     """
 
     def __init__(
@@ -102,9 +125,11 @@ class Desk:
         deadline_s: float = DEADLINE_S,
         points: Mapping[str, Point] = NO_POINTS,
         lists: KeptLists | None = None,
+        trials: Attached | None = None,
     ) -> None:
         self.points = points
         self._lists = lists
+        self._trials = trials
         self._risks = risks
         self._deadline_s = deadline_s
         self._folder = folder
@@ -149,6 +174,8 @@ class Desk:
         if self._asked.get((tenant, point)) == state:
             return False
         self._asked[tenant, point] = state
+        if self._trials and not point:
+            return self._trials.refresh(tenant)
         rules = self._with_lists(tenant, own, payments=not point)
         if rules.version == recorder.decider.rules.version:
             return False
@@ -213,6 +240,9 @@ class Desk:
             log=self._log,
             risks=self._risks,
         )
+        if self._trials:
+            lists = partial(self._with_lists, tenant)
+            self._trials.attach(tenant, books, model.feature_set if model else None, lists)
         return books, DecisionService(books.recorder, deadline_s=self._deadline_s)
 
     async def decide(self, event: Event) -> Decision:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -18,12 +19,20 @@ from vedette.core.errors import DefinitionError
 from vedette.core.event import Event
 from vedette.expr.nodes import Space
 from vedette.judge.decisions.bindings import Read, readers
+from vedette.judge.decisions.control import RELEASED, SCORES, in_control
 from vedette.judge.decisions.parts import Features, PartStalled, Policy, Risks, Scorer, Vector, Worded
 from vedette.judge.payment.attributes import ATTRIBUTES, RISKS
 from vedette.judge.payment.rules import PaymentRule, PaymentRules, answer
 
 MODEL_REASONS = 5
 """How many features a decision names, largest contribution first."""
+
+
+class Trial(Protocol):
+    """Another version beside the one that is live."""
+
+    def settle(self, event: Event, live: Decision) -> Decision:
+        """The answer that counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +63,8 @@ class Decider:
         covers: Whether an event has features and a score; rules alone decide on others.
         risks: What alerts say of entities; None leaves that missing.
         known: What `risks` said when a record was made that is decided again.
+        control: Share of the payments that the score would block that is let through all the same, 0..1, so that what
+            blocking is worth stays known.
 
     Raises:
         DefinitionError: `decision.model.features` when the model needs a feature that the engine has not.
@@ -71,18 +82,27 @@ class Decider:
         covers: Callable[[Event], bool] = lambda _event: True,
         risks: Risks | None = None,
         known: Mapping[str, int] = MappingProxyType({}),
+        control: float = 0.0,
     ) -> None:
-        self.features = features
-        self.model = model
-        self.rules = rules
         self.policy = policy
         self.clock = clock
         self.stage = "queue"
         """The part that is being waited for; read by others to name the one that stalls."""
-        self._features_version = features_version
         self._covers = covers
         self._risks = risks
         self._known = known
+        self._control = control
+        self.trial: Trial | None = None
+        """Another version that decides beside this one; the answer of one of them counts."""
+        self._take(features, model, rules, features_version)
+
+    def _take(
+        self, features: Features | None, model: Scorer | None, rules: PaymentRules, features_version: str
+    ) -> None:
+        self.features = features
+        self.model = model
+        self.rules = rules
+        self._features_version = features_version
         self._names: tuple[str, ...] = features.names if features else ()
         self._pick = _picker(self._names, model.features) if model else None
         self._readers: dict[str, tuple[tuple[str, Read], ...]] = {}
@@ -94,6 +114,22 @@ class Decider:
         other.rules = rules
         other._readers = {}  # noqa: SLF001 - a copy of itself
         other._risky, other._used = _reads(rules, self._names)  # noqa: SLF001 - as above
+        return other
+
+    def over(
+        self,
+        *,
+        features: Features | None,
+        model: Scorer | None,
+        rules: PaymentRules,
+        features_version: str,
+        control: float = 0.0,
+    ) -> Decider:
+        """The same decider over other parts, without a trial."""
+        other = copy.copy(self)
+        other.trial = None
+        other._control = control  # noqa: SLF001 - of this class
+        other._take(features, model, rules, features_version)  # noqa: SLF001
         return other
 
     def scores(self, event: Event) -> bool:
@@ -134,7 +170,8 @@ class Decider:
         self.stage = "queue"
         known = self.look([event])[0] if risks is None else risks
         decision = self.answer(event, vector, assessment, fallback=fallback, risks=known)
-        return msgspec.structs.replace(decision, latency_us=round((self.clock.monotonic() - started) * 1e6))
+        decision = msgspec.structs.replace(decision, latency_us=round((self.clock.monotonic() - started) * 1e6))
+        return decision if self.trial is None else self.trial.settle(event, decision)
 
     def fall_back(self, event: Event, part: str) -> Decision:
         """The answer when `part` stalled before anything else answered: rules over the event alone, then the policy."""
@@ -170,13 +207,18 @@ class Decider:
         score = assessment.score if assessment else None
         risk_score = None if score is None else to_risk_score(score)
         results, fired = self.rules.results(self._values(event, held, risk_score, said))
+        action, reasons = self._action(fired, fallback), self._reasons(assessment, fired, fallback)
+        propensity = self._control if action is Action.BLOCK and not fallback and _scored(fired) else 1.0
+        propensity = propensity or 1.0
+        if propensity < 1 and in_control(event, propensity):
+            action, reasons = Action.ALLOW, (*reasons, RELEASED)
         return Decision(
             event_id=event.id,
             tenant=event.tenant,
-            action=self._action(fired, fallback),
+            action=action,
             score=score,
             risk_score=risk_score,
-            reasons=self._reasons(assessment, fired, fallback),
+            reasons=reasons,
             rules=results,
             model=ModelRef(self.model.id, self.model.sha256) if self.model else None,
             features={} if held is None else _by_name(self._names, held),
@@ -190,6 +232,7 @@ class Decider:
             features_version=self._features_version,
             source=event.source,
             event=event.data,
+            propensity=propensity,
         )
 
     def values(self, event: Event, decision: Decision) -> dict[str, object]:
@@ -271,6 +314,12 @@ def _reads(
 def _cap(name: str) -> float:
     known = ATTRIBUTES.get(name)
     return float(known.cap) if known and known.cap else math.inf
+
+
+def _scored(fired: Sequence[PaymentRule]) -> bool:
+    """Whether every block rests on the score; what people named in a rule is never let through for an experiment."""
+    blocks = [rule for rule in fired if rule.action is Action.BLOCK]
+    return all(any(field.name in SCORES for field in rule.fields) for rule in blocks)
 
 
 def _picker(held: tuple[str, ...], wanted: tuple[str, ...]) -> npt.NDArray[np.intp] | None:

@@ -100,6 +100,7 @@ def decider_of(record: Decision, *, model: Scorer | None, rules: PaymentRules) -
         policy=policy,
         features_version=record.features_version,
         known=record.risks,
+        control=record.propensity if record.propensity < 1 else 0.0,
     )
 
 

@@ -1,4 +1,7 @@
-"""A model directory: `model.npz` (flat arrays), `features.yaml` (what they mean) and `model.json` (the card)."""
+"""A model directory: `model.npz` (flat arrays), `features.yaml`, `profile.json`, `model.json` (the card).
+
+The definitions say what the inputs mean, the profile how they lay when the model was trained.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,14 +19,17 @@ import numpy as np
 
 from vedette.core.errors import DataError
 from vedette.judge.models.calibration import Calibration
+from vedette.judge.models.profile import Profile, read_profile
 from vedette.judge.models.trees import Floats, Trees
 from vedette.sense.features.definition import FeatureSet, parse_features
 
-FORMAT = 2
+FORMAT = 3
 MAX_BYTES = 256 << 20
 """Largest file of a model directory."""
 TREES = tuple(field.name for field in fields(Trees) if field.init)
-ARRAYS, FEATURES, CARD = "model.npz", "features.yaml", "model.json"
+ARRAYS, FEATURES, PROFILE, CARD = "model.npz", "features.yaml", "profile.json", "model.json"
+FILES = (ARRAYS, FEATURES, PROFILE)
+"""Files whose hashes the card holds; a model without a profile scores, and cannot be watched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,8 @@ class Model:
     """Data span, hashes, metrics, limits; for people, never read by the scorer."""
     label_delay: int
     """Microseconds from an event to its label in the history that the model was trained on."""
+    profile: Profile | None = None
+    """How inputs and scores lay when it was trained; None for a model without one, which cannot be watched."""
 
     @property
     def id(self) -> str:
@@ -69,7 +78,7 @@ class Model:
 
     def scores(self, vectors: Floats) -> Floats:
         """`score` of each row."""
-        return np.array([self.calibration.score(float(raw)) for raw in self.trees.raws(vectors)])
+        return self.calibration.scores(self.trees.raws(vectors))
 
     def contributions(self, vector: Floats) -> Floats:
         """Log odds that each feature added, exact Shapley values; `bias` plus their sum is `raw` within 1e-9."""
@@ -90,6 +99,7 @@ def store_model(
     features: FeatureSet,
     label_delay: int,
     card: dict[str, Any],
+    profile: Profile | None = None,
 ) -> Model:
     """Writes a model directory and loads it again. The same model gives the same bytes."""
     arrays = {name: getattr(trees, name) for name in TREES}
@@ -102,10 +112,13 @@ def store_model(
         features_version=np.array(features.version),
         label_delay=np.int64(label_delay),
         calibration=np.array([calibration.a, calibration.b, calibration.c]),
+        knots=np.array(calibration.knots, np.float64).reshape(-1, 2),
         **arrays,
     )
     folder.mkdir(parents=True, exist_ok=True)
     contents = {ARRAYS: buffer.getvalue(), FEATURES: features.text.encode()}
+    if profile is not None:
+        contents[PROFILE] = profile.to_bytes()
     sha256 = hashlib.sha256(contents[ARRAYS]).hexdigest()
     files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     whole = {"id": f"{features.source}-{sha256[:12]}", "source": features.source, "files": files, **card}
@@ -128,7 +141,9 @@ def load_model(folder: Path, *, sha256: str = "") -> Model:
     """
     card = _card(folder)
     contents = {}
-    for name in (ARRAYS, FEATURES):
+    for name in FILES:
+        if name == PROFILE and name not in card["files"]:
+            continue
         contents[name] = _read(folder / name)
         found = hashlib.sha256(contents[name]).hexdigest()
         if found != card["files"].get(name) or (sha256 and name == ARRAYS and found != sha256):
@@ -146,9 +161,13 @@ def load_model(folder: Path, *, sha256: str = "") -> Model:
         good = int(arrays["format"]) == FORMAT and str(arrays["features_version"]) == features.version
         good = good and tuple(arrays["names"].tolist()) == features.names
         a, b, c = arrays["calibration"].tolist()
+        knots = tuple((float(raw), float(score)) for raw, score in arrays["knots"].tolist())
         delay = int(arrays["label_delay"])
     except (KeyError, ValueError, OSError, EOFError, TypeError, BadZipFile) as error:
         raise DataError("model.file.invalid", "the files are no model", at=str(folder)) from error
+    rising = all(one[0] < other[0] and one[1] <= other[1] for one, other in pairwise(knots))
+    if not rising or any(not 0 <= score <= 1 for _, score in knots):
+        raise DataError("model.file.invalid", "the calibration does not rise", at=str(folder))
     if not good:
         raise DataError("model.file.invalid", "`features.yaml` is not what the trees were trained on", at=str(folder))
     trees = Trees(**parts)
@@ -157,9 +176,10 @@ def load_model(folder: Path, *, sha256: str = "") -> Model:
         sha256=hashlib.sha256(contents[ARRAYS]).hexdigest(),
         feature_set=features,
         trees=trees,
-        calibration=Calibration(a, b, c),
+        calibration=Calibration(a, b, c, knots),
         card=card,
         label_delay=delay,
+        profile=read_profile(contents[PROFILE], at=str(folder / PROFILE)) if PROFILE in contents else None,
     )
 
 
