@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 
 import pytest
-from jobs_world import FIRING, HOUR, SPAN, alerts, found, run, settings_of, stream, write
+from jobs_world import FIRING, HOUR, RULES, SPAN, alerts, found, run, settings_of, stream, write
 
+from vedette.core.clock import SystemClock
 from vedette.core.errors import NotFoundError
+from vedette.core.log import SqliteLog
+from vedette.judge.shipments import Document, Shipped
 from vedette.judge.sigma.history import Engine
+from vedette.run.jobs.detect import job_id_of
 from vedette.run.jobs.ledger import State
 from vedette.run.jobs.running import Jobs
 from vedette.run.parts import Parts
@@ -75,6 +81,45 @@ def test_another_engine_is_the_same_job(world, home):
     first, _ = run(home, world[1])
     second, worked = run(home, world[1], engine=Engine.SQL)
     assert (second.id, worked) == (first.id, False)
+
+
+@pytest.mark.parametrize("percent", [None, 0, 50, 100], ids=["off", "shadow", "half", "live"])
+def test_a_job_finds_what_the_stream_found_at_any_stage(world, home, tmp_path, percent):
+    """What was shipped stands in for the file, as far as its stage goes; correlations too."""
+    ids = tuple(re.findall(r"^id: (.*)$", RULES, re.MULTILINE))
+    changed = RULES.replace("contains: denied", "contains: Denied").replace("gte: 4", "gte: 3")
+    document = Document(ids=ids, title="All", files=(Shipped("all.yml", changed.encode()),))
+    streamed = tmp_path / "streamed"
+    for one in (streamed, home):
+        with Parts(settings_of(one), clock=SystemClock()) as parts:
+            if percent is None:
+                parts.shipments.switch_off(ids[0], operator="x")
+                continue
+            parts.shipments.ship(document, percent=percent, operator="x")
+    stream(streamed, world[1], world[1].parent / "trail.ndjson")
+    before = job_id_of(spec_of(world[0], world[1]))
+    job, _ = run(home, world[1])
+    wanted, told = shadows(streamed), shadows(home)
+    assert told == wanted
+    assert {shadow for _, shadow in wanted.values()} == ({False, True} if percent == 0 else {False})
+    assert (ids[0] in {rule for rule, _ in wanted.values()}) is (percent is not None)
+    assert job.id != before, "another stage, another job"
+
+
+def spec_of(home, rules):
+    with Parts(settings_of(home), clock=SystemClock()) as parts:
+        return Jobs(parts, Store(home / "store")).spec([str(rules)], SPAN, tenant="default")[0]
+
+
+def shadows(home):
+    """Signal id -> rule and whether it is of the shadow, of the span."""
+    with SqliteLog(home / "log", SystemClock()) as log:
+        told = [json.loads(record.value) for record in log.read("signal", 0, 0, 100_000)]
+    return {
+        (one["id"], one.get("shadow", False)): (one["rule_id"], one.get("shadow", False))
+        for one in told
+        if SPAN.start <= one["event_time"] < SPAN.end
+    }
 
 
 def test_other_rules_are_another_job(world, home, tmp_path):

@@ -101,10 +101,10 @@ def detect(
     span = span_of(start, end)
     with opened(home, config, tenant) as here, _bar("judging") as tell:
         running = Jobs(here.parts, here.store, workers=jobs, progress=tell)
-        spec, detection = running.spec(
+        spec, edition = running.spec(
             list(map(str, rules)), span, tenant=here.tenant, only=only, sources=source or (), engine=engine
         )
-        done, _ = running.run(spec, detection, again=again)
+        done, _ = running.run(spec, edition, again=again)
     _print(_shape(done), as_json=as_json)
 
 
@@ -267,8 +267,8 @@ def gaps(
         jobs = Jobs(here.parts, here.store)
         found: list[tuple[Schedule, Gap]] = []
         for one in here.schedules.all(here.tenant):
-            spec, detection = jobs.spec(one.rules, Span(0, 0), tenant=here.tenant, only=one.only)
-            there = here.schedules.gaps(one, spec.sources, ahead=reach(detection).ahead, deep=deep)
+            spec, edition = jobs.spec(one.rules, Span(0, 0), tenant=here.tenant, only=one.only)
+            there = here.schedules.gaps(one, spec.sources, ahead=reach(*edition.sets).ahead, deep=deep)
             found += [(one, gap) for gap in there if gap.cause is not Cause.DUE]
     shown = stretches(found)
     if as_json:

@@ -14,6 +14,7 @@ from vedette.core.signal import Signal
 from vedette.judge.correlation.correlator import Contribution, Correlator
 from vedette.judge.sigma.history import Engine, make_judge
 from vedette.run.detection import Detection
+from vedette.run.rollout import Edition, Pair
 from vedette.sense.history import Span
 from vedette.sense.store import Store
 
@@ -95,8 +96,39 @@ class History:
                 yield signal
 
 
-def reach(detection: Detection) -> Reach:
-    """How far a rule set's correlations read beyond a span."""
+class Staged:
+    """The rules of an edition over the event store: `History`, but what is on trial counts as its stage says."""
+
+    def __init__(self, store: Store, edition: Edition, *, engine: Engine = Engine.MATCHER, threads: int = 2) -> None:
+        self._edition = edition
+        self._sets = [History(store, one, engine=engine, threads=threads) for one in edition.sets]
+
+    def judge(self, tenant: str, source: str, span: Span) -> Judged:
+        """What rules on single events say of a span; see `History.judge`."""
+        live, *others = (one.judge(tenant, source, span) for one in self._sets)
+        if not others:
+            return live
+        (tried,) = others
+        signals = sorted(self._edition.passed(live.signals, tried.signals), key=lambda one: (one.event_time, one.id))
+        contributions = sorted([*live.contributions, *tried.contributions], key=_moment)
+        return Judged(max(live.events, tried.events), signals, contributions)
+
+    def correlate(self, tenant: str, contributions: Iterable[Contribution], span: Span) -> Iterator[Signal]:
+        """The correlations' signals of a span; see `History.correlate`."""
+        correlator = self._edition.correlator
+        correlator.clear()
+        return (
+            one for one in _correlated(correlator, tenant, contributions) if span.start <= one.event_time < span.end
+        )
+
+
+def reach(*sets: Detection) -> Reach:
+    """How far the correlations of some sets of rules read beyond a span."""
+    each = [_reach(one) for one in sets]
+    return Reach(max((one.back for one in each), default=0), max((one.ahead for one in each), default=0))
+
+
+def _reach(detection: Detection) -> Reach:
     correlations = detection.rules.correlations
     if not correlations:
         return Reach(0, 0)
@@ -111,7 +143,7 @@ def widened(span: Span, by: Reach) -> Span:
     return Span(span.start - by.back, span.end + by.ahead)
 
 
-def _correlated(correlator: Correlator, tenant: str, contributions: Iterable[Contribution]) -> Iterator[Signal]:
+def _correlated(correlator: Correlator | Pair, tenant: str, contributions: Iterable[Contribution]) -> Iterator[Signal]:
     newest = 0
     for number, one in enumerate(contributions, 1):
         yield from correlator.take(tenant, [one])

@@ -12,7 +12,7 @@ N per cent when a hash of unit and entity says so; raising N only adds entities.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -107,6 +107,11 @@ class Edition:
             return [msgspec.structs.replace(signal, shadow=True)]
         return [signal] if gate.takes(signal) else []
 
+    @property
+    def sets(self) -> tuple[Detection, ...]:
+        """What is live; and what is on trial, where anything is."""
+        return (self.live, self.trial) if self.gates else (self.live,)
+
     def reads(self, source: str) -> bool:
         """True when a rule reads a source."""
         return self.live.reads(source) or self.trial.reads(source)
@@ -166,6 +171,11 @@ class Pair:
         """Tells how far event time has come; gives the signals that count."""
         live, trial = self._both
         return self.edition.passed(live.advance(tenant, tide), trial.advance(tenant, tide))
+
+    def finish(self, tenant: str) -> list[Signal]:
+        """No more comes; gives the signals that count."""
+        live, trial = self._both
+        return self.edition.passed(live.finish(tenant), trial.finish(tenant))
 
     def settled(self, tenant: str, low: int) -> None:
         """Tells how far windows had their answer."""
@@ -266,8 +276,14 @@ class Rollout:
     def _today(self) -> str:
         return to_datetime(self._clock.now()).date().isoformat()
 
-    def edition(self, seq: int, day: str) -> Edition:
-        """The rules as of a change and a day."""
+    def edition(self, seq: int, day: str, of: Collection[str] | None = None) -> Edition:
+        """The rules as of a change and a day.
+
+        Args:
+            seq: Number of the change.
+            day: By which exceptions end, UTC.
+            of: Ids of rules; what was shipped that holds none of them is left out. None: nothing is.
+        """
         today = date.fromisoformat(day)
         base = self._base.on(today) if self._base else NO_RULES
         owned = self.shipments.ids()
@@ -275,6 +291,8 @@ class Rollout:
         standings, gates = dict[str, Standing](), dict[str, Gate]()
         texts = dict[str, tuple[RuleFile, ...]]()
         for unit, standing in self.shipments.standings(seq).items():
+            if of is not None and owned[unit].isdisjoint(of):
+                continue
             standings |= dict.fromkeys(owned[unit], standing)
             if standing.live != BASE:
                 gone |= owned[unit]

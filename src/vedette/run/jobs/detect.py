@@ -18,11 +18,11 @@ from vedette.core.log import Log
 from vedette.core.signal import Signal
 from vedette.judge.correlation.correlator import Contribution
 from vedette.judge.sigma.history import Engine
-from vedette.judge.sigma.load import RuleSet
+from vedette.judge.sigma.load import all_of
 from vedette.run.detecting import SIGNALS
-from vedette.run.detection import Detection
-from vedette.run.history import History, reach, widened
+from vedette.run.history import Staged, reach, widened
 from vedette.run.jobs.ledger import CORRELATIONS, Job, Ledger, Part, Spec
+from vedette.run.rollout import Edition
 from vedette.sense.history import stored_days
 from vedette.sense.store import Store
 
@@ -37,28 +37,30 @@ Report = Callable[[Part], None]
 """Told of each part that was done."""
 
 
-def digest_of(rules: RuleSet) -> str:
-    """A hash of the versions of all rules that can match."""
-    versions = [(one.id, one.version) for one in rules.rules] + [(one.id, one.version) for one in rules.correlations]
-    return hashlib.sha256(msgspec.json.encode(sorted(versions))).hexdigest()
+def digest_of(edition: Edition) -> str:
+    """A hash of the versions of all rules that can match, and of the stages of those on trial."""
+    versions = [[one.id, one.version] for each in edition.sets for one in all_of(each.rules)]
+    versions += [[one.id, one.version] for each in edition.sets for one in each.rules.detectors]
+    stages = [[name, str(gate.standing.percent)] for name, gate in edition.gates.items()]
+    return hashlib.sha256(msgspec.json.encode([sorted(versions), sorted(stages)])).hexdigest()
 
 
 def job_id_of(spec: Spec) -> str:
     """The id of a job: the same work is the same job, whatever engine does it."""
-    same = msgspec.structs.replace(spec, engine=Engine.MATCHER, rules=(), only="")
+    same = msgspec.structs.replace(spec, engine=Engine.MATCHER, rules=(), only="", change=0)
     return "job_" + hashlib.sha256(msgspec.json.encode(same, order="sorted")).hexdigest()[:24]
 
 
-def plan(store: Store, detection: Detection, spec: Spec) -> list[Part]:
+def plan(store: Store, edition: Edition, spec: Spec) -> list[Part]:
     """The parts: each source and day of the span and its reach that has events, then the correlations."""
-    whole = widened(spec.span, reach(detection))
+    whole = widened(spec.span, reach(*edition.sets))
     found: list[Part] = []
     for source in spec.sources:
         for day in stored_days(store, spec.tenant, source):
             cut = day.both(whole)
             if not cut.empty:
                 found.append(Part(number=len(found), source=source, start=cut.start, end=cut.end))
-    if detection.rules.correlations:
+    if any(one.rules.correlations for one in edition.sets):
         found.append(Part(number=len(found), source=CORRELATIONS, start=whole.start, end=whole.end))
     return found
 
@@ -74,7 +76,7 @@ class Worker:
         alerts: Which signals are known.
     """
 
-    def __init__(self, folder: Path, *, ledger: Ledger, history: History, log: Log, alerts: Alerts) -> None:
+    def __init__(self, folder: Path, *, ledger: Ledger, history: Staged, log: Log, alerts: Alerts) -> None:
         self._folder = folder
         self._ledger = ledger
         self._history = history
@@ -155,13 +157,13 @@ class Worker:
         return len(fresh)
 
 
-def check(job: Job, detection: Detection) -> None:
+def check(job: Job, edition: Edition) -> None:
     """Refuses to go on with other rules than a job began with.
 
     Raises:
         ConflictError: `jobs.rules.changed`.
     """
-    if digest_of(detection.rules) != job.spec.digest:
+    if digest_of(edition) != job.spec.digest:
         raise ConflictError("jobs.rules.changed", "the rules are not those that the job began with", at=job.id)
 
 

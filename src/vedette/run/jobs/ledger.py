@@ -65,7 +65,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """Folders, archives and files, absolute."""
     only: str = ""
     digest: str
-    """Of the rules' versions: with other rules it is another job."""
+    """Of the rules' versions and stages: with others it is another job."""
+    change: int = 0
+    """Number of the last change to shipped rules that it counts with."""
     start: int
     """Event time, microseconds UTC."""
     end: int

@@ -13,11 +13,13 @@ from vedette.core.clock import SystemClock, to_datetime
 from vedette.core.errors import TransientError
 from vedette.core.settings import Settings
 from vedette.judge.sigma.history import Engine
+from vedette.judge.sigma.load import all_of
 from vedette.run.detection import Detection, load_detection
-from vedette.run.history import History
+from vedette.run.history import Staged
 from vedette.run.jobs.detect import Worker, check, digest_of, job_id_of, plan
 from vedette.run.jobs.ledger import Job, Ledger, Spec
 from vedette.run.parts import Parts
+from vedette.run.rollout import Edition, Rollout
 from vedette.sense.history import Span
 from vedette.sense.store import Store
 
@@ -36,6 +38,17 @@ def jobs_folder(settings: Settings) -> Path:
 def load_rules(settings: Settings, paths: Sequence[str], only: str, today: date | None) -> Detection:
     """The rules of a job."""
     return load_detection(map(Path, paths), only=only, cache=settings.home / "cache", today=today)
+
+
+def load_edition(parts: Parts, paths: Sequence[str], only: str, today: date, change: int) -> Edition:
+    """The rules of a job at the stages that they had after a change: what was shipped stands in for what is given.
+
+    What was shipped that is not among the rules given is none of the job's.
+    """
+    given = load_rules(parts.settings, paths, only, today)
+    ids = {one.id for one in (*all_of(given.rules), *given.rules.detectors)}
+    rollout = Rollout(given, parts.shipments, parts.clock, given.sources, parts.cards)
+    return rollout.edition(change, today.isoformat(), ids)
 
 
 class Jobs:
@@ -76,30 +89,32 @@ class Jobs:
         sources: Sequence[str] = (),
         engine: Engine = Engine.MATCHER,
         cause: str = "",
-    ) -> tuple[Spec, Detection]:
+    ) -> tuple[Spec, Edition]:
         """What a job over a span would do, and its rules. Sources that are not named: all with a table and rules."""
         whole = [str(Path(path).absolute()) for path in paths]
-        detection = load_rules(self._parts.settings, whole, only, self.today())
-        there = [name for name in self._store.names() if name in detection.sources and detection.reads(name)]
+        change = self._parts.shipments.newest()
+        edition = load_edition(self._parts, whole, only, self.today(), change)
+        there = [name for name in self._store.names() if name in edition.live.sources and edition.reads(name)]
         spec = Spec(
             tenant=tenant,
             rules=tuple(whole),
             only=only,
-            digest=digest_of(detection.rules),
+            digest=digest_of(edition),
+            change=change,
             start=span.start,
             end=span.end,
             sources=tuple(name for name in there if not sources or name in sources),
             engine=engine,
             cause=cause,
         )
-        return spec, detection
+        return spec, edition
 
-    def run(self, spec: Spec, detection: Detection, *, again: bool = False) -> tuple[Job, bool]:
+    def run(self, spec: Spec, edition: Edition, *, again: bool = False) -> tuple[Job, bool]:
         """Runs a job to its end, from wherever it was left.
 
         Args:
             spec: From `spec`.
-            detection: Its rules.
+            edition: Its rules.
             again: Judge it anew when it is done.
 
         Returns:
@@ -110,7 +125,7 @@ class Jobs:
             TransientError: `jobs.part.taken` when another process still works on a part of it.
         """
         job_id = job_id_of(spec)
-        parts = plan(self._store, detection, spec)
+        parts = plan(self._store, edition, spec)
         if not self.ledger.open(job_id, spec, parts) and again:
             self.ledger.reopen(job_id, parts)
         job = self.ledger.job(job_id)
@@ -119,7 +134,7 @@ class Jobs:
         self._progress(job.parts_done, job.parts)
         if self._workers > 1:
             self._spread(job, spec.engine)
-        worker = self._worker(detection, spec.engine)
+        worker = self._worker(edition, spec.engine)
         if not worker.work(job, lambda _part: self._tell(job_id)):
             raise TransientError("jobs.part.taken", "another process works on a part of this job", at=job_id)
         while self._parts.alerts.consume(self._parts.log).read:
@@ -131,11 +146,11 @@ class Jobs:
         job = self.ledger.job(job_id)
         self._progress(job.parts_done, job.parts)
 
-    def _worker(self, detection: Detection, engine: Engine) -> Worker:
+    def _worker(self, edition: Edition, engine: Engine) -> Worker:
         return Worker(
             jobs_folder(self._parts.settings),
             ledger=self.ledger,
-            history=History(self._store, detection, engine=engine),
+            history=Staged(self._store, edition, engine=engine),
             log=self._parts.log,
             alerts=self._parts.alerts,
         )
@@ -159,8 +174,8 @@ def _work(settings: Settings, job_id: str, engine: Engine, today: date, parent: 
     with Parts(settings, clock=SystemClock()) as parts:
         ledger = Ledger(parts.state, parts.clock)
         job = ledger.job(job_id)
-        detection = load_rules(settings, job.spec.rules, job.spec.only, today)
-        check(job, detection)
-        history = History(Store(settings.store_folder), detection, engine=engine, threads=1)
+        edition = load_edition(parts, job.spec.rules, job.spec.only, today, job.spec.change)
+        check(job, edition)
+        history = Staged(Store(settings.store_folder), edition, engine=engine, threads=1)
         worker = Worker(jobs_folder(settings), ledger=ledger, history=history, log=parts.log, alerts=parts.alerts)
         worker.work(job, alive=lambda: os.getppid() == parent)

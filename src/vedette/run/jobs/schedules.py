@@ -16,10 +16,10 @@ from vedette.core.clock import Clock
 from vedette.core.db import LONG, Database, Migration, create, sa
 from vedette.core.errors import DefinitionError, NotFoundError
 from vedette.judge.sigma.history import Engine
-from vedette.run.detection import Detection
 from vedette.run.history import reach
 from vedette.run.jobs.ledger import Job, Spec
 from vedette.run.jobs.running import Jobs
+from vedette.run.rollout import Edition
 from vedette.sense.history import Span, counts
 from vedette.sense.store import Store
 
@@ -193,15 +193,15 @@ class Schedules:
         covered only when its job is done. Intervals in a row are one job.
         """
         whole = Span(schedule.since, self._clock.now())
-        base, detection = jobs.spec(
+        base, edition = jobs.spec(
             schedule.rules, whole, tenant=schedule.tenant, only=schedule.only, engine=schedule.engine
         )
-        gaps = self.gaps(schedule, base.sources, ahead=reach(detection).ahead)
+        gaps = self.gaps(schedule, base.sources, ahead=reach(*edition.sets).ahead)
         held = self._held(schedule, base.sources, Span(gaps[0].start, gaps[-1].end)) if gaps else {}
         done = []
         for some in _together(gaps):
-            spec = _spec(base, schedule, some, held, detection)
-            job, _ = jobs.run(spec, detection)
+            spec = _spec(base, schedule, some, held, edition)
+            job, _ = jobs.run(spec, edition)
             self._cover(schedule, some, held, job.id)
             done.append((job, some))
         return done
@@ -228,12 +228,12 @@ class Schedules:
             connection.execute(_COVERED.insert(), rows)
 
 
-def _spec(base: Spec, schedule: Schedule, gaps: Sequence[Gap], held: Mapping[int, Held], detection: Detection) -> Spec:
+def _spec(base: Spec, schedule: Schedule, gaps: Sequence[Gap], held: Mapping[int, Held], edition: Edition) -> Spec:
     """The job over some intervals in a row: the same one until an interval holds another number of events."""
     start, end = gaps[0].start, gaps[-1].end
     if any(gap.cause is Cause.LATE for gap in gaps):
         # A late event can change windows that end in intervals already covered.
-        far = reach(detection)
+        far = reach(*edition.sets)
         start, end = start - far.ahead, end + far.back
     known = [schedule.name, *(_told(held.get(gap.start, {})) for gap in gaps)]
     return msgspec.structs.replace(base, start=start, end=end, cause=" ".join(known))
