@@ -6,7 +6,7 @@ database that all regions reach, under an epoch that fences off a node that was 
 Example:
     >>> router = Router([Node("eu-1", "eu"), Node("us-1", "us"), Node("us-2", "us")])
     >>> router.route("charge:ch_1", zone="eu"), router.route("charge:ch_1", zone="us")
-    ('eu-1', 'us-1')
+    ('eu-1', 'us-2')
 """
 
 from vedette.move.routing.placement import Placement, Placements

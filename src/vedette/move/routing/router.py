@@ -5,8 +5,9 @@ takes its share from all others and moves no key between them, one that goes giv
 order of all nodes for a key is known to everybody without a word. The measurements that chose it over jump, Maglev and
 a ring: docs/decisions/0070-routing.md.
 
-A score is a 64-bit mix of two hashes (BLAKE2b of the key, BLAKE2b of the node's name), so nothing of the platform, of
-Python's own hash or of the order of nodes can change it. `VERSION` names the arithmetic; it will not change silently.
+A score is the product of two 64-bit hashes (BLAKE2b of the key, and of the node's name made odd) modulo 2^64.
+Nothing of the platform, of Python's own hash or of the order of nodes can change it. `VERSION` names the arithmetic, which will
+not change silently.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ class Router:
     Example:
         >>> router = Router(["eu-1", "eu-2", "us-1"])
         >>> router.route("charge:ch_1")
-        'us-1'
-        >>> router.set_down("us-1")
-        >>> router.route("charge:ch_1")
         'eu-2'
+        >>> router.set_down("eu-2")
+        >>> router.route("charge:ch_1")
+        'eu-1'
     """
 
     def __init__(self, nodes: Iterable[Node | str] = (), *, bound: float = BOUND) -> None:
@@ -146,11 +147,9 @@ class Router:
             own = _hash(key)
             best, score = "", -1
             for seed, name in self._seeds:
-                mixed = ((own ^ seed) * _FIRST) & _MASK
-                mixed = ((mixed ^ (mixed >> 32)) * _SECOND) & _MASK
-                mixed ^= mixed >> 29
-                if mixed > score:
-                    best, score = name, mixed
+                product = own * seed & _MASK
+                if product > score:
+                    best, score = name, product
             if best:
                 return best
         return next(iter(self.ranked(key, zone=zone)), "") or _nobody()
@@ -158,8 +157,8 @@ class Router:
     def ranked(self, key: str, *, zone: str = "") -> list[str]:
         """Every node that is up in the order in which it would serve the key, those of the zone first."""
         own = _hash(key)
-        scored = [(self._nodes[name].zone == zone, _mix(own, seed), name) for seed, name in self._seeds]
-        return [name for _, _, name in sorted(scored, reverse=True) if name not in self._down]
+        scored = [(self._nodes[name].zone != zone, -(own * seed & _MASK), name) for seed, name in self._seeds]
+        return [name for _, _, name in sorted(scored) if name not in self._down]
 
     @contextmanager
     def acquire(self, key: str, *, zone: str = "") -> Iterator[str]:
@@ -200,22 +199,12 @@ class Router:
             raise DefinitionError("routing.node.unknown", "no such node", at=name)
 
     def _reseed(self) -> None:
-        self._seeds = tuple((_hash(name), name) for name in sorted(self._nodes))
-
-
-_FIRST: Final = 0x9E3779B97F4A7C15
-_SECOND: Final = 0xD6E8FEB86659FD93
+        # Odd, so that the product loses nothing of the key's hash.
+        self._seeds = tuple((_hash(name) | 1, name) for name in sorted(self._nodes))
 
 
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-
-
-def _mix(own: int, seed: int) -> int:
-    """Score of a node for a key; every bit of both moves every bit of it."""
-    mixed = ((own ^ seed) * _FIRST) & _MASK
-    mixed = ((mixed ^ (mixed >> 32)) * _SECOND) & _MASK
-    return mixed ^ (mixed >> 29)
 
 
 def _nobody() -> str:
