@@ -59,7 +59,12 @@ def main() -> None:
         print(f"  {name:<40}{20_000 / (time.perf_counter() - start):>12,.0f}{passed:>10,} passed")
         db.close()
     if args.redis:
-        show("RedisDedup", RedisDedup(Redis(args.redis)).admit, stream(5_000), time.perf_counter)
+        show(
+            "RedisDedup",
+            RedisDedup(Redis(args.redis), prefix=f"bench:{time.time_ns()}:").admit,
+            stream(5_000),
+            time.perf_counter,
+        )
 
 
 if __name__ == "__main__":

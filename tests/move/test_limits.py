@@ -82,6 +82,10 @@ def test_the_memory_is_bounded():
     for n in range(1_000):
         limits.take([(f"b{n}", busy)])
     assert len(limits) <= 100
+    full = ("account", busy)
+    for n in range(1_000):
+        limits.ask([(f"d{n}", busy), full])
+    assert len(limits) <= 101, "what is refused leaves nothing behind either"
     clock.micros += 3_600_000_000
     for n in range(101):
         limits.take([(f"c{n}", busy)])

@@ -34,7 +34,8 @@ class Limits:
     def __init__(self, clock: Clock, *, max_buckets: int = MAX_BUCKETS) -> None:
         self._monotonic = clock.monotonic
         self._max = max_buckets
-        self._until: dict[Bucket, int] = {}  # arrival time x rate.count, so that intervals are whole
+        # A list of one: arrival time x rate.count, so that intervals are whole. Changed in place, which hashes no key.
+        self._until: dict[Bucket, list[int]] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -46,22 +47,25 @@ class Limits:
         get = held.get
         with self._lock:
             now = round(self._monotonic() * MICROS)
-            after, full = [], False
+            cells, after, full = [], [], False
             for bucket in buckets:
                 count, _, _, step, room = bucket[1]
                 start = now * count
-                until = get(bucket, 0)
+                cell = get(bucket)
+                if cell is None:
+                    cell = held[bucket] = [0]
+                cells.append(cell)
+                until = cell[0]
                 until = step + (until if until > start else start)  # noqa: FURB136 - max() would take a third of the time
                 after.append(until)
                 if until - start > room:
                     full = True
-            if full:
-                return self._refusal(buckets, after, now)
-            for bucket, until in zip(buckets, after, strict=True):
-                held[bucket] = until
+            if not full:
+                for cell, until in zip(cells, after, strict=True):
+                    cell[0] = until
             if len(held) > self._max:
                 self._forget(now)
-        return Verdict(0, buckets, after, now)
+        return self._refusal(buckets, after, now) if full else Verdict(0, buckets, after, now)
 
     @staticmethod
     def _refusal(buckets: Sequence[Bucket], after: Sequence[int], now: int) -> Verdict:
@@ -82,7 +86,9 @@ class Limits:
 
     def _forget(self, now: int) -> None:
         # An arrival time in the past means an empty bucket: no different from one never seen.
-        self._until = {bucket: until for bucket, until in self._until.items() if until > now * bucket[1].count}
+        self._until = {bucket: cell for bucket, cell in self._until.items() if cell[0] > now * bucket[1].count}
         if len(self._until) > self._max:
             keep = self._max * 9 // 10
-            self._until = dict(heapq.nlargest(keep, self._until.items(), key=lambda item: item[1] / item[0][1].count))
+            self._until = dict(
+                heapq.nlargest(keep, self._until.items(), key=lambda item: item[1][0] / item[0][1].count)
+            )

@@ -6,8 +6,8 @@ order of all nodes for a key is known to everybody without a word. The measureme
 a ring: docs/decisions/0070-routing.md.
 
 A score is the product of two 64-bit hashes (BLAKE2b of the key, and of the node's name made odd) modulo 2^64.
-Nothing of the platform, of Python's own hash or of the order of nodes can change it. `VERSION` names the arithmetic, which will
-not change silently.
+Nothing of the platform, of Python's own hash or of the order of nodes can change it. `VERSION` names the arithmetic,
+which will not change silently.
 """
 
 from __future__ import annotations
