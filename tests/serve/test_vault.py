@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
 import signal
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def full(served: Served) -> str:
-    return served.key("cards:write", "detokenise:write")
+    return served.key("cards:write", "numbers:read")
 
 
 def out(token: str, **changes: str) -> dict[str, str]:
@@ -55,7 +56,7 @@ def test_in_and_out(served: Served, full: str) -> None:
 def test_scopes_and_merchants(served: Served, full: str) -> None:
     token = served.call("POST", "/v1/cards", full, json=CARD).json()["token"]
     writer, reader = served.key("cards:write"), served.key("cards:read")
-    bound = served.key("cards:write", "detokenise:write", account="m-2")
+    bound = served.key("cards:write", "numbers:read", account="m-2")
     for key, method, path, body, status in (
         ("", "POST", "/v1/cards", CARD, 401),
         ("vk_test_" + "x" * 43, "POST", "/v1/cards", CARD, 401),
@@ -116,6 +117,23 @@ def test_a_ticket_is_for_one_card_from_one_page(served: Served, full: str) -> No
         assert served.call("POST", path, ticket, json=body).status_code == 401
 
 
+def test_a_service_fetches_its_own_credential(served: Served) -> None:
+    made = served.verb("keys", "create", "--scope", "credentials:read", "--json", "--home", str(served.home))
+    mine, other = json.loads(made), served.key("credentials:read")
+    where = ("--home", str(served.home))
+    served.verb("vault", "credential", "put", "ledger.db", "--for", mine["id"], *where, said="swordfish\n")
+    wanted = {"name": "ledger.db"}
+    got = served.call("POST", "/v1/credentials/fetch", mine["secret"], json=wanted)
+    assert got.json() | {"until": 0} == {"name": "ledger.db", "version": 1, "until": 0, "value": "swordfish"}
+    assert served.call("POST", "/v1/credentials/fetch", other, json=wanted).status_code == 403
+    assert served.call("POST", "/v1/credentials/fetch", served.key("cards:write"), json=wanted).status_code == 403
+    served.verb("vault", "credential", "rotate", "ledger.db", *where, said="trout\n")
+    told = json.loads(served.verb("vault", "credential", "status", "ledger.db", "--json", *where))
+    assert told["behind"] == [mine["id"]]
+    assert served.call("POST", "/v1/credentials/fetch", mine["secret"], json=wanted).json()["value"] == "trout"
+    assert "none" in served.verb("vault", "credential", "cut", "ledger.db", *where)
+
+
 def test_the_form_may_be_shown_by_named_pages_only(served: Served) -> None:
     frame = served.call("GET", "/frame")
     policy = frame.headers["content-security-policy"]
@@ -162,7 +180,7 @@ def traces(number: str) -> list[bytes]:
 def test_no_number_stays_outside_or_in_clear(tmp_path: Path, count: int) -> None:
     (tmp_path / "vault").mkdir()
     vault = Served(tmp_path / "vault", PAGE)
-    key = vault.key("cards:write", "detokenise:write")
+    key = vault.key("cards:write", "numbers:read")
     rng = random.Random(5)
     numbers = [new_number(rng) for _ in range(count)]
     with httpx.Client(base_url=vault.url, headers={"authorization": f"Bearer {key}"}, timeout=20) as client:

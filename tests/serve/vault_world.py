@@ -36,14 +36,16 @@ class Served:
         assert line.startswith("listening on "), self.process.stderr and self.process.stderr.read()
         self.url = line.split()[-1]
 
+    def verb(self, *arguments: str, said: str = "") -> str:
+        """Output of a verb of the command line."""
+        command = [sys.executable, "-m", "vedette", *arguments]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=self.environ, input=said.encode())
+        return done.stdout.decode()
+
     def key(self, *scopes: str, account: str = "") -> str:
-        command = [sys.executable, "-m", "vedette", "keys", "create", "--json", "--home", str(self.home)]
-        for scope in scopes:
-            command += ["--scope", scope]
-        command += ["--account", account] if account else []
-        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=self.environ).stdout)[
-            "secret"
-        ]
+        """Secret of a new key."""
+        wanted = [word for scope in scopes for word in ("--scope", scope)] + (["--account", account] if account else [])
+        return json.loads(self.verb("keys", "create", "--json", "--home", str(self.home), *wanted))["secret"]
 
     def call(self, method: str, path: str, key: str = "", **options: object) -> httpx.Response:
         headers = {"authorization": f"Bearer {key}"} if key else {}

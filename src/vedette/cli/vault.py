@@ -13,17 +13,18 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vedette.cli._progress import counting
-from vedette.core.clock import SystemClock, to_iso
+from vedette.core.clock import SystemClock, seconds_of, to_iso
 from vedette.core.errors import ConflictError, DefinitionError
 from vedette.core.render import printable
 from vedette.prove.custody.inventory import Held, State, take_inventory
+from vedette.prove.secrets import Secret
 from vedette.serve.vault_app import VaultApp, open_vault, serve_vault
 
 SERVE_EXAMPLES = """Examples:
 
   export VEDETTE_SECRET_CUSTODY_PASSPHRASE=...       # or a file of that name; opens the encrypted file of keys
 
-  vedette keys create --home .vedette-vault --scope cards:write --scope detokenise:write
+  vedette keys create --home .vedette-vault --scope cards:write --scope numbers:read
 
   vedette vault serve --origin https://shop.example
 
@@ -51,6 +52,21 @@ INVENTORY_EXAMPLES = """Examples:
 
 Ends with 1 when a key is over its crypto-period."""
 
+CREDENTIAL = "Secrets of services: sealed here, fetched by the id of an API key, rotated with a grace."
+CREDENTIAL_EXAMPLES = """Examples:
+
+  vedette keys create --home .vedette-vault --scope credentials:read --name ledger-service      # its id is the consumer
+
+  vedette vault credential put ledger.db --for key_01jd...          # asks for the value
+
+  vedette vault credential rotate ledger.db --grace 1h              # asks for the new value
+
+  vedette vault credential status ledger.db                         # who has not fetched it yet
+
+  vedette vault credential cut ledger.db                            # after the grace; refuses while somebody is behind
+
+A service fetches with POST /v1/credentials/fetch {"name": "ledger.db"} and its key, at least every 15 minutes."""
+
 Home = Annotated[Path, typer.Option(envvar="VEDETTE_VAULT_HOME", help="Folder of the vault's data.")]
 Keys = Annotated[
     str,
@@ -62,6 +78,7 @@ Keys = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Tenant = Annotated[str, typer.Argument(help="Whose cards.")]
+CredentialName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the credential, such as ledger.db.")]
 BY = "command line"
 HOME = Path(".vedette-vault")
 
@@ -73,6 +90,13 @@ def register(app: typer.Typer) -> None:
     verb.command("rotate", epilog=ROTATE_EXAMPLES)(rotate)
     verb.command("shred", epilog=SHRED_EXAMPLES)(shred)
     verb.command("inventory", epilog=INVENTORY_EXAMPLES)(inventory)
+    credential = typer.Typer(name="credential", no_args_is_help=True, help=CREDENTIAL, epilog=CREDENTIAL_EXAMPLES)
+    credential.command("put", epilog=CREDENTIAL_EXAMPLES)(put)
+    credential.command("allow", epilog=CREDENTIAL_EXAMPLES)(allow)
+    credential.command("rotate", epilog=CREDENTIAL_EXAMPLES)(rotate_credential)
+    credential.command("status", epilog=CREDENTIAL_EXAMPLES)(status)
+    credential.command("cut", epilog=CREDENTIAL_EXAMPLES)(cut)
+    verb.add_typer(credential)
     app.add_typer(verb)
 
 
@@ -87,8 +111,8 @@ def serve(
     home: Home = HOME,
 ) -> None:
     """Serve the vault."""
-    vault, access, _ = open_vault(home, keys, _environ(), SystemClock())
-    serve_vault(VaultApp(vault, access, tuple(origin or ())), host=host, port=port, tell=typer.echo)
+    opened = open_vault(home, keys, _environ(), SystemClock())
+    serve_vault(VaultApp(opened, tuple(origin or ())), host=host, port=port, tell=typer.echo)
 
 
 def rotate(
@@ -100,7 +124,7 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Change a tenant's wrapping key: its cards' data keys are sealed anew, the cards themselves stay as they are."""
-    vault, _, _ = open_vault(home, keys, _environ(), SystemClock())
+    vault = open_vault(home, keys, _environ(), SystemClock()).vault
     version = vault.rotate(tenant, by=BY)
     done = 0
     with counting("cards") as count:
@@ -125,7 +149,7 @@ def shred(
     """Destroy every key of a tenant: nobody can read its cards any more, in backups either."""
     if not yes:
         typer.confirm(f"Destroy the keys of {tenant} for good?", abort=True)
-    vault, _, _ = open_vault(home, keys, _environ(), SystemClock())
+    vault = open_vault(home, keys, _environ(), SystemClock()).vault
     count = vault.shred(tenant, by=BY)
     shape = msgspec.json.encode({"tenant": tenant, "cards": count}).decode()
     typer.echo(shape if as_json else f"{count} cards of {tenant} can be read by nobody")
@@ -139,7 +163,7 @@ def inventory(
     as_json: AsJson = False,
 ) -> None:
     """List the keys with their age against their crypto-period."""
-    _, _, provider = open_vault(home, keys, _environ(), SystemClock())
+    provider = open_vault(home, keys, _environ(), SystemClock()).provider
     held = take_inventory(provider.list_keys(), SystemClock().now(), dict(_period(text) for text in period or ()))
     if as_json:
         typer.echo(msgspec.json.encode(held).decode())
@@ -147,6 +171,78 @@ def inventory(
         _show(held)
     if any(one.state is State.OVER for one in held):
         raise typer.Exit(1)
+
+
+def put(
+    name: CredentialName,
+    *,
+    consumer: Annotated[
+        list[str] | None, typer.Option("--for", metavar="KEY", help="Id of an API key; repeat it.")
+    ] = None,
+    keys: Keys = "",
+    home: Home = HOME,
+) -> None:
+    """Keep the first version of a credential."""
+    value = Secret(typer.prompt(f"Value of {name}", hide_input=True, err=True))
+    credentials = open_vault(home, keys, _environ(), SystemClock()).credentials
+    typer.echo(f"{name} version {credentials.put(name, value, consumers=consumer or (), by=BY)}")
+
+
+def allow(
+    name: CredentialName,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Id of an API key of this home.")],
+    *,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="End its right instead.")] = False,
+    keys: Keys = "",
+    home: Home = HOME,
+) -> None:
+    """Let a service fetch a credential, or no longer."""
+    credentials = open_vault(home, keys, _environ(), SystemClock()).credentials
+    (credentials.withdraw if withdraw else credentials.allow)(name, key, by=BY)
+
+
+def rotate_credential(
+    name: CredentialName,
+    *,
+    grace: Annotated[str, typer.Option(help="How long the older version is accepted: 15m or more.")] = "1h",
+    keys: Keys = "",
+    home: Home = HOME,
+) -> None:
+    """Keep the next version; the older one is accepted for the grace."""
+    seconds = seconds_of(grace)
+    if seconds is None:
+        raise DefinitionError("vault.grace.invalid", "not a timespan", hint="15m, 1h or 7d", at=grace)
+    value = Secret(typer.prompt(f"New value of {name}", hide_input=True, err=True))
+    credentials = open_vault(home, keys, _environ(), SystemClock()).credentials
+    typer.echo(f"{name} version {credentials.rotate(name, value, grace_s=seconds, by=BY)}")
+
+
+def status(name: CredentialName, *, keys: Keys = "", home: Home = HOME, as_json: AsJson = False) -> None:
+    """Show versions and consumers, and who is behind."""
+    found = open_vault(home, keys, _environ(), SystemClock()).credentials.status(name)
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+        return
+    ends = to_iso(found.older_ends)[:19] if found.older_ends else "-"
+    typer.echo(f"{name} version {found.version}, older ends {ends}")
+    table = Table(Column("consumer", no_wrap=True), "has version", "fetched")
+    for one in found.consumers:
+        table.add_row(
+            printable(one.identity), str(one.version or "-"), to_iso(one.fetched)[:19] if one.fetched else "-"
+        )
+    Console().print(table, markup=False)
+
+
+def cut(
+    name: CredentialName,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Though somebody is behind.")] = False,
+    keys: Keys = "",
+    home: Home = HOME,
+) -> None:
+    """Forget versions whose grace is over."""
+    gone = open_vault(home, keys, _environ(), SystemClock()).credentials.cut(name, force=force, by=BY)
+    typer.echo(f"forgotten: {', '.join(map(str, gone)) or 'none'}")
 
 
 def _retire(vault: Any, tenant: str) -> list[str]:

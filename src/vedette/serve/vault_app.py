@@ -14,6 +14,7 @@ import re
 import resource
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,7 @@ from vedette.core.ids import Ids
 from vedette.core.log import SqliteLog
 from vedette.prove.access import Access, Principal
 from vedette.prove.audit import to_log
+from vedette.prove.custody.credentials import Credentials
 from vedette.prove.custody.opening import open_provider
 from vedette.prove.custody.provider import KeyProvider
 from vedette.prove.dlp import refuse_pans
@@ -91,21 +93,37 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class Named(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which credential a service needs."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The parts of a vault in its folder."""
+
+    vault: Vault
+    access: Access
+    credentials: Credentials
+    provider: KeyProvider
+
+
 class VaultApp:
     """The vault's routes, as plain ASGI.
 
     Args:
-        vault: What they do.
-        access: Who may.
+        opened: What they do, and who may.
         origins: Origins of pages that may show the form.
     """
 
-    def __init__(self, vault: Vault, access: Access, origins: tuple[str, ...] = ()) -> None:
+    def __init__(self, opened: Opened, origins: tuple[str, ...] = ()) -> None:
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
                 raise DefinitionError("vault.origin.invalid", "not an origin", hint="https://shop.example", at=origin)
-        self._vault = vault
-        self._access = access
+        self._vault = opened.vault
+        self._access = opened.access
+        self._credentials = opened.credentials
         self._origins = origins
         self._static = {path: (_read_static(name), media) for path, (name, media) in _STATIC.items()}
         self._manifest = check_static()
@@ -183,9 +201,9 @@ class VaultApp:
         return 201, _shown(stored)
 
     def _detokenise(self, secret: str, body: bytes, origin: str) -> tuple[int, Any]:
-        who = self._admit(secret, "detokenise", "write", origin)
+        who = self._admit(secret, "numbers", "read", origin)
         wanted = _decode(body, Wanted)
-        self._bind(who, wanted.merchant, "detokenise", "write", origin)
+        self._bind(who, wanted.merchant, "numbers", "read", origin)
         number = self._vault.detokenise(
             who.tenant,
             wanted.token,
@@ -207,6 +225,12 @@ class VaultApp:
         who = self._admit(secret, "cards", "write", origin)
         self._bind(who, self._vault.look(who.tenant, token.decode()).merchant, "cards", "write", origin)
         return 200, _shown(self._vault.erase(who.tenant, token.decode(), by=who.id))
+
+    def _fetch(self, secret: str, body: bytes, origin: str) -> tuple[int, Any]:
+        who = self._admit(secret, "credentials", "read", origin)
+        leased = self._credentials.fetch(_decode(body, Named).name, who.id, origin=origin)
+        shape = {"name": leased.name, "version": leased.version, "until": leased.until}
+        return 200, shape | {"value": leased.value.reveal()}
 
     def _admit(self, secret: str, resource: str, verb: str, origin: str) -> Principal:
         who = self._access.authenticate(secret, origin=origin)
@@ -243,6 +267,7 @@ _ACTIONS: Mapping[tuple[str, str], Callable[[VaultApp, str, bytes, str], tuple[i
     ("POST", "/v1/tickets"): VaultApp._issue,  # noqa: SLF001 - its own table of routes
     ("POST", "/v1/cards"): VaultApp._store,  # noqa: SLF001
     ("POST", "/v1/detokenise"): VaultApp._detokenise,  # noqa: SLF001
+    ("POST", "/v1/credentials/fetch"): VaultApp._fetch,  # noqa: SLF001
     ("GET", "/v1/cards/{token}"): VaultApp._look,  # noqa: SLF001
     ("DELETE", "/v1/cards/{token}"): VaultApp._erase,  # noqa: SLF001
 }
@@ -269,7 +294,7 @@ def check_static() -> dict[str, str]:
     return manifest
 
 
-def open_vault(home: Path, keys: str, environ: Mapping[str, str], clock: Clock) -> tuple[Vault, Access, KeyProvider]:
+def open_vault(home: Path, keys: str, environ: Mapping[str, str], clock: Clock) -> Opened:
     """A vault in a folder of its own: vault.db, state.db with its API keys, and a log of its records.
 
     Args:
@@ -287,7 +312,9 @@ def open_vault(home: Path, keys: str, environ: Mapping[str, str], clock: Clock) 
     ids = Ids(clock)
     observe = to_log(SqliteLog(home / "log", clock))
     access = Access(open_database(home / "state.db"), clock, ids, observe=observe)
-    return Vault(open_database(home / "vault.db"), provider, clock, ids, observe), access, provider
+    db = open_database(home / "vault.db")
+    credentials = Credentials(db, provider, clock, ids, observe)
+    return Opened(Vault(db, provider, clock, ids, observe), access, credentials, provider)
 
 
 def harden() -> None:

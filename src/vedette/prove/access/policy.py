@@ -91,7 +91,8 @@ refunds    read     key analyst risk compliance merchant
 refunds    write    key merchant
 cards      read     key compliance
 cards      write    key -
-detokenise write    key -
+numbers    read     key -
+credentials read     key -
 payouts    read     key analyst responder risk compliance merchant
 payouts    write    key merchant
 payouts    freeze   - responder risk
