@@ -68,7 +68,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     fallback: str | None = None
     """Code of the part that missed its share of the deadline, when the answer came from the merchant's policy."""
     policy: str = ""
-    """The policy that answered, `open` or `closed`; empty without a fallback."""
+    """The policy that answered, `open`, `closed` or `review`; empty without a fallback."""
+    reasoning: str = "always"
+    """For which decisions the model's reasons were recorded: `always`, `flagged` (not for `allow`) or `never`."""
     challenge: bool = False
     """True when a challenge rule fired, whatever the action: a challenge never hides another class, nor is it lost."""
     seq: int = 0

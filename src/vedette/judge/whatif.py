@@ -28,6 +28,7 @@ from vedette.core.event import Event
 from vedette.expr import nodes
 from vedette.judge.decisions.bindings import binding_of
 from vedette.judge.decisions.decider import Assessment, Decider
+from vedette.judge.decisions.parts import Reasoning
 from vedette.judge.decisions.rebuild import decider_of, event_of
 from vedette.judge.models.calibration import Calibration
 from vedette.judge.models.folding import fold
@@ -135,6 +136,7 @@ def find_whatif(
         DataError: `decision.rebuild.record`.
     """
     decider = decider_of(record, model=model, rules=rules)
+    decider.reasoning = Reasoning.NEVER
     if record.fallback is not None:
         return Search((), complete=True, pairs=0, all_pairs=0)
     search = _Searching(record, decider, model if decider.model else None, rules)

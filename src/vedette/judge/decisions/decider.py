@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -20,9 +19,20 @@ from vedette.core.event import Event
 from vedette.expr.nodes import Space
 from vedette.judge.decisions.bindings import Read, readers
 from vedette.judge.decisions.control import RELEASED, SCORES, in_control
-from vedette.judge.decisions.parts import Features, PartStalled, Policy, Risks, Scorer, Vector, Worded
+from vedette.judge.decisions.parts import (
+    Features,
+    PartStalled,
+    Policy,
+    Reasoning,
+    Risks,
+    Scorer,
+    Vector,
+    Worded,
+)
+from vedette.judge.decisions.ruling import Ruling, Verdict, to_verdict
+from vedette.judge.decisions.top import largest
 from vedette.judge.payment.attributes import ATTRIBUTES, RISKS
-from vedette.judge.payment.rules import PaymentRule, PaymentRules, answer
+from vedette.judge.payment.rules import PaymentRule, PaymentRules
 
 MODEL_REASONS = 5
 """How many features a decision names, largest contribution first."""
@@ -43,8 +53,8 @@ class Assessment:
     """0..1."""
     inputs: Vector
     """The model's inputs, in its order."""
-    contributions: Vector
-    """Log odds each input adds."""
+    contributions: Vector | None = None
+    """Log odds each input adds; None until somebody asks."""
 
 
 class Decider:
@@ -59,6 +69,8 @@ class Decider:
         rules: The rule set.
         clock: For the latency that is recorded.
         policy: What to do when a part stalls and no rule decides.
+        policies: Merchant -> its own policy; the merchant is field `merchant` of the event.
+        reasoning: For which decisions the model's reasons are recorded.
         features_version: SHA-256 of the feature definitions, for the record.
         covers: Whether an event has features and a score; rules alone decide on others.
         risks: What alerts say of entities; None leaves that missing.
@@ -78,6 +90,8 @@ class Decider:
         rules: PaymentRules,
         clock: Clock,
         policy: Policy = Policy.OPEN,
+        policies: Mapping[str, Policy] = MappingProxyType({}),
+        reasoning: Reasoning = Reasoning.ALWAYS,
         features_version: str = "",
         covers: Callable[[Event], bool] = lambda _event: True,
         risks: Risks | None = None,
@@ -85,6 +99,8 @@ class Decider:
         control: float = 0.0,
     ) -> None:
         self.policy = policy
+        self.policies = policies
+        self.reasoning = reasoning
         self.clock = clock
         self.stage = "queue"
         """The part that is being waited for; read by others to name the one that stalls."""
@@ -105,15 +121,31 @@ class Decider:
         self._features_version = features_version
         self._names: tuple[str, ...] = features.names if features else ()
         self._pick = _picker(self._names, model.features) if model else None
-        self._readers: dict[str, tuple[tuple[str, Read], ...]] = {}
+        self._model = ModelRef(model.id, model.sha256) if model else None
+        self._spoken = _words(model)
+        self._read(rules)
+
+    def _read(self, rules: PaymentRules) -> None:
+        self._readers: dict[str, _Bound] = {}
         self._risky, self._used = _reads(rules, self._names)
+        self._ruling: Ruling | None = None
+        self._asked: tuple[tuple[str, int, float], ...] = ()
+
+    def warm(self) -> None:
+        """Makes the rules ready for many events, and compiles what answers them, so that no event waits for it."""
+        ruling = Ruling(self.rules, {key: (place, cap) for key, place, cap in self._used})
+        ruling.judge(np.full(len(self._names), math.nan), {})
+        largest(np.zeros(1), MODEL_REASONS)
+        self._asked = tuple(used for used in self._used if used[0] in ruling.reads)
+        self._ruling = ruling
 
     def with_rules(self, rules: PaymentRules) -> Decider:
-        """The same parts with other rules; put in this one's place between two events."""
+        """The same parts with other rules, as ready as these; put in this one's place between two events."""
         other = copy.copy(self)
         other.rules = rules
-        other._readers = {}  # noqa: SLF001 - a copy of itself
-        other._risky, other._used = _reads(rules, self._names)  # noqa: SLF001 - as above
+        other._read(rules)  # noqa: SLF001 - a copy of itself
+        if self._ruling is not None:
+            other.warm()
         return other
 
     def over(
@@ -130,6 +162,8 @@ class Decider:
         other.trial = None
         other._control = control  # noqa: SLF001 - of this class
         other._take(features, model, rules, features_version)  # noqa: SLF001
+        if self._ruling is not None:
+            other.warm()
         return other
 
     def scores(self, event: Event) -> bool:
@@ -158,19 +192,19 @@ class Decider:
         """
         started = self.clock.monotonic()
         vector: Vector | None = None
-        assessment: Assessment | None = None
-        fallback: str | None = None
+        known = risks
         try:
             self.stage = "features"
             vector = self.features.fetch(event) if self.features and self.scores(event) else None
             self.stage = "model"
             assessment = self.assess(vector)
+            known = self.look([event])[0] if risks is None else risks
+            decision = self._answer(event, vector, assessment, risks=known, started=started)
         except PartStalled as late:
-            fallback = f"fallback.{late.part}"
-        self.stage = "queue"
-        known = self.look([event])[0] if risks is None else risks
-        decision = self.answer(event, vector, assessment, fallback=fallback, risks=known)
-        decision = msgspec.structs.replace(decision, latency_us=round((self.clock.monotonic() - started) * 1e6))
+            known = self.look([event])[0] if known is None else known
+            decision = self._answer(event, vector, None, fallback=f"fallback.{late.part}", risks=known, started=started)
+        finally:
+            self.stage = "queue"
         return decision if self.trial is None else self.trial.settle(event, decision)
 
     def fall_back(self, event: Event, part: str) -> Decision:
@@ -182,7 +216,14 @@ class Decider:
         if self.model is None or vector is None:
             return None
         inputs = vector if self._pick is None else vector[self._pick]
-        return Assessment(float(self.model.score(inputs)), inputs, self.model.contributions(inputs))
+        return Assessment(float(self.model.score(inputs)), inputs)
+
+    def contributions(self, assessment: Assessment) -> Vector:
+        """Log odds each input adds."""
+        if assessment.contributions is not None:
+            return assessment.contributions
+        assert self.model is not None  # noqa: S101 - it made the assessment
+        return self.model.contributions(assessment.inputs)
 
     def answer(
         self,
@@ -202,13 +243,27 @@ class Decider:
             fallback: Code of the part that stalled.
             risks: From `look`; those of the record when left out.
         """
-        said = dict(self._known if risks is None else risks)
-        held = None if vector is None else vector.tolist()
+        said = self._known if risks is None else risks
+        return self._answer(event, vector, assessment, fallback=fallback, risks=said)
+
+    def _answer(
+        self,
+        event: Event,
+        vector: Vector | None,
+        assessment: Assessment | None,
+        *,
+        risks: Mapping[str, int],
+        fallback: str | None = None,
+        started: float | None = None,
+    ) -> Decision:
         score = assessment.score if assessment else None
         risk_score = None if score is None else to_risk_score(score)
-        results, fired = self.rules.results(self._values(event, held, risk_score, said))
-        action, reasons = self._action(fired, fallback), self._reasons(assessment, fired, fallback)
-        propensity = self._control if action is Action.BLOCK and not fallback and _scored(fired) else 1.0
+        held = None if vector is None else vector.tolist()
+        verdict = self._judge(event, vector, held, risk_score, risks)
+        policy = self._policy_of(event) if fallback else None
+        action = _action(verdict.action, policy)
+        reasons = self._reasons(assessment, action, verdict, fallback, policy)
+        propensity = self._control if action is Action.BLOCK and not fallback and _scored(verdict.fired) else 1.0
         propensity = propensity or 1.0
         if propensity < 1 and in_control(event, propensity):
             action, reasons = Action.ALLOW, (*reasons, RELEASED)
@@ -219,17 +274,19 @@ class Decider:
             score=score,
             risk_score=risk_score,
             reasons=reasons,
-            rules=results,
-            model=ModelRef(self.model.id, self.model.sha256) if self.model else None,
+            rules=verdict.results,
+            model=self._model,
             features={} if held is None else _by_name(self._names, held),
-            risks=said,
+            risks=dict(risks),
             fallback=fallback,
-            policy=self.policy.value if fallback else "",
-            challenge=any(rule.action is Action.CHALLENGE for rule in fired),
+            policy=policy.value if policy else "",
+            reasoning=self.reasoning.value,
+            challenge=verdict.challenge,
             seq=event.seq,
             time=event.event_time,
             rules_version=self.rules.version,
             features_version=self._features_version,
+            latency_us=0 if started is None else round((self.clock.monotonic() - started) * 1e6),
             source=event.source,
             event=event.data,
             propensity=propensity,
@@ -244,58 +301,107 @@ class Decider:
         self, event: Event, held: list[float] | None, risk_score: int | None, risks: Mapping[str, int]
     ) -> dict[str, object]:
         """What rules read. Features and risks win over fields of the same name: nobody sends us our own."""
-        bound = self._readers.get(event.source)
-        if bound is None:
-            bound = self._readers[event.source] = readers(event.source, self.rules.fields)
-        data = event.data
-        values: dict[str, object] = {}
-        for key, read in bound:
-            found = read(data)
-            if found is not None:
-                values[key] = found
+        values = self._others(event, risk_score, risks, whole=True)
         if held is not None:
             for key, place, cap in self._used:
                 value = held[place]
                 values[key] = min(value, cap) if value == value else None  # noqa: PLR0124 - false for not-a-number only
+        return values
+
+    def _others(
+        self, event: Event, risk_score: int | None, risks: Mapping[str, int], *, whole: bool
+    ) -> dict[str, object]:
+        """What rules read beside features; `whole`: fields of the data that bear a feature's name too."""
+        bound = self._readers.get(event.source)
+        if bound is None:
+            bound = self._readers[event.source] = _bind(event.source, self.rules, {key for key, _, _ in self._used})
+        data = event.data
+        values: dict[str, object] = {}
+        for key, read in bound.whole if whole else bound.beside:
+            found = read(data)
+            if found is not None:
+                values[key] = found
         for name, _ in self._risky:
             values[f":{name}:"] = risks.get(name)
         values[":risk_level:"] = self.rules.levels.level(risk_score)
         values[":risk_score:"] = risk_score
         return values
 
-    def _action(self, fired: Sequence[PaymentRule], fallback: str | None) -> Action:
-        decided = answer(fired)
-        if fallback and self.policy is Policy.CLOSED and decided in {None, Action.CHALLENGE, Action.REVIEW}:
-            return Action.BLOCK
-        return decided or Action.ALLOW
+    def _judge(
+        self,
+        event: Event,
+        vector: Vector | None,
+        held: list[float] | None,
+        risk_score: int | None,
+        risks: Mapping[str, int],
+    ) -> Verdict:
+        """What the rules say: by the ready set when there is one and nothing is amiss, else one by one."""
+        if self._ruling is not None and held is not None and vector is not None:
+            values = self._others(event, risk_score, risks, whole=False)
+            for key, place, cap in self._asked:
+                value = held[place]
+                values[key] = min(value, cap) if value == value else None  # noqa: PLR0124 - false for not-a-number only
+            found = self._ruling.judge(vector, values)
+            if found is not None:
+                return found
+        results, fired = self.rules.results(self._values(event, held, risk_score, risks))
+        return to_verdict(results, fired)
+
+    def _policy_of(self, event: Event) -> Policy:
+        merchant = event.data.get("merchant") if self.policies else None
+        return self.policies.get(merchant, self.policy) if isinstance(merchant, str) else self.policy
 
     def _reasons(
-        self, assessment: Assessment | None, fired: Sequence[PaymentRule], fallback: str | None
+        self,
+        assessment: Assessment | None,
+        action: Action,
+        verdict: Verdict,
+        fallback: str | None,
+        policy: Policy | None,
     ) -> tuple[Reason, ...]:
-        reasons = self._model_reasons(assessment) if assessment else []
-        reasons += [
-            Reason(f"rule.{rule.id}", rule.reason or f"rule {rule.id} fired: {rule.text}", 0.0) for rule in fired
-        ]
-        if fallback:
-            part = fallback.removeprefix("fallback.")
-            text = f"{part} did not answer in time; rules and the fail-{self.policy} policy decided"
-            reasons.append(Reason(fallback, text, 0.0))
-        return tuple(reasons)
+        wanted = self.reasoning is Reasoning.ALWAYS or (
+            self.reasoning is Reasoning.FLAGGED and action is not Action.ALLOW
+        )
+        reasons = self._model_reasons(assessment) if assessment and wanted else ()
+        if not fallback:
+            return (*reasons, *verdict.reasons)
+        part = fallback.removeprefix("fallback.")
+        text = f"{part} did not answer in time; rules and the fail-{policy} policy decided"
+        return (*reasons, *verdict.reasons, Reason(fallback, text, 0.0))
 
     def _model_reasons(self, assessment: Assessment) -> list[Reason]:
         names: tuple[str, ...] = self.model.features if self.model else ()
-        words = _words(self.model)
-        weights = assessment.contributions
-        largest = np.argsort(-np.abs(weights), kind="stable")[:MODEL_REASONS].tolist()
-        return [
-            Reason(
-                f"model.{names[place]}",
-                words.get(names[place]) or _feature_text(names[place], float(assessment.inputs[place]), weight),
-                weight,
-            )
-            for place in largest
-            if (weight := float(weights[place])) != 0.0
-        ]
+        weights, inputs = self.contributions(assessment), assessment.inputs
+        reasons = []
+        for place in largest(weights, MODEL_REASONS).tolist():
+            name, weight = names[place], float(weights[place])
+            if weight != 0.0:
+                text = self._spoken.get(name) or _feature_text(name, float(inputs[place]), weight)
+                reasons.append(Reason(f"model.{name}", text, weight))
+        return reasons
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """Readers of one source's data."""
+
+    whole: tuple[tuple[str, Read], ...]
+    beside: tuple[tuple[str, Read], ...]
+    """Without those whose value a feature gives."""
+
+
+def _bind(source: str, rules: PaymentRules, features: Collection[str]) -> _Bound:
+    whole = readers(source, rules.fields)
+    return _Bound(whole, tuple((key, read) for key, read in whole if key not in features))
+
+
+def _action(decided: Action | None, policy: Policy | None) -> Action:
+    """What the rules lead to, and where they leave it open the policy of a merchant whose answer lacks a part."""
+    if policy is Policy.CLOSED and decided in {None, Action.CHALLENGE, Action.REVIEW}:
+        return Action.BLOCK
+    if policy is Policy.REVIEW and decided in {None, Action.CHALLENGE}:
+        return Action.REVIEW
+    return decided or Action.ALLOW
 
 
 def _reads(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -13,7 +15,7 @@ from vedette.core.decision import Decision
 from vedette.core.errors import DataError, DefinitionError
 from vedette.core.log import Durability, Log, SqliteLog
 from vedette.judge.decisions.decider import Decider
-from vedette.judge.decisions.parts import Lane, Policy, Risks
+from vedette.judge.decisions.parts import Lane, Policy, Reasoning, Risks
 from vedette.judge.decisions.recorder import DECISIONS, EVENTS, REPLAY_RECORDS, Recorder, key_in_log
 from vedette.judge.decisions.seen import Seen
 from vedette.judge.models.model import Model
@@ -62,6 +64,8 @@ def open_books(
     log: Log | None = None,
     risks: Risks | None = None,
     lane: Lane | None = None,
+    policies: Mapping[str, Policy] = MappingProxyType({}),
+    reasoning: Reasoning = Reasoning.ALWAYS,
 ) -> Books:
     """Opens or makes the folder; replays what the last process left undone.
 
@@ -77,6 +81,8 @@ def open_books(
         log: To record in, when others share it; by default one in the folder.
         risks: What alerts say of entities; None leaves such attributes missing.
         lane: The decision point whose events these are; None: payments.
+        policies: Merchant -> its own policy.
+        reasoning: For which decisions the model's reasons are recorded.
 
     Raises:
         DefinitionError: `decision.model.features`, `decision.log.partitions`.
@@ -97,7 +103,10 @@ def open_books(
         features_version=features.version if features else "",
         covers=lane.covers if lane else features.covers if features else lambda _event: True,
         risks=risks,
+        policies=policies,
+        reasoning=reasoning,
     )
+    decider.warm()
     book = log or SqliteLog(folder / "log", clock)
     recorder = Recorder(
         book,

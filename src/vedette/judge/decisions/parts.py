@@ -23,6 +23,17 @@ class Policy(StrEnum):
     """Let the payment through."""
     CLOSED = "closed"
     """Block it."""
+    REVIEW = "review"
+    """Let it through, and have a person look."""
+
+
+class Reasoning(StrEnum):
+    """For which decisions the model's reasons are recorded. They can be computed from any record later."""
+
+    ALWAYS = "always"
+    FLAGGED = "flagged"
+    """For every answer but `allow`."""
+    NEVER = "never"
 
 
 class Features(Protocol):

@@ -14,7 +14,7 @@ from vedette.core.errors import ConflictError, DataError
 from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.judge.decisions.decider import Decider
-from vedette.judge.decisions.parts import Features, Policy, Scorer, Vector
+from vedette.judge.decisions.parts import Features, Policy, Reasoning, Scorer, Vector
 from vedette.judge.payment.rules import PaymentRules
 
 
@@ -89,7 +89,7 @@ def decider_of(record: Decision, *, model: Scorer | None, rules: PaymentRules) -
     if model is not None and scored and any(name not in record.features for name in model.features):
         raise DataError("decision.rebuild.record", "the record lacks inputs of its model", at=record.event_id)
     try:
-        policy = Policy(record.policy or Policy.OPEN)
+        policy, reasoning = Policy(record.policy or Policy.OPEN), Reasoning(record.reasoning)
     except ValueError:
         raise DataError("decision.rebuild.record", "the record names no policy", at=record.event_id) from None
     return Decider(
@@ -98,6 +98,7 @@ def decider_of(record: Decision, *, model: Scorer | None, rules: PaymentRules) -
         rules=rules,
         clock=_NoClock(),
         policy=policy,
+        reasoning=reasoning,
         features_version=record.features_version,
         known=record.risks,
         control=record.propensity if record.propensity < 1 else 0.0,

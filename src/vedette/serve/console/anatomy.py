@@ -114,7 +114,7 @@ def contributions(platform: Platform, record: Decision) -> dict[str, float] | No
         return None
     found = decider.assess(decider.features.fetch(event_of(record)) if decider.features else None)
     names = scorer.features if scorer else ()
-    return dict(zip(names, found.contributions.tolist(), strict=True)) if found else None
+    return dict(zip(names, decider.contributions(found).tolist(), strict=True)) if found else None
 
 
 def to_waterfall(record: Decision, weights: Mapping[str, float], model: Model) -> dict[str, Any]:
