@@ -245,11 +245,11 @@ class Desk:
             self._trials.attach(tenant, books, model.feature_set if model else None, lists)
         return books, DecisionService(books.recorder, deadline_s=self._deadline_s)
 
-    async def decide(self, event: Event) -> Decision:
-        """The decision on an event, within the deadline whatever stalls."""
+    async def decide(self, event: Event, *, checked: bool = False) -> Decision:
+        """The decision on an event, within the deadline whatever stalls; `checked`: it comes from `take`."""
         started = self._clock.monotonic()
         service = await self._ready(event.tenant, event.source if event.source in self.points else "")
-        decision = await service.decide(event)
+        decision = await service.decide(event, checked=checked)
         self._meters.decision(decision.action, decision.fallback or "", self._clock.monotonic() - started)
         return decision
 

@@ -18,7 +18,7 @@ from vedette.serve.addresses import Addresses, fenced, of_api
 from vedette.serve.body import bounded
 from vedette.serve.console.page import show_error
 from vedette.serve.errors import ERROR, UNAUTHENTICATED, body_of, headers_of, outermost, status_of, unforeseen
-from vedette.serve.hot import HotDecisions
+from vedette.serve.hot import HotAnswers, HotDecisions
 from vedette.serve.misuse import note_refusal
 from vedette.serve.policy import describe_security, policies, require_policies
 from vedette.serve.session import Elsewhere, find_visitor
@@ -26,12 +26,13 @@ from vedette.serve.session import Elsewhere, find_visitor
 LISTENING = ("127.0.0.1", 8700)
 
 
-def build_app(platform: Platform, *, listening: tuple[str, int] = LISTENING) -> App:
+def build_app(platform: Platform, *, listening: tuple[str, int] = LISTENING, answers: HotAnswers | None = None) -> App:
     """The ASGI application over a platform. Startup and shutdown run the platform's background work.
 
     Args:
         platform: What it serves.
         listening: Host and port, which the console knows itself by unless the setting `addresses` names others.
+        answers: What answers requests for decisions, where a short way leads to it too.
 
     Raises:
         DefinitionError: `serve.policy.missing` when a route has no policy; `serve.address.invalid`.
@@ -43,7 +44,7 @@ def build_app(platform: Platform, *, listening: tuple[str, int] = LISTENING) -> 
         # Without looking for a session: whoever asks did not come to our address, or not from it.
         await _respond(Request({**scope, "app": api}), error, known=False)(scope, receive, send)
 
-    return outermost(platform, bounded(fenced(addresses, HotDecisions(platform, api), refuse)))
+    return outermost(platform, bounded(fenced(addresses, HotDecisions(answers or HotAnswers(platform), api), refuse)))
 
 
 def build_api(platform: Platform) -> FastAPI:

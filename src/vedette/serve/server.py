@@ -10,11 +10,14 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vedette.core.errors import DataError
 from vedette.run.platform import Platform
 from vedette.serve.app import build_app
 from vedette.serve.console.assets import check_assets
+from vedette.serve.hot import HotAnswers
+from vedette.serve.lane import lane_of
 
 BACKLOG = 2_048
 """Connections that may wait to be accepted."""
@@ -40,10 +43,24 @@ def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str]
     check_assets()
     for tenant in platform.access.tenants():
         platform.desk.open(tenant)
-    run_app(lambda taken: build_app(platform, listening=(host, taken)), host=host, port=port, tell=tell)
+    answers = HotAnswers(platform)
+    run_app(
+        lambda taken: build_app(platform, listening=(host, taken), answers=answers),
+        host=host,
+        port=port,
+        tell=tell,
+        protocol=lane_of(answers),
+    )
 
 
-def run_app(build: Callable[[int], Any], *, host: str, port: int, tell: Callable[[str], None]) -> None:
+def run_app(
+    build: Callable[[int], Any],
+    *,
+    host: str,
+    port: int,
+    tell: Callable[[str], None],
+    protocol: type[H11Protocol] = H11Protocol,
+) -> None:
     """Serves an application until it is interrupted.
 
     Args:
@@ -51,6 +68,7 @@ def run_app(build: Callable[[int], Any], *, host: str, port: int, tell: Callable
         host: Address to listen on.
         port: Port; 0 takes a free one.
         tell: Hears `listening on http://...` when requests are taken.
+        protocol: What reads requests from connections.
 
     Raises:
         DataError: `serve.address.refused`.
@@ -67,6 +85,7 @@ def run_app(build: Callable[[int], Any], *, host: str, port: int, tell: Callable
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
         lifespan="on",
+        http=protocol,
     )
     tell(f"listening on http://{host}:{listener.getsockname()[1]}")
     # The event loop waits this long for a thread that computes; the default is 5 ms, a quarter of the latency allowed.

@@ -100,7 +100,7 @@ def test_equal_to_the_rules_one_by_one(rules, events):
 @pytest.mark.parametrize("bug", ["op", "unknown", "folding", "memory"])
 def test_the_comparison_sees_planted_bugs(bug, monkeypatch):
     table = with_features(NAMES)
-    texts = ["block if :customer_count: > 5", "review if not :customer: = 'A'", "allow if ::terminal:: in ('3')"]
+    texts = ["block if :customer_count: > 5", "review if not :email: = 'A'", "allow if ::terminal:: in ('3')"]
     rules = PaymentRules([parse_rule(text, id=f"r{n}", attributes=table) for n, text in enumerate(texts)])
     ruling = Ruling(rules, PLACES)
     if bug == "op":
@@ -112,7 +112,7 @@ def test_the_comparison_sees_planted_bugs(bug, monkeypatch):
     if bug == "memory":
         ruling.judge(np.zeros(4), {})
         ruling._known = dict.fromkeys(map(bytes, np.ndindex(3, 3, 3, 3)), next(iter(ruling._known.values())))
-    events = [([n, 0.0, 0.0, 0.0], {":customer:": text}) for n in (5.0, 6.0) for text in ("a", "A", "b", None)]
+    events = [([n, 0.0, 0.0, 0.0], {":email:": text}) for n in (5.0, 6.0) for text in ("a", "A", "b", None)]
     assert any(differing(rules, ruling, vector, values) for vector, values in events)
 
 

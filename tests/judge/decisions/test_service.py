@@ -198,8 +198,11 @@ def test_too_many_waiting_are_answered_at_once(tmp_path) -> None:
         async with Bench(tmp_path) as bench:
             bench.log.gates[EVENTS].open.clear()
             events = [transaction(n) for n in range(MAX_WAITING + 100)]
-            told = await asyncio.gather(*(bench.service.decide(event) for event in events))
-            assert {decision.fallback for decision in told} == {"fallback.log", "fallback.queue"}
+            told = await asyncio.gather(*(bench.service.decide(event) for event in events), return_exceptions=True)
+            refused = [each for each in told if isinstance(each, TransientError)]
+            assert {(each.code, each.retry_after) for each in refused} == {("decision.queue.full", 1.0)}
+            assert 100 <= len(refused) == bench.service.refused <= 164
+            assert {each.fallback for each in told if isinstance(each, Decision)} == {"fallback.log"}
 
     asyncio.run(run())
 

@@ -30,7 +30,7 @@ DEADLINE_S = 0.050
 SERVICE_SHARE = 0.7
 """Part of the deadline after which the service stops waiting; the rest is for the answer by policy and its way out."""
 MAX_WAITING = 4_096
-"""Requests that may wait for the writer; further ones are answered by policy at once, and not recorded."""
+"""Requests that may wait for the writer; further ones are refused at once and told to come again."""
 MAX_GROUP = 64
 """Most requests that share a commit: bounds how long the first of them waits for the last."""
 SLICE = 32
@@ -82,35 +82,43 @@ class DecisionService:
         self._recorder = recorder
         self._budget = deadline_s * SERVICE_SHARE
         self._lots: deque[_Lot] = deque()
-        self._waiting: queue.Queue[_Pending | Label | _Lot | None] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.SimpleQueue[_Pending | Label | _Lot | None] = queue.SimpleQueue()
         self._given: list[Decision] = []
         self.fallbacks: dict[str, int] = {}
         """Answers by policy so far, by code."""
+        self.refused = 0
+        """Requests that were told to come again, because too much waited."""
         self.lost_labels: dict[str, int] = {}
         """Labels that could not be recorded, by error code: their sender must send them again."""
         self._thread = threading.Thread(target=self._work, name="decisions", daemon=True)
         settle()
         self._thread.start()
 
-    async def decide(self, event: Event) -> Decision:
+    async def decide(self, event: Event, *, checked: bool = False) -> Decision:
         """The decision on an event, within the deadline.
+
+        Args:
+            event: The event.
+            checked: True when `check_event` has passed it already.
 
         Raises:
             DataError: What `check_event` refuses.
             ConflictError: `decision.event.conflict`.
+            TransientError: `decision.queue.full` when so much waits that an answer by policy would not be recorded.
         """
-        check_event(event, now=self._recorder.clock.now())
+        if not checked:
+            check_event(event, now=self._recorder.clock.now())
+        if self._waiting.qsize() >= MAX_WAITING:
+            self.refused += 1
+            raise TransientError("decision.queue.full", "too much waits", retry_after=1.0)
         loop = asyncio.get_running_loop()
         pending = _Pending(event, loop, loop.create_future())
+        self._waiting.put(pending)
+        late = loop.call_later(self._budget, self._give_up, pending)
         try:
-            self._waiting.put_nowait(pending)
-        except queue.Full:
-            return self._by_policy(event, "queue")
-        try:
-            async with asyncio.timeout(self._budget):
-                answer = await asyncio.shield(pending.future)
-        except TimeoutError:
-            answer = self._give_up(pending)
+            answer = await pending.future
+        finally:
+            late.cancel()
         if isinstance(answer, VedetteError):
             raise answer
         return answer
@@ -137,10 +145,9 @@ class DecisionService:
         Raises:
             TransientError: `decision.queue.full`.
         """
-        try:
-            self._waiting.put_nowait(label)
-        except queue.Full:
-            raise TransientError("decision.queue.full", "too much waits", retry_after=1.0) from None
+        if self._waiting.qsize() >= MAX_WAITING:
+            raise TransientError("decision.queue.full", "too much waits", retry_after=1.0)
+        self._waiting.put(label)
 
     @property
     def alive(self) -> bool:
@@ -156,12 +163,13 @@ class DecisionService:
         self._thread.join()
         self._recorder.close()
 
-    def _give_up(self, pending: _Pending) -> Answer:
-        mine = self._by_policy(pending.event, self._recorder.decider.stage)
-        if pending.claim(mine) or pending.answer is None:
-            return mine
-        self.fallbacks[mine.fallback or ""] -= 1
-        return pending.answer
+    def _give_up(self, pending: _Pending) -> None:
+        """Answers by policy in the loop's thread, unless the writer has answered by now."""
+        if pending.answer is None:
+            mine = self._by_policy(pending.event, self._recorder.decider.stage)
+            if not pending.claim(mine):
+                self.fallbacks[mine.fallback or ""] -= 1
+        pending.tell()
 
     def _by_policy(self, event: Event, part: str) -> Decision:
         decision = self._recorder.decider.fall_back(event, part)
@@ -201,7 +209,8 @@ class DecisionService:
         """The log took nothing, or took the events and not the decisions: the next group puts that right."""
         for pending in group:
             answer: Answer = self._by_policy(pending.event, "log") if error.code.startswith("log.") else error
-            self._tell(pending, answer)
+            if pending.claim(answer):
+                _wake([pending])
             if isinstance(pending.answer, Decision):
                 self._given.append(pending.answer)
 
@@ -240,9 +249,13 @@ class DecisionService:
         wanted = [
             Wanted(one.event, one.answer if isinstance(one.answer, Decision) else None, checked=True) for one in group
         ]
+        told = []
         for pending, answer in zip(group, self._recorder.decide_many(wanted), strict=True):
-            if not self._tell(pending, answer):
+            if pending.claim(answer):
+                told.append(pending)
+            else:
                 self._late(pending, answer)
+        _wake(told)
         self._recorder.amend(self._given)
         self._given = []
 
@@ -252,11 +265,16 @@ class DecisionService:
         if isinstance(mine, Decision) and isinstance(recorded, Decision) and recorded.fallback != mine.fallback:
             self._given.append(mine)
 
-    def _tell(self, pending: _Pending, answer: Answer) -> bool:
-        if not pending.claim(answer):
-            return False
-        pending.loop.call_soon_threadsafe(pending.tell)
-        return True
+
+def _wake(answered: Sequence[_Pending]) -> None:
+    """Tells callers that they have an answer: each loop is woken once."""
+    for loop in {pending.loop for pending in answered}:
+        loop.call_soon_threadsafe(_tell_all, [pending for pending in answered if pending.loop is loop])
+
+
+def _tell_all(answered: Sequence[_Pending]) -> None:
+    for pending in answered:
+        pending.tell()
 
 
 def settle() -> None:
