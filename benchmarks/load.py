@@ -1,10 +1,10 @@
 """An open-loop load generator that is cheap: raw sockets, one thread, a process of its own.
 
-    python benchmarks/load.py PORT --rate 1000 --seconds 10 < requests
+    python benchmarks/load.py PORT --rate 1000 < requests
 
-Reads requests from standard input: each a whole HTTP request after its length (4 bytes, big-endian). Request n is due at
-n / rate seconds, whatever came back until then, and its latency counts from when it was due: a server that falls behind
-cannot hide it, and neither can this program. Prints one JSON object.
+Reads requests from standard input: each a whole HTTP request after its length (4 bytes, big-endian). Request n is due
+at n / rate seconds, whatever came back until then, and its latency counts from when it was due: a server that falls
+behind cannot hide it, and neither can this program. Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def test_a_locked_log(world, topic):
 
 @pytest.mark.parametrize("part", ["features", "model"])
 def test_a_part_that_hangs(world, monkeypatch, part):
-    recorder = world.platform.desk._open["acme"][0].recorder
+    recorder = world.platform.desk._open["acme", ""][0].recorder
     decide, go_on = recorder.decider.decide, threading.Event()
 
     def hang(event, risks):

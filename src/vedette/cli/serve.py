@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,10 @@ from vedette.core.settings import load_settings
 from vedette.judge.decisions.parts import Policy
 from vedette.judge.sigma.pipelines import load_pipelines
 from vedette.run.detection import load_detection
+from vedette.run.lastgood import load_or_last
 from vedette.run.platform import Platform
-from vedette.run.scoring import load_scoring
 from vedette.serve.server import run_server
+from vedette.serve.supervised import FOLLOW, follow, inherited, supervise
 
 EXAMPLES = """Examples:
 
@@ -57,6 +59,11 @@ def serve(
         list[Path] | None, typer.Option(metavar="FILE", help="Lists for placeholders of Sigma's `expand`.")
     ] = None,
     home: Annotated[Path | None, typer.Option(help="Folder of the product's data; VEDETTE_HOME.")] = None,
+    supervised: Annotated[
+        bool,
+        typer.Option(help="Keep a worker alive: one that ends or hangs is replaced; what follows the log runs apart."),
+    ] = False,
+    inherit: Annotated[str, typer.Option(hidden=True)] = "",
     config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
 ) -> None:
     """Serve the HTTP API, and run the pipelines behind it."""
@@ -64,16 +71,30 @@ def serve(
     if home is not None:
         environ["VEDETTE_HOME"] = str(home)
     settings = load_settings(config, environ)
+    if supervised:
+        supervise(settings, sys.argv[1:], host=host, port=port, tell=lambda line: typer.echo(line, err=True))
+        return
     pipelines = load_pipelines(pipeline or (), sigma_lists or ())
+    detection = (
+        load_detection(sigma, cache=settings.home / "cache", pipelines=pipelines, today=today()) if sigma else None
+    )
+    if inherit == FOLLOW:
+        follow(settings, detection)
+        return
+    files = {"model": model, "rules": rules, "lists": lists}
+    scoring, damaged = load_or_last(settings.home, files, policy, again=bool(inherit))
     platform = Platform(
         settings,
         clock=SystemClock(),
-        scoring=load_scoring(model, rules, lists, policy),
-        detection=load_detection(sigma, cache=settings.home / "cache", pipelines=pipelines, today=today())
-        if sigma
-        else None,
+        scoring=scoring,
+        detection=detection,
         environ=environ,
+        apart=bool(inherit),
     )
+
+    if damaged is not None:
+        typer.echo(f"goes on with the last good copy: {damaged}", err=True)
+        platform.faults.tell(settings.tenant, f"registry.{damaged.code}")
 
     def tell(line: str) -> None:
         typer.echo(line)
@@ -81,6 +102,6 @@ def serve(
             typer.echo(NOBODY, err=True)
 
     try:
-        run_server(platform, host=host, port=port, tell=tell)
+        run_server(platform, host=host, port=port, tell=tell, inherited=inherited(inherit))
     finally:
         platform.close()

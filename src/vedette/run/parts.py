@@ -49,6 +49,7 @@ from vedette.prove.audit import Audit, to_log
 from vedette.prove.evidence import ORIGIN, Entry, Evidence, FileAnchor
 from vedette.prove.keys import KeyRing, write_private
 from vedette.prove.secrets import Secrets
+from vedette.run.faults import Faults
 from vedette.run.indexing import decided_entities
 from vedette.sense.sightings import Sightings
 from vedette.sense.sources import Source, load_sources
@@ -81,6 +82,11 @@ class Parts:
         log = SqliteLog(self.settings.log_folder, self.clock, partitions=self.settings.log_partitions)
         self._closing.callback(log.close)
         return log
+
+    @cached_property
+    def faults(self) -> Faults:
+        """Faults of the decision service as signals."""
+        return Faults(self.log, self.clock)
 
     @cached_property
     def state(self) -> Database:

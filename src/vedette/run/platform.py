@@ -324,6 +324,7 @@ class Platform(Parts):
         return (
             *(() if self._apart else self.followers.beats()),
             Beat("trials", 1.0, self.trials.turn),
+            Beat("faults", 1.0, self._tell_faults),
             Beat("telling", 0.05, self.telling.turn),
             Beat("misuse", 1.0, self._tell_misuse, enough=MAX_NOTED),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
@@ -395,6 +396,11 @@ class Platform(Parts):
     def _flush(self) -> int:
         self.access.flush()
         self.access.sweep()
+        return 0
+
+    def _tell_faults(self) -> int:
+        for tenant, counts in self.desk.faults().items():
+            self.faults.watch(tenant, counts)
         return 0
 
     def _teach(self) -> int:

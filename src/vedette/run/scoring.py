@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -331,6 +332,20 @@ class Desk:
         kept = [name for name in self.points if self._point_folder(tenant, name).is_dir()]
         found = (self._opened(tenant, lane)[0].recorder.find(event_id) for lane in ("", *kept))
         return next((decision for decision in found if decision), None)
+
+    @property
+    def alive(self) -> bool:
+        """False when a writer has ended: the process should be replaced."""
+        return all(service.alive for _, service in list(self._open.values()))
+
+    def faults(self) -> dict[str, Counter[str]]:
+        """Tenant -> answers by policy and refusals so far, by kind."""
+        found: dict[str, Counter[str]] = {}
+        for (tenant, _), (_, service) in list(self._open.items()):
+            counts = found.setdefault(tenant, Counter())
+            counts.update({code: count for code, count in list(service.fallbacks.items()) if count > 0})
+            counts["refused"] += service.refused
+        return found
 
     def close(self) -> None:
         """Answers what waits, saves the features and closes."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.types import ASGIApp
@@ -24,6 +24,8 @@ from vedette.core.errors import (
 )
 from vedette.prove.dlp import scrub
 from vedette.run.platform import Platform
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger("vedette.serve")
 
@@ -166,6 +168,22 @@ def guard(app: ASGIApp | App, *, failed: Callable[[str], None], answered: Callab
         answered(scope, begun)
 
     return handle
+
+
+async def caught(work: Awaitable[T], *, failed: Callable[[str], None], where: str) -> T | None:
+    """What the work gives; None when something happened that nobody foresaw.
+
+    Args:
+        work: Awaited.
+        failed: Hears the type of an unforeseen error.
+        where: Method and path, for the log.
+    """
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001 - the outermost guard of the short way: logged by type only
+        failed(type(error).__name__)
+        _LOG.error("unforeseen %s in %s", type(error).__name__, where)
+        return None
 
 
 def _template(scope: Scope) -> str:

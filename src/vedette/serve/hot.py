@@ -5,7 +5,6 @@ The route exists among the others too, for its description and its policy; what 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -18,12 +17,10 @@ from vedette.core.errors import VedetteError
 from vedette.judge.decisions.lines import to_json
 from vedette.run.platform import Platform
 from vedette.serve.body import MAX_BODY, read_body
-from vedette.serve.errors import body_of, headers_of, internal, status_of
+from vedette.serve.errors import body_of, caught, headers_of, internal, status_of
 from vedette.serve.gate import Gate
 from vedette.serve.routes.decisions import DecisionRequest
 from vedette.serve.shapes import JSON, MAX_DEPTH, check_media, convert
-
-_LOG = logging.getLogger("vedette.serve")
 
 PATH = "/v1/decisions"
 RESOURCE, VERB = "decisions", "write"
@@ -52,13 +49,11 @@ class HotAnswers:
         self, authorization: str | None, media: str | None, raw: bytes, client: tuple[str, int] | None
     ) -> Reply:
         """The answer to one request, counted, whatever happens."""
-        try:
-            reply = await self.decide(authorization, media, raw, client[0] if client else "")
-        except Exception as error:  # noqa: BLE001 - the outermost guard of this way: logged by type only
-            self._platform.meters.failure("serve", type(error).__name__)
-            _LOG.error("unforeseen %s in POST %s", type(error).__name__, PATH)
-            reply = Reply(500, internal())
-        self._platform.meters.request(PATH, reply.status)
+        meters = self._platform.meters
+        work = self.decide(authorization, media, raw, client[0] if client else "")
+        reply = await caught(work, failed=lambda name: meters.failure("serve", name), where=f"POST {PATH}")
+        reply = reply or Reply(500, internal())
+        meters.request(PATH, reply.status)
         return reply
 
     async def decide(self, authorization: str | None, media: str | None, raw: bytes, origin: str) -> Reply:

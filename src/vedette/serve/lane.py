@@ -13,7 +13,6 @@ import re
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vedette.serve.hot import PATH, HotAnswers, Reply
@@ -104,8 +103,8 @@ def lane_of(answers: HotAnswers) -> type[H11Protocol]:  # noqa: C901 - one class
 
         def _is_idle(self) -> bool:
             conn: Any = self.conn
-            before = conn.our_state is h11.IDLE and conn.their_state is h11.IDLE and not conn.trailing_data[0]
-            return bool(before) and self.limit_concurrency is None
+            idle = {conn.our_state.__name__, conn.their_state.__name__} == {"IDLE"}
+            return idle and not conn.trailing_data[0] and self.limit_concurrency is None
 
         async def _answer(self, asked: Asked) -> None:
             reply = await answers.answer(asked.authorization, asked.media, asked.body, self.client)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -27,7 +29,19 @@ DRAIN_S = 10
 """Seconds that requests in hand have to end when the server stops."""
 
 
-def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a supervisor hands to a worker, as numbers of open files."""
+
+    listen: int
+    """The listening socket."""
+    beat: int
+    """Where signs of life are written."""
+
+
+def run_server(
+    platform: Platform, *, host: str, port: int, tell: Callable[[str], None], inherited: Inherited | None = None
+) -> None:
     """Serves until it is interrupted. Every tenant's state is loaded before the first request is taken.
 
     Args:
@@ -35,6 +49,7 @@ def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str]
         host: Address to listen on.
         port: Port; 0 takes a free one.
         tell: Hears `listening on http://...` when requests are taken.
+        inherited: From a supervisor, in place of an address of its own.
 
     Raises:
         DataError: `serve.address.refused`.
@@ -50,6 +65,8 @@ def run_server(platform: Platform, *, host: str, port: int, tell: Callable[[str]
         port=port,
         tell=tell,
         protocol=lane_of(answers),
+        inherited=inherited,
+        alive=lambda: platform.desk.alive,
     )
 
 
@@ -60,6 +77,8 @@ def run_app(
     port: int,
     tell: Callable[[str], None],
     protocol: type[H11Protocol] = H11Protocol,
+    inherited: Inherited | None = None,
+    alive: Callable[[], bool] = lambda: True,
 ) -> None:
     """Serves an application until it is interrupted.
 
@@ -69,11 +88,13 @@ def run_app(
         port: Port; 0 takes a free one.
         tell: Hears `listening on http://...` when requests are taken.
         protocol: What reads requests from connections.
+        inherited: From a supervisor, in place of an address of its own.
+        alive: Asked ten times a second; while it says no, the supervisor hears nothing.
 
     Raises:
         DataError: `serve.address.refused`.
     """
-    listener = _listen(host, port)
+    listener = socket.socket(fileno=inherited.listen) if inherited else listen(host, port)
     # Taken over by every connection. Without it head and body of an answer, written apart, wait 40 ms for each other.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
@@ -92,12 +113,17 @@ def run_app(
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     try:
-        _Server(config).run(sockets=[listener])
+        _Server(config, inherited.beat if inherited else -1, alive).run(sockets=[listener])
     finally:
         sys.setswitchinterval(before)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        DataError: `serve.address.refused`.
+    """
     try:
         return socket.create_server((host, port), backlog=BACKLOG, family=_family(host))
     except OSError as error:
@@ -108,6 +134,21 @@ def _listen(host: str, port: int) -> socket.socket:
 
 class _Server(uvicorn.Server):
     """Ends by returning. The library's own raises the signal again, which would end the process before it is closed."""
+
+    def __init__(self, config: uvicorn.Config, beat: int, alive: Callable[[], bool]) -> None:
+        super().__init__(config)
+        self._beat, self._alive = beat, alive
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: a sign of life for the supervisor, whose end ends this process too."""
+        if self._beat >= 0 and self._alive():
+            try:
+                os.write(self._beat, b".")
+            except BrokenPipeError:
+                self.should_exit = True
+            except BlockingIOError:
+                pass
+        return bool(await super().on_tick(counter))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Asks the server to stop; a second interrupt does not wait for requests in hand."""
