@@ -306,6 +306,25 @@ class Desk:
                 self._meters.decision(decision.action, decision.fallback or "", each)
         return found
 
+    def decide_batch(
+        self, tenant: str, records: Sequence[Mapping[str, Any]], source: str = ""
+    ) -> list[Decision | VedetteError]:
+        """The decisions on records in order, without a deadline; called from a worker thread.
+
+        Raises:
+            TransientError: `log.append.*`; some may be decided, and are answered so when asked again.
+        """
+        taken: list[Event | VedetteError] = []
+        for data in records:
+            try:
+                taken.append(self.take(tenant, data, source))
+            except VedetteError as error:
+                taken.append(error)
+        events = [one for one in taken if isinstance(one, Event)]
+        point = events[0].source if events and events[0].source in self.points else ""
+        answers = iter(self.service(tenant, point).decide_many(events) if events else [])
+        return [next(answers) if isinstance(one, Event) else one for one in taken]
+
     def to_payment(self, event: Event) -> Event:
         """A charge in the fields that the model knows; unchanged when it does not know such payments."""
         data = event.data

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from vedette.core.errors import NotFoundError
+from vedette.core.decision import Decision
+from vedette.core.errors import NotFoundError, VedetteError
 from vedette.core.label import Label
 from vedette.judge.decisions.lines import DecisionLine, to_line
 from vedette.judge.decisions.register import Place
+from vedette.judge.reasons import load_words, merchant_view
+from vedette.run.explaining import account_for
 from vedette.serve.filters import After, DecisionQuery, moment_of
 from vedette.serve.policy import Caller, Served, allow
 from vedette.serve.shapes import MAX_PAGE, JsonBody, convert, reads, reply
@@ -31,6 +34,21 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     event: dict[str, Any]
     source: str = ""
+
+
+class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to decide on, in this order."""
+
+    events: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1, max_length=MAX_PAGE)]
+    source: str = ""
+
+
+class OutcomeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What became of a payment that was decided on."""
+
+    fraud: bool = True
+    observed_time: int | None = None
+    """Microseconds UTC; now when left out. Never later than now."""
 
 
 class LabelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +92,61 @@ def read_decision(caller: Annotated[Caller, allow("decisions", "read")], event_i
     return reply(_find(platform, caller.tenant, event_id))
 
 
+@router.get("/decisions/{event_id}/explanation")
+def explain(
+    caller: Annotated[Caller, allow("decisions", "read", by_account=True)],
+    event_id: str,
+    platform: Served,
+    view: Annotated[Literal["full", "merchant"], Query()] = "full",
+) -> Response:
+    """Why a decision is what it is. A caller bound to merchants has their view only: no score, value or threshold."""
+    record = platform.desk.find(caller.tenant, event_id)
+    bound = caller.principal.accounts
+    merchant = str(record.event.get("merchant", "")) if record else ""
+    if record is None or (bound and merchant not in bound):
+        raise NotFoundError("decision.event.unknown", "no decision on an event of that id", at=event_id[:64])
+    scoring = platform.desk.scoring
+    if bound or view == "merchant":
+        return reply(merchant_view(record, scoring.rules, load_words(), merchant=merchant))
+    return reply(account_for(record, scoring))
+
+
+@router.post("/decisions/batch", openapi_extra=reads(BatchRequest, {"events": [_EVENT]}))
+def decide_batch(caller: Annotated[Caller, allow("decisions", "write")], body: JsonBody, platform: Served) -> Response:
+    """Decides on up to 500 events in order, without a deadline; what one is refused with stands in its place."""
+    wanted: BatchRequest = convert(body, BatchRequest)
+    return reply(
+        {"data": [_line(found) for found in platform.desk.decide_batch(caller.tenant, wanted.events, wanted.source)]}
+    )
+
+
+@router.post("/decisions/{event_id}/dispute", status_code=202, openapi_extra=reads(OutcomeRequest, {}))
+async def dispute(
+    caller: Annotated[Caller, allow("labels", "write")], event_id: str, body: JsonBody, platform: Served
+) -> Response:
+    """A payer disputes the payment: fraud, unless the request says that it is about something else."""
+    return await _learn(caller, event_id, convert(body, OutcomeRequest), "dispute", platform)
+
+
+@router.post("/decisions/{event_id}/refund", status_code=202, openapi_extra=reads(OutcomeRequest, {"fraud": False}))
+async def refund(
+    caller: Annotated[Caller, allow("labels", "write")], event_id: str, body: JsonBody, platform: Served
+) -> Response:
+    """The payment was given back; only one that was given back as fraudulent teaches something."""
+    told: OutcomeRequest = convert(body, OutcomeRequest)
+    if not told.fraud:
+        return reply({"event_id": event_id, "learned": False}, 202)
+    return await _learn(caller, event_id, told, "refund", platform)
+
+
+@router.post("/decisions/{event_id}/review", status_code=202, openapi_extra=reads(OutcomeRequest, {"fraud": False}))
+async def review(
+    caller: Annotated[Caller, allow("labels", "write")], event_id: str, body: JsonBody, platform: Served
+) -> Response:
+    """What a person found who looked at the payment: fraud or genuine."""
+    return await _learn(caller, event_id, convert(body, OutcomeRequest), "verdict", platform)
+
+
 @router.post("/labels", status_code=202, openapi_extra=reads(LabelRequest, {"event_id": "1", "fraud": True}))
 async def label(caller: Annotated[Caller, allow("labels", "write")], body: JsonBody, platform: Served) -> Response:
     """Takes the truth about an event; features know it from then on, and never before."""
@@ -85,6 +158,19 @@ async def label(caller: Annotated[Caller, allow("labels", "write")], body: JsonB
     )
     await platform.desk.learn(learned)
     return reply({"event_id": told.event_id}, 202)
+
+
+async def _learn(caller: Caller, event_id: str, told: OutcomeRequest, kind: str, platform: Served) -> Response:
+    now = platform.clock.now()
+    observed = now if told.observed_time is None else min(told.observed_time, now)
+    await platform.desk.learn(
+        Label(event_id=event_id, tenant=caller.tenant, fraud=told.fraud, observed_time=observed, kind=kind)
+    )
+    return reply({"event_id": event_id, "learned": True}, 202)
+
+
+def _line(found: Decision | VedetteError) -> Any:
+    return to_line(found) if isinstance(found, Decision) else {"error": found.to_dict()}
 
 
 def _find(platform: Served, tenant: str, event_id: str) -> DecisionLine:

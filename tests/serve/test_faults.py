@@ -1,0 +1,160 @@
+"""Must a payment wait? Worker, model, rules, database and registry killed, hung and damaged: real processes throughout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from serve_world import card
+from server_process import Server, make_key, vedette
+
+from vedette.client import Client, Policy
+from vedette.core.clock import SystemClock
+from vedette.core.log import SqliteLog
+from vedette.run.faults import RULE
+from vedette.run.supervision import usage
+
+PORT = 8854
+IN_TIME_S, HUNG_S = 0.25, 1.0
+"""Twice the deadlines and more: a busy machine is not what is looked at here."""
+RULES = "block if :amount_in_usd: > 400\n"
+
+
+def worker_of(server):
+    """The process that answers: the supervisor's child that holds the most memory."""
+    pid = server.process.pid
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    marked = [one for one in found if b"--inherit\0follow" not in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return int(marked[0]) if marked else 0
+
+
+@pytest.fixture
+def served(tmp_path):
+    home, rules = tmp_path / "home", tmp_path / "rules.txt"
+    rules.write_text(RULES)
+    secret = make_key(home, "decisions:write", "decisions:read")
+    server = Server(home, PORT, "--rules", rules, "--supervised")
+    server.start()
+    yield server, secret, rules
+    assert server.stop() == 0
+
+
+def until(holds, seconds=90.0):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def signals(home):
+    with SqliteLog(home / "log", SystemClock()) as log:
+        records = log.read("signal", 0, 0, 1_000)
+    return [json.loads(record.value)["rule_id"].removeprefix(RULE) for record in records]
+
+
+class Payer(threading.Thread):
+    """Asks for one decision after the other, and keeps what it was told."""
+
+    def __init__(self, url, secret, first):
+        super().__init__(daemon=True)
+        self.client = Client(url, secret, policy=Policy.REVIEW)
+        self.number, self.told, self.slowest, self.go_on = first, {}, 0.0, True
+
+    def run(self):
+        while self.go_on:
+            self.number += 1
+            started = time.monotonic()
+            self.told[self.number] = self.client.decide(card(self.number))
+            self.slowest = max(self.slowest, time.monotonic() - started)
+            time.sleep(0.005)
+
+    def end(self):
+        self.go_on = False
+        self.join(20)
+        self.client.close()
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_dies_or_hangs(served, fault):
+    server, secret, _ = served
+    payer = Payer(server.url, secret, 100_000)
+    payer.start()
+    for _ in range(2):
+        until(lambda: any(answer.decision for answer in list(payer.told.values())[-3:]))
+        worker = worker_of(server)
+        struck = time.monotonic()
+        os.kill(worker, fault)
+        until(lambda worker=worker: usage(worker)[0] in {"X", "Z"}, 10)
+        assert time.monotonic() - struck < HUNG_S + IN_TIME_S
+        until(lambda worker=worker: worker_of(server) not in {0, worker})
+        count = len(payer.told)
+        until(lambda count=count: any(answer.decision for answer in list(payer.told.values())[count:]))
+    payer.end()
+    assert payer.slowest < HUNG_S + IN_TIME_S
+    by_policy = [answer for answer in payer.told.values() if answer.decision is None]
+    assert {(answer.action, answer.fallback) for answer in by_policy} <= {("review", "fallback.service")}
+    assert payer.client.counts["fallbacks"].get("fallback.service", 0) == len(by_policy)
+    # What was acknowledged is there, as it was told.
+    with Client(server.url, secret) as client:
+        for number, answer in payer.told.items():
+            if answer.decision is not None and answer.decision["fallback"] is None:
+                again = client.decide(card(number))
+                assert (again.action, again.decision["seq"]) == (answer.action, answer.decision["seq"])
+    assert f"worker.{'ended' if fault == signal.SIGKILL else 'hung'}" in signals(server.home)
+
+
+def asked(server, secret, number, **changes):
+    started = time.monotonic()
+    with Client(server.url, secret, attempt_s=5.0, deadline_s=5.0) as client:
+        answer = client.decide(card(number, **changes))
+    return answer, time.monotonic() - started
+
+
+def hold(path, seconds):
+    """Another process's lock on a file, from now on."""
+    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    connection.execute("begin exclusive")
+    threading.Timer(seconds, lambda: (connection.execute("rollback"), connection.close())).start()
+
+
+def test_a_database_that_hangs_or_is_damaged(served):
+    server, secret, _ = served
+    asked(server, secret, 1)
+    for number, name in enumerate(("log/event.db", "log/decision.db", "state.db", "money.db"), 2):
+        hold(server.home / name, 1.5)
+        answer, seconds = asked(server, secret, number)
+        assert seconds < IN_TIME_S
+        assert (answer.fallback == "fallback.log") is name.startswith("log/")
+        time.sleep(1.7)
+    until(lambda: any(name.startswith("fallback.log") for name in signals(server.home)), 20)
+    # The database of keys damaged: who was known before is answered for a while.
+    state = server.home / "state.db"
+    state.write_bytes(b"rubbish" * 4_096)
+    Path(f"{state}-wal").unlink(missing_ok=True)
+    answer, seconds = asked(server, secret, 9)
+    assert (answer.action, seconds < IN_TIME_S) == ("allow", True)
+
+
+def test_rules_and_lists_that_are_damaged_while_the_worker_is_replaced(served):
+    server, secret, rules = served
+    assert asked(server, secret, 1, TX_AMOUNT=500.0)[0].action == "block"
+    worker = worker_of(server)
+    rules.write_bytes(b"\xff\x00 rubbish")
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: worker_of(server) not in {0, worker})
+
+    def blocks():
+        with Client(server.url, secret) as client:
+            return client.decide(card(int(time.time() * 1e3), TX_AMOUNT=500.0)).action == "block"
+
+    until(blocks)
+    assert any(name.startswith("registry.") for name in signals(server.home))
+    # A person who starts a server is told instead.
+    done = vedette(server.home.with_name("other"), "serve", "--rules", rules, check=False)
+    assert done.returncode != 0
