@@ -1,180 +1,229 @@
-"""Latency of one decision in one process: features, rules, model, record `written`. No peer publishes such a number.
+"""Latency of one decision in one process, replaying the test week, beside Feast's feature fetch.
 
-    python benchmarks/decide.py [--events FILE] [--model DIR] [--decisions N] [--warm N]
+    python benchmarks/decide.py [--cache DIR] [--decisions N] [--only NAME]
 
-Closed loop, one decision at a time: each waits for two commits, that of its event and that of its decision. Without
---events it takes the shared transactions when they are there, else generates seeded ones; without --model it trains one
-on a part of them. A duplicate, an unkilled restart and a rebuild are checked on the way, so a fast wrong answer fails.
+Two rows: the model of `benchmarks/fraud.py --train-days 7` with all its features and 51 rules; and 60 features, 300
+trees of 31 leaves, 101 rules. Columns: the answer without the model's reasons, with them for every decision, then with the
+record `written` (two commits: event and decision) and `synced` (two fsyncs). Closed loop, one decision at a time, over
+features as the weeks before leave them. A repeat, a restart and a rebuild are checked, so a fast wrong answer fails.
+
+Redis rows: the same engine with its state in Redis, by one process and by two at once, each with half of the payments.
+Feast rows: `get_online_features` of the same 60 values alone, on SQLite and on Redis, in an environment of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
+import json
 import os
-import random
-import resource
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+import week
 from vedette.core.clock import SystemClock
-from vedette.core.decision import Decision
 from vedette.core.event import Event
-from vedette.judge.decisions.files import read_rows
+from vedette.core.log import Durability
 from vedette.judge.decisions.intake import to_event
-from vedette.judge.decisions.opening import open_books
+from vedette.judge.decisions.opening import BACKFILL, open_books
+from vedette.judge.decisions.parts import Reasoning
 from vedette.judge.decisions.rebuild import rebuild
-from vedette.judge.decisions.recorder import Wanted
 from vedette.judge.decisions.service import settle
-from vedette.judge.models.model import Model, load_model
-from vedette.judge.models.training import train
-from vedette.judge.payment.attributes import with_features
-from vedette.judge.payment.rules import PaymentRules, parse_rule
-from vedette.sense.features.definition import load_features, shipped
-from vedette.sense.features.table import read_table
 from vedette.sense.sources import load_sources
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("VEDETTE_TEST_DATA", ROOT.parent / "shared" / "data"))
-CONDITIONS = (
-    ":amount_in_usd: > {n}",
-    "::terminal:: in ('{n}', '7{n}') and :amount_in_usd: >= 5",
-    ":customer_count_1h: > {n} or :terminal_count_1d: > {n}00",
-    "not :customer: in ('{n}') and :risk_score: > {n} and not is_missing(:customer_mean_7d:)",
-)
+ROWS: dict[str, tuple[Callable[[Path], object], int]] = {
+    "the 7-day model": (week.train_shipped, 50),
+    "60 features": (week.train_sixty, 100),
+}
+REDIS_PORT = 8855
+HEAD = f"{'microseconds':<42}{'p50':>9}{'p90':>9}{'p99':>9}{'p99.9':>9}{'CPU':>9}"
 
 
-def fifty_rules(names: tuple[str, ...]) -> PaymentRules:
-    table = with_features(names)
-    texts = [f"review if {CONDITIONS[n % 4].format(n=20 + n)}" for n in range(50)]
-    return PaymentRules([parse_rule(text, attributes=table) for text in texts])
+def show(name: str, took: Any, cpu: float) -> None:
+    row = np.percentile(took, [50, 90, 99, 99.9])
+    print(f"{name:<42}" + "".join(f"{value:9.1f}" for value in row) + f"{1e6 * cpu / len(took):9.1f}", flush=True)
 
 
-def generate(path: Path, count: int) -> None:
-    """Seeded transactions of 5,000 customers and 10,000 terminals, one in 120 of them fraud."""
-    rng = random.Random(11)
-    start = datetime(2018, 4, 1, tzinfo=UTC).replace(tzinfo=None)
-    seconds = np.cumsum([rng.expovariate(1 / 9) for _ in range(count)])
-    rows = {
-        "TRANSACTION_ID": list(range(count)),
-        "TX_DATETIME": [start + timedelta(seconds=float(value)) for value in seconds],
-        "CUSTOMER_ID": [int(5_000 * rng.random() ** 1.5) for _ in range(count)],
-        "TERMINAL_ID": [rng.randrange(10_000) for _ in range(count)],
-        "TX_AMOUNT": [round(rng.lognormvariate(3.6, 0.8), 2) for _ in range(count)],
-    }
-    rows["TX_FRAUD"] = [int(rng.random() < (0.5 if amount > 300 else 0.005)) for amount in rows["TX_AMOUNT"]]
-    pq.write_table(pa.table(rows), path)
+def timed(call: Callable[[Any], object], todo: Sequence[Any]) -> tuple[Any, float]:
+    """Microseconds of each call, and CPU seconds of all."""
+    took = np.empty(len(todo))
+    before = time.process_time()
+    for place, one in enumerate(todo):
+        at = time.perf_counter_ns()
+        call(one)
+        took[place] = time.perf_counter_ns() - at
+    return took / 1e3, time.process_time() - before
 
 
-def trained(events: Path, folder: Path) -> Model:
-    features = load_features(shipped("card_transactions"))
-    table = read_table([events], features)
-    day = 86_400_000_000
-    first = int(pa.compute.min(table["TX_DATETIME"]).cast(pa.int64()).as_py()) // day
-    part = table.slice(0, min(len(table), 300_000))
-    return train(part, features, start=first + 14, days=7, delay_days=7, out=folder)
+def to_events(rows: Sequence[dict[str, Any]]) -> list[Event]:
+    source = load_sources()["card_transactions"]
+    return [to_event(row, source, tenant="default", ingest_time=SystemClock().now()) for row in rows]
+
+
+@contextmanager
+def opened(replay: week.Week, folder: Path, durability: Durability) -> Iterator[Any]:
+    home = folder / durability.value
+    home.mkdir(parents=True)
+    shutil.copy(replay.history, home / BACKFILL)
+    parts: dict[str, Any] = {"features": replay.model.feature_set, "model": replay.model, "rules": replay.rules}
+    books = open_books(home, clock=SystemClock(), durability=durability, **parts)
+    yield books
+    books.close()
+
+
+def one_row(name: str, replay: week.Week, folder: Path, count: int) -> None:
+    """All columns of one model."""
+    todo = to_events(replay.rows[: 4 * count])
+    trees = replay.model.trees
+    print(
+        f"\n{name}: {len(replay.model.features)} features, {len(trees.roots)} trees of"
+        f" {len(trees.leaf) / len(trees.roots):.0f} leaves, {len(replay.rules.rules)} rules\n{HEAD}"
+    )
+    with opened(replay, folder, Durability.WRITTEN) as books:
+        decider = books.recorder.decider
+        settle()
+        for event in todo[:500]:
+            decider.decide(event)
+        reasons = []
+        for title, reasoning in (("answer, no reasons", Reasoning.NEVER), ("answer, reasons always", Reasoning.ALWAYS)):
+            decider.reasoning = reasoning
+            took, cpu = timed(decider.decide, todo[:count])
+            reasons.append(np.percentile(took, [50, 99]))
+            show(title, took, cpu)
+        print(f"{'reasons add':<42}{reasons[1][0] - reasons[0][0]:9.1f}{'':9}{reasons[1][1] - reasons[0][1]:9.1f}")
+        decider.reasoning = Reasoning.NEVER
+        show("no reasons, record written", *timed(books.recorder.decide, todo[:count]))
+        decider.reasoning = Reasoning.ALWAYS
+        show("reasons, record written", *timed(books.recorder.decide, todo[count : 2 * count]))
+        last = books.recorder.find(todo[count].id)
+        assert last is not None
+        assert books.recorder.decide(todo[count]) == last
+        assert rebuild(last, model=replay.model, rules=replay.rules) == last
+    with opened(replay, folder, Durability.SYNCED) as books:
+        show("reasons, record synced", *timed(books.recorder.decide, todo[: max(50, count // 20)]))
+
+
+# Redis
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    command = ["redis-server", "--port", str(REDIS_PORT), "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(1.0)
+        yield f"redis://127.0.0.1:{REDIS_PORT}/0"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def through_redis(model: Path, cache: Path, url: str, *, share: int, of: int, count: int) -> list[float]:
+    """One worker: decisions with features in Redis, of every `of`-th payment."""
+    from vedette.core.redis import Redis
+    from vedette.judge.decisions.decider import Decider
+    from vedette.sense.features.shared import SharedEngine
+
+    replay = week.open_week(model, cache, rules=100, count=count * of)
+    engine = SharedEngine(replay.model.feature_set, Redis(url, timeout_s=0.5), writer=str(share))
+    decider = Decider(features=engine, model=replay.model, rules=replay.rules, clock=SystemClock())
+    engine.warm()
+    replay.model.warm()
+    decider.warm()
+    events = to_events(replay.rows[share::of])
+
+    def decide(event: Event) -> None:
+        decider.decide(event)
+        engine.apply(event)
+
+    settle()
+    took, _ = timed(decide, events)
+    found: list[float] = took[len(took) // 5 :].tolist()
+    return found
+
+
+def redis_rows(model: Path, cache: Path, folder: Path, count: int) -> None:
+    print(f"\n60 features in Redis, reasons always, fetch and update\n{HEAD}")
+    for workers in (1, 2):
+        with redis_server(folder) as url:
+            command = [sys.executable, __file__, "--worker", url, "--model", str(model), "--cache", str(cache)]
+            more = [
+                ["--share", str(share), "--of", str(workers), "--decisions", str(count)] for share in range(workers)
+            ]
+            running = [subprocess.Popen([*command, *each], stdout=subprocess.PIPE) for each in more]
+            took = np.array([value for each in running for value in json.loads(each.communicate()[0])])
+        row = np.percentile(took, [50, 90, 99, 99.9])
+        print(
+            f"{f'{workers} worker' + 's' * (workers > 1):<42}" + "".join(f"{value:9.1f}" for value in row), flush=True
+        )
+
+
+# Feast
+
+
+def feast_rows(folder: Path, count: int) -> None:
+    print(f"\nFeast, get_online_features of 60 values, nothing else\n{HEAD}")
+    # Feast pins what other peers need in other versions, so it has an environment of its own.
+    python = os.environ.get("VEDETTE_FEAST", "")
+    if not python:
+        print("not here: VEDETTE_FEAST names a Python with `feast[redis]`")
+        return
+    with redis_server(folder) as url:
+        for kind in ("sqlite", "redis"):
+            place = folder / f"feast-{kind}"
+            place.mkdir()
+            script = str(Path(__file__).with_name("feast_peer.py"))
+            command = [python, script, str(place), kind, str(count), url.removeprefix("redis://").partition("/")[0]]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(f"{kind}: {done.stderr.strip().splitlines()[-1][:150]}")
+                continue
+            row = np.percentile(json.loads(done.stdout.strip().splitlines()[-1]), [50, 90, 99, 99.9])
+            print(f"{kind:<42}" + "".join(f"{value:9.1f}" for value in row), flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--events", type=Path)
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--decisions", type=int, default=100_000)
-    parser.add_argument("--warm", type=int, default=100_000, help="events decided in groups before, for warm windows")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", help="keeps models and features between runs")
     parser.add_argument("--folder", type=Path, help="where the log lies; a real disk, or the answer means little")
-    parser.add_argument("--keep-gc", action="store_true", help="leave the garbage collector as Python sets it")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        run(options, Path(folder))
-
-
-def run(options: Any, folder: Path) -> None:
-    events = options.events or SHARED / "fraud" / "card_transactions.parquet"
-    if not events.exists():
-        events = folder / "generated.parquet"
-        generate(events, options.decisions + options.warm)
-    model = load_model(options.model) if options.model else trained(events, folder / "model")
-    rules = fifty_rules(model.features)
-    stream = events_of(events)
-    opened = {"features": model.feature_set, "model": model, "rules": rules, "clock": SystemClock()}
-    books = open_books(folder / "books", **opened)
-    while group := list(islice(stream, min(256, options.warm - books.log.end("event", 0)))):
-        books.recorder.decide_many([Wanted(event) for event in group])
-    todo = list(islice(stream, options.decisions))
-    if not options.keep_gc:
-        settle()
-    collections = [stat["collections"] for stat in gc.get_stats()]
-    control = alone(books.recorder.decider, todo[: min(len(todo), 10_000)])
-    took = np.empty(len(todo))
-    cpu, started = time.process_time(), time.perf_counter()
-    last: Decision | None = None
-    for place, event in enumerate(todo):
-        at = time.perf_counter_ns()
-        last = books.recorder.decide(event)
-        took[place] = time.perf_counter_ns() - at
-    wall, cpu = time.perf_counter() - started, time.process_time() - cpu
-    runs = [stat["collections"] - before for stat, before in zip(gc.get_stats(), collections, strict=True)]
-    check(books, todo, last, model, rules)
-    checksum = books.engine.checksum() if books.engine else ""
-    books.close()
-    again = open_books(folder / "books", **opened)
-    assert again.recorder.recovered == 0
-    assert again.engine is not None
-    assert again.engine.checksum() == checksum
-    again.close()
-    what = f"{events.name}: {len(model.features)} features, {len(rules.rules)} rules"
-    show(took / 1e6, control / 1e6, wall=wall, cpu=cpu, runs=runs, what=what)
-
-
-def alone(decider: Any, events: list[Event]) -> Any:
-    """The same decisions without a log: one thread that never waits, so its tail is the machine's scheduler."""
-    took = np.empty(len(events))
-    for place, event in enumerate(events):
-        at = time.perf_counter_ns()
-        decider.decide(event)
-        took[place] = time.perf_counter_ns() - at
-    return took
-
-
-def events_of(path: Path) -> Iterator[Event]:
-    source = load_sources()["card_transactions"]
-    clock = SystemClock()
-    for row in read_rows(path, source):
-        yield to_event(row.data, source, tenant="default", ingest_time=clock.now())
-
-
-def check(books: Any, todo: list[Event], last: Decision | None, model: Model, rules: PaymentRules) -> None:
-    assert last is not None
-    assert books.recorder.decide(todo[-1]) == last
-    assert rebuild(last, model=model, rules=rules) == last
-
-
-def show(took: Any, control: Any, *, wall: float, cpu: float, runs: list[int], what: str) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{len(took):,} decisions of {what}; milliseconds")
-    print(f"{'':24}{'p50':>8} {'p90':>8} {'p99':>8} {'p99.9':>8} {'max':>8}")
-    for name, values in (("record written", took), ("control: nothing written", control)):
-        row = np.percentile(values, [50, 90, 99, 99.9, 100])
-        print(f"{name:24}" + " ".join(f"{value:8.3f}" for value in row))
-    print(f"CPU {cpu:.1f} s ({cpu / len(took) * 1e6:.0f} us a decision), wall {wall:.1f} s, peak memory {peak:.0f} MB")
-    print(f"garbage collections by generation {runs}; {os.cpu_count()} cores, load average {load}")
-    print(f"p99 under 2 ms: {'yes' if np.percentile(took, 99) < 2 else 'no'}")
-    if load_average() > 1:
-        print("other programs were running: compare with the control, which waits for nobody but the scheduler")
-
-
-def load_average() -> float:
-    return os.getloadavg()[0] / (os.cpu_count() or 1)
+    parser.add_argument("--decisions", type=int, default=10_000)
+    parser.add_argument("--only", choices=["ours", "redis", "feast"])
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--share", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--of", type=int, default=1, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    cache = Path(given.cache or tempfile.mkdtemp())
+    cache.mkdir(parents=True, exist_ok=True)
+    if given.worker:
+        found = through_redis(given.model, cache, given.worker, share=given.share, of=given.of, count=given.decisions)
+        print(json.dumps(found))
+        return
+    models = {}
+    for name, (trained, _) in ROWS.items():
+        models[name] = cache / ("sixty" if name.startswith("60") else "model")
+        if not (models[name] / "model.json").exists():
+            trained(models[name])
+    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory(dir=given.folder) as place:
+        folder = Path(place)
+        for name, (_, rules) in ROWS.items():
+            if given.only in {None, "ours"}:
+                replay = week.open_week(models[name], cache, rules=rules, count=4 * given.decisions)
+                one_row(name, replay, folder / name.replace(" ", "-"), given.decisions)
+        if given.only in {None, "redis"}:
+            redis_rows(models["60 features"], cache, folder, given.decisions // 2)
+        if given.only in {None, "feast"}:
+            feast_rows(folder, 500)
+    print(f"load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
