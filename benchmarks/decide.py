@@ -2,10 +2,10 @@
 
     python benchmarks/decide.py [--cache DIR] [--decisions N] [--only NAME]
 
-Two rows: the model of `benchmarks/fraud.py --train-days 7` with all its features and 51 rules; and 60 features, 300
-trees of 31 leaves, 101 rules. Columns: the answer without the model's reasons, with them for every decision, then with the
-record `written` (two commits: event and decision) and `synced` (two fsyncs). Closed loop, one decision at a time, over
-features as the weeks before leave them. A repeat, a restart and a rebuild are checked, so a fast wrong answer fails.
+Two rows: the model of `benchmarks/fraud.py --train-days 7`, all its features and 51 rules; and 60 features, 300
+trees of 31 leaves, 101 rules. Columns: the answer without the model's reasons, with them for every decision, then with
+the record `written` (two commits: event and decision) and `synced` (two fsyncs). Closed loop, one decision at a time,
+over features as the weeks before leave them. A repeat and a rebuild are checked, so a fast wrong answer fails.
 
 Redis rows: the same engine with its state in Redis, by one process and by two at once, each with half of the payments.
 Feast rows: `get_online_features` of the same 60 values alone, on SQLite and on Redis, in an environment of its own.

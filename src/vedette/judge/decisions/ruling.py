@@ -290,7 +290,7 @@ def _run(table, program, ends, vector, numbers, truths, out):
         row = table[place]
         value = vector[row.place] if row.place >= 0 else numbers[~row.place]
         # Not `min`: a missing value stays one.
-        truths[row.atom] = _compares(row.cap if value > row.cap else value, row.op, row.number)
+        truths[row.atom] = _compares(min(value, row.cap), row.op, row.number)
     stack = np.empty(program.shape[0] + 1, np.int8)
     step = 0
     for rule in range(ends.shape[0]):
