@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vedette.core.clock import DAY, from_datetime
 from vedette.judge.decisions.files import read_rows
@@ -101,11 +103,11 @@ def sixty() -> str:
 
 def train_sixty(folder: Path) -> Model:
     """A model of sixty features and 300 trees of 31 leaves."""
-    from vedette.judge.models import training
+    from vedette.judge.models import learners
 
     features = parse_features(sixty())
     assert len(features.names) == 60
-    training.PARAMETERS["num_leaves"] = 31
+    learners.PARAMETERS["num_leaves"] = 31
     return train(read_table([EVENTS], features), features, out=folder, **_span())
 
 
@@ -137,15 +139,17 @@ def open_week(model: Path, folder: Path, *, rules: int, count: int) -> Week:
         rows = int(np.searchsorted(event_times(table, held.feature_set), since))
         backfill(held.feature_set, table.slice(0, rows), delay=held.label_delay, until=since).save(history)
     names = held.feature_set.names
-    return Week(held, to_rules(some_rules(names, rules), names), history, list(islice(_rows(since), count)))
+    return Week(held, to_rules(some_rules(names, rules), names), history, list(islice(_rows(folder, since), count)))
 
 
-def _rows(since: int) -> Iterator[dict[str, Any]]:
-    """Payments from a time on; what tells the outcome is not among their fields."""
-    source = load_sources()["card_transactions"]
-    first, last = (
-        datetime.fromtimestamp((since + d) / 1e6, UTC).replace(tzinfo=None).isoformat() for d in (0, 7 * DAY)
-    )
-    for row in read_rows(EVENTS, source):
-        if isinstance(row.data, dict) and first <= row.data["TX_DATETIME"] < last:
+def _rows(folder: Path, since: int) -> Iterator[dict[str, Any]]:
+    """Payments of the week; what tells the outcome is not among their fields."""
+    file = folder / "week.parquet"
+    if not file.exists():
+        table = pq.read_table(EVENTS)
+        times = table["TX_DATETIME"].cast(pa.timestamp("us")).cast(pa.int64()).to_numpy()
+        first, last = np.searchsorted(times, [since, since + 7 * DAY])
+        pq.write_table(table.slice(first, last - first), file)
+    for row in read_rows(file, load_sources()["card_transactions"]):
+        if isinstance(row.data, dict):
             yield {name: row.data[name] for name in FIELDS}

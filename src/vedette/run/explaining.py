@@ -8,11 +8,13 @@ import msgspec
 
 from vedette.core.decision import Decision, Reason
 from vedette.core.errors import VedetteError
+from vedette.judge.decisions.parts import Scorer
 from vedette.judge.decisions.rebuild import decider_of, event_of, rebuild
 from vedette.judge.explain import DecisionExplanation, explain_decision
+from vedette.judge.models.model import Model
+from vedette.judge.payment.rules import PaymentRules
 from vedette.judge.reasons import load_words, plain
 from vedette.judge.whatif import Search, find_whatif
-from vedette.run.scoring import Scoring
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -30,35 +32,48 @@ class Account(msgspec.Struct, frozen=True):
     """True: made again from the record, model and rules, equal bit for bit."""
     rebuild_error: str
     """Code of what kept it from that."""
-    counterfactuals: Search
-    """Smallest changes that lead to another answer, each decided again by the real model and rules."""
+    counterfactuals: Search | None
+    """Smallest changes that lead to another answer, each decided again by the real model and rules. None where
+    something else than a model of trees scored."""
 
 
-def account_for(record: Decision, scoring: Scoring) -> Account:
+def account_for(record: Decision, *, scorer: Scorer | None, rules: PaymentRules) -> Account:
     """Recomputes everything from the record; changes nothing.
+
+    Args:
+        record: The decision.
+        scorer: What scored it.
+        rules: The set it was made with.
 
     Raises:
         ConflictError: `decision.rebuild.rules`, `decision.rebuild.model` when the record was made with others.
         DataError: `decision.rebuild.record`.
     """
-    model = scoring.model if record.model else None
-    decider = decider_of(record, model=model, rules=scoring.rules)
+    scorer = scorer if record.model else None
+    model = scorer if isinstance(scorer, Model) else None
+    decider = decider_of(record, model=scorer, rules=rules)
     vector = decider.features.fetch(event_of(record)) if decider.features else None
     found = decider.assess(vector) if record.score is not None else None
     weights = decider.contributions(found) if found else None
     error = ""
     try:
-        rebuild(record, model=model, rules=scoring.rules)
+        rebuild(record, model=scorer, rules=rules)
     except VedetteError as caught:
         error = caught.code
-    named = dict(zip(model.features, weights.tolist(), strict=True)) if model and weights is not None else {}
+    named = dict(zip(scorer.features, weights.tolist(), strict=True)) if scorer and weights is not None else {}
     return Account(
-        explanation=explain_decision(record, scoring.rules),
+        explanation=explain_decision(record, rules),
         reasons=plain(record, load_words()),
         base=model.bias if model and found else None,
         contributions=dict(sorted(named.items(), key=lambda item: -abs(item[1]))),
         raw=model.raw(found.inputs) if model and found else None,
         rebuilt=not error,
         rebuild_error=error,
-        counterfactuals=find_whatif(record, model=model, rules=scoring.rules, monotonic=time.monotonic),
+        counterfactuals=_search(record, scorer, model, rules),
     )
+
+
+def _search(record: Decision, scorer: Scorer | None, model: Model | None, rules: PaymentRules) -> Search | None:
+    if scorer is not None and model is None:
+        return None
+    return find_whatif(record, model=model, rules=rules, monotonic=time.monotonic)

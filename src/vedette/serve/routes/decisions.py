@@ -105,10 +105,10 @@ def explain(
     merchant = str(record.event.get("merchant", "")) if record else ""
     if record is None or (bound and merchant not in bound):
         raise NotFoundError("decision.event.unknown", "no decision on an event of that id", at=event_id[:64])
-    scoring = platform.desk.scoring
+    rules = platform.desk.rules_of(record)
     if bound or view == "merchant":
-        return reply(merchant_view(record, scoring.rules, load_words(), merchant=merchant))
-    return reply(account_for(record, scoring))
+        return reply(merchant_view(record, rules, load_words(), merchant=merchant))
+    return reply(account_for(record, scorer=platform.desk.scorer_of(record), rules=rules))
 
 
 @router.post("/decisions/batch", openapi_extra=reads(BatchRequest, {"events": [_EVENT]}))
