@@ -3,6 +3,7 @@
 Usage: money_child.py TARGET SCHEMA VERB DIE_AT SKEW_S ARGUMENT
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -59,6 +60,11 @@ def run(world, verb, argument):
         "schedule": lambda: world.payouts.schedule(TENANT, "p1", wanted),
         "pay": lambda: world.payouts.pay(TENANT, "p2", argument),
         "freeze": lambda: world.payouts.freeze(TENANT, MERCHANT, "stolen key", "f1"),
+        "dispute": lambda: world.disputes.open(TENANT, "d1", json.loads(argument)),
+        "evidence": lambda: world.disputes.submit(TENANT, "d2", argument, {"evidence": {"receipt": "signed"}}),
+        "won": lambda: world.disputes.decide(TENANT, "d3", argument, {"outcome": "won"}),
+        "lost": lambda: world.disputes.decide(TENANT, "d3", argument, {"outcome": "lost"}),
+        "settle": lambda: world.disputes.settle(TENANT, "d4", argument),
         "dispatch": lambda: world.dispatcher.run_once() and None,
         "many": lambda: many(world, argument),
     }

@@ -11,6 +11,7 @@ from vedette.core.errors import VedetteError
 from vedette.core.ids import Ids
 from vedette.move import chart
 from vedette.move.charges import ChargeLimits, Charges
+from vedette.move.disputes import Disputes
 from vedette.move.idempotency import Idempotency
 from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.limits import Limits, Rate
@@ -69,6 +70,7 @@ class World:
         limits = (self.limiter, ChargeLimits(*rates, per_batch=Rate(1, 1, 2))) if rates else None
         self.charges = Charges(db, clock, ids, decide=one_by_one(decide), limits=limits, **parts)
         self.payouts = Payouts(db, clock, ids, **parts)
+        self.disputes = Disputes(db, clock, ids, **parts)
         self.dispatcher = Dispatcher(
             db,
             clock,

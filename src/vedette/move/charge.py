@@ -41,6 +41,7 @@ CHARGES = sa.Table(
     sa.Column("hold_id", Unsigned(16)),
     sa.Column("capture_id", Unsigned(16)),
     sa.Column("created", LONG, nullable=False),
+    sa.Column("disputed_minor", Unsigned(16), nullable=False),
     sqlite_strict=True,
 )
 REFUNDS = sa.Table(
@@ -55,7 +56,20 @@ REFUNDS = sa.Table(
     sqlite_strict=True,
 )
 sa.Index("refund_of_charge", REFUNDS.c.tenant, REFUNDS.c.charge_id)
-MIGRATIONS = (Migration(1, "charges and refunds", create(_METADATA)),)
+
+
+def _add_disputed(connection: Connection) -> None:
+    if any(column["name"] == "disputed_minor" for column in sa.inspect(connection).get_columns("charge")):
+        return  # made with it by the first step
+    sqlite = connection.dialect.name == "sqlite"
+    column = f"blob not null default x'{'00' * 16}'" if sqlite else "numeric(39) not null default 0"
+    connection.exec_driver_sql(f"alter table charge add column disputed_minor {column}")
+
+
+MIGRATIONS = (
+    Migration(1, "charges and refunds", create(_METADATA)),
+    Migration(2, "what is disputed", _add_disputed),
+)
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +90,8 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     capture_id: int | None
     created: int
     """Microseconds UTC."""
+    disputed_minor: int = 0
+    """What disputes hold or took; it cannot be refunded."""
 
     def to_json(self) -> dict[str, Any]:
         """The shape of answers and webhooks: `{id, status, decision, ledger, ...}`; `ledger` is null without money."""
@@ -141,9 +157,9 @@ def update(connection: Connection, charge: Charge, **values: Any) -> Charge:
 
 
 def refundable(charge: Charge) -> int:
-    """What is left to refund, minor units; 0 for a charge that was never captured."""
+    """What is left to refund or dispute, minor units; 0 for a charge that was never captured."""
     captured = charge.status in (ChargeStatus.CAPTURED, ChargeStatus.PARTIALLY_REFUNDED)
-    return charge.amount_minor - charge.refunded_minor if captured else 0
+    return charge.amount_minor - charge.refunded_minor - charge.disputed_minor if captured else 0
 
 
 def to_hex(id_: int) -> str:

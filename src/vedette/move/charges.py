@@ -23,7 +23,7 @@ Status of a charge:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -48,6 +48,7 @@ from vedette.move.charge import (
     update,
 )
 from vedette.move.events import to_charge, to_refund
+from vedette.move.group import Group
 from vedette.move.idempotency import (
     OPEN,
     Answer,
@@ -55,6 +56,7 @@ from vedette.move.idempotency import (
     Idempotency,
     Request,
     check_key,
+    key_in_use,
     lease_lost,
     to_answer,
     to_refusal,
@@ -164,10 +166,7 @@ class _Decided:
 
     begun: _Claimed
     decision: Decision
-
-    @property
-    def place(self) -> int:
-        return self.begun.place
+    place: int
 
     @property
     def claim(self) -> Claim:
@@ -222,6 +221,8 @@ class Charges:
         self._limits = limits
         self._step = step
         self._known: set[tuple[str, int]] = set()
+        self._claiming: Group[Sequence[_Wanted], list[Claim | Outcome]] = Group(self._claim_together, limit=SLICE)
+        self._settling: Group[Sequence[_Decided], list[Outcome]] = Group(self._settle_together, limit=SLICE)
         db.migrate("charges", MIGRATIONS)
 
     def create(self, tenant: str, key: str, parameters: Any, *, api_key: str = "", time: int | None = None) -> Answer:
@@ -382,16 +383,30 @@ class Charges:
             raise
 
     def _claim(self, wanted: Sequence[_Wanted]) -> list[tuple[_Wanted, Claim | Outcome]]:
-        resources = [self._ids.new("ch") for _ in wanted]
-
-        def work(connection: Connection) -> list[Claim | Outcome]:
-            found = self._keys.claim_many(connection, [one.request for one in wanted], resources)
-            self._step("charge.claimed_unsaved")
-            return found
-
-        found = self._db.together(work, synced=False)
+        found = self._claiming.do(wanted, len(wanted))
         self._step("charge.claimed")
         return list(zip(wanted, found, strict=True))
+
+    def _claim_together(self, calls: Sequence[Sequence[_Wanted]]) -> list[list[Claim | Outcome]]:
+        """Claims of calls that came at the same time, in one commit; of a key that several want the first has it."""
+        found: dict[tuple[str, str], Claim | Outcome] = {}
+        first: dict[str, dict[str, Request]] = {}
+        for request in (one.request for call in calls for one in call):
+            first.setdefault(request.tenant, {}).setdefault(request.key, request)
+
+        def work(connection: Connection) -> None:
+            for tenant, requests in sorted(first.items()):
+                resources = [self._ids.new("ch") for _ in requests]
+                claims = self._keys.claim_many(connection, list(requests.values()), resources)
+                found.update(((tenant, key), claim) for key, claim in zip(requests, claims, strict=True))
+            self._step("charge.claimed_unsaved")
+
+        self._db.together(work, synced=False)
+        mine = {id(request) for requests in first.values() for request in requests.values()}
+        return [
+            [found[one.request.tenant, one.request.key] if id(one.request) in mine else key_in_use() for one in call]
+            for call in calls
+        ]
 
     def _carry_out(self, begun: list[_Claimed]) -> dict[int, Outcome]:
         # By event time: that of a claim that is taken over is its first attempt's.
@@ -401,15 +416,36 @@ class Charges:
         refused = [(one, said) for one, said in found if isinstance(said, VedetteError)]
         if refused:
             self._keys.release(*(one.claim for one, _ in refused))
-        decided = [_Decided(one, said) for one, said in found if isinstance(said, Decision)]
+        decided = [_Decided(one, said, one.place) for one, said in found if isinstance(said, Decision)]
         outcomes: dict[int, Outcome] = {one.place: error for one, error in refused}
         if decided:
-            opened: set[tuple[str, int]] = set()
-            outcomes |= self._db.together(lambda connection: self._settle(connection, decided, opened))
+            settled = self._settling.do(decided, len(decided))
             self._step("charge.finished")
-            # Accounts are never deleted, so what was committed once need not be looked for again.
-            self._known = opened if len(self._known) > MAX_KNOWN else self._known | opened
+            outcomes |= {one.place: outcome for one, outcome in zip(decided, settled, strict=True)}
         return outcomes
+
+    def _settle_together(self, calls: Sequence[Sequence[_Decided]]) -> list[list[Outcome]]:
+        """Effects of calls that came at the same time, in one commit."""
+        every = [replace(one, place=place) for place, one in enumerate(one for call in calls for one in call)]
+        newest: dict[tuple[str, str], _Decided] = {}
+        for one in every:
+            at = (one.claim.tenant, one.claim.key)
+            if at not in newest or newest[at].claim.fence < one.claim.fence:
+                newest[at] = one
+        opened: set[tuple[str, int]] = set()
+
+        def work(connection: Connection) -> dict[int, Outcome]:
+            found: dict[int, Outcome] = {}
+            for tenant in sorted({tenant for tenant, _ in newest}):
+                mine = [one for (whose, _), one in newest.items() if whose == tenant]
+                found |= self._settle(connection, mine, opened)
+            return found
+
+        found = self._db.together(work)
+        # Accounts are never deleted, so what was committed once need not be looked for again.
+        self._known = opened if len(self._known) > MAX_KNOWN else self._known | opened
+        outcomes = iter([found.get(one.place) or lease_lost() for one in every])
+        return [[next(outcomes) for _ in call] for call in calls]
 
     def _settle(
         self, connection: Connection, decided: Sequence[_Decided], opened: set[tuple[str, int]]

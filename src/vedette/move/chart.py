@@ -2,7 +2,8 @@
 
 A charge debits `clearing` (what the card networks owe us) and credits the merchant. A refund is the reverse. A payout
 debits the merchant and credits `payout` (what is on its way to banks). A merchant can never go below zero. Money on its
-way to or from another service is on `transit`, one for each peer; what a dispute holds back is on `dispute`.
+way to or from another service is on `transit`, one for each peer; what a dispute holds back is on `dispute`, and
+`reserve` is the platform's own money that covers what a merchant does not have.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Kind(IntEnum):
     PAYOUT = 3
     TRANSIT = 4
     DISPUTE = 5
+    RESERVE = 6
 
 
 class Movement(IntEnum):

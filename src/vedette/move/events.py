@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
+import msgspec
+
 from vedette.core.clock import to_iso
 from vedette.core.content import shipped
 from vedette.core.event import Event
+from vedette.core.label import Label
 from vedette.core.money import Money
 from vedette.judge.decisions.bindings import TOLD
 from vedette.judge.payment.attributes import ATTRIBUTES, Kind
@@ -21,12 +24,14 @@ from vedette.move.charge import Charge
 from vedette.move.chart import to_id
 from vedette.move.requests import ChargeRequest
 from vedette.prove.audit import NOBODY, AuditRecord
+from vedette.sense.sightings import LABEL_SOURCE
 from vedette.sense.sources import Source, load_source
 
 SOURCE: Final = "product"
 CHARGE: Final = "charge"
 REFUND: Final = "refund"
 PAYOUT: Final = "payout"
+DISPUTE: Final = "dispute"
 KEY_REFUSED: Final = "key.refused"
 AUTHENTICATE: Final = "keys.authenticate"
 """Action of the audit records of refused keys."""
@@ -90,6 +95,41 @@ def to_refund(charge: Charge, *, refund: str, transfer: int, amount_minor: int, 
         **{name: told[name] for name in _OF_PAYER if name in told},
     }
     return product().to_event(data, tenant=charge.tenant, stream=f"refund:{refund}", offset=0, ingest_time=time)
+
+
+def to_dispute(
+    status: str, charge: Charge, *, dispute: str, key: str, reason: str, money: Money, time: int, asked_by: str
+) -> Event:
+    """The event of a dispute's change of status: the charge's own entities; `key` is that of what changed it."""
+    told, _ = lift(charge.metadata)
+    data: dict[str, Any] = {
+        "id": _id("dispute", charge.tenant, dispute, status, key),
+        "type": DISPUTE,
+        "time": to_iso(time),
+        "dispute": dispute,
+        "status": status,
+        "reason": reason,
+        "charge": charge.id,
+        **asker(asked_by),
+        "merchant": charge.merchant,
+        "amount_minor": money.amount_minor,
+        "currency": money.currency,
+        "source": charge.source,
+        **{name: told[name] for name in _OF_PAYER if name in told},
+    }
+    return product().to_event(data, tenant=charge.tenant, stream=f"dispute:{dispute}", offset=0, ingest_time=time)
+
+
+def to_label(label: Label, *, cause: str) -> Event:
+    """The event that carries a label; `cause` is the id of what told us, such as a dispute's."""
+    return Event(
+        id=f"label:{label.event_id}:{cause}",
+        tenant=label.tenant,
+        source=LABEL_SOURCE,
+        event_time=label.observed_time,
+        ingest_time=label.observed_time,
+        data=msgspec.to_builtins(label),
+    )
 
 
 def to_payout(

@@ -10,15 +10,22 @@ from typing import Any, Final
 
 import msgspec
 
+from vedette.core.clock import DAY
 from vedette.core.errors import DataError
 from vedette.core.money import MAX_MINOR, Money
+from vedette.move.dispute import Outcome, Reason
 from vedette.prove.dlp import refuse_pans
+from vedette.sense.times import TimeFormat, parse_time
 
 MAX_METADATA: Final = 50
 """Most entries of `metadata`."""
 MAX_METADATA_KEY: Final = 40
 MAX_METADATA_VALUE: Final = 500
 MAX_REASON: Final = 500
+MAX_EVIDENCE: Final = 20_000
+"""Most characters of one piece of a dispute's evidence."""
+MAX_EVIDENCE_DAYS: Final = 120
+"""Furthest that evidence may be due; networks give 7 to 45 days."""
 _SOURCE: Final = re.compile(r"tok_[A-Za-z0-9_-]{1,120}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
@@ -39,6 +46,17 @@ class PayoutRequest(msgspec.Struct, frozen=True, kw_only=True):
     amount_minor: int
     currency: str
     merchant: str
+
+
+class DisputeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked request to open a dispute."""
+
+    charge: str
+    reason: Reason
+    evidence_due: int
+    """Microseconds UTC."""
+    amount_minor: int | None
+    network_reason: str
 
 
 def parse_charge(key: str, parameters: Any) -> ChargeRequest:
@@ -89,6 +107,63 @@ def parse_payout(key: str, parameters: Any) -> PayoutRequest:
     fields = _object(parameters, required={"amount_minor", "currency", "merchant"}, optional=set())
     money = _money(fields)
     return PayoutRequest(amount_minor=money.amount_minor, currency=money.currency, merchant=_merchant(fields))
+
+
+def parse_dispute(key: str, parameters: Any, *, now: int) -> DisputeRequest:
+    """Checks `{charge, reason, evidence_due, amount_minor, network_reason}`; the last two may be left out.
+
+    Raises:
+        DataError: `request.*`, `money.*`, `dispute.reason.unknown`, `dispute.evidence_due.out_of_range`.
+    """
+    _refuse_pans(key, parameters)
+    optional = {"amount_minor", "network_reason"}
+    fields = _object(parameters, required={"charge", "reason", "evidence_due"}, optional=optional)
+    reason = _text(fields, "reason")
+    if reason not in set(Reason):
+        hint = f"known are {', '.join(Reason)}"
+        raise DataError("dispute.reason.unknown", "unknown reason", hint=hint, at="$.reason")
+    due = parse_time(_text(fields, "evidence_due"), TimeFormat.ISO)
+    if not now < due <= now + MAX_EVIDENCE_DAYS * DAY:
+        hint = f"ISO 8601 of the next {MAX_EVIDENCE_DAYS} days"
+        raise DataError("dispute.evidence_due.out_of_range", "not a time to come", hint=hint, at="$.evidence_due")
+    code = _text(fields, "network_reason") if "network_reason" in fields else ""
+    if len(code) > MAX_METADATA_KEY:
+        raise DataError("request.reason.too_long", f"at most {MAX_METADATA_KEY} characters", at="$.network_reason")
+    return DisputeRequest(
+        charge=_text(fields, "charge"),
+        reason=Reason(reason),
+        evidence_due=due,
+        amount_minor=_amount(fields) if "amount_minor" in fields else None,
+        network_reason=code,
+    )
+
+
+def parse_evidence(key: str, parameters: Any) -> dict[str, str]:
+    """Checks `{evidence: {name: text}}`.
+
+    Raises:
+        DataError: `request.*`, `dispute.evidence.invalid`.
+    """
+    _refuse_pans(key, parameters)
+    value = _object(parameters, required={"evidence"}, optional=set())["evidence"]
+    fits = isinstance(value, dict) and 0 < len(value) <= MAX_METADATA
+    if not fits or not all(isinstance(text, str) and len(text) <= MAX_EVIDENCE for text in value.values()):
+        hint = f"1 to {MAX_METADATA} texts of up to {MAX_EVIDENCE} characters"
+        raise DataError("dispute.evidence.invalid", "evidence is text by name", hint=hint, at="$.evidence")
+    return {str(name)[:MAX_METADATA_KEY]: text for name, text in value.items()}
+
+
+def parse_outcome(key: str, parameters: Any) -> Outcome:
+    """Checks `{outcome}`.
+
+    Raises:
+        DataError: `request.*`, `dispute.outcome.unknown`.
+    """
+    _refuse_pans(key, parameters)
+    outcome = _text(_object(parameters, required={"outcome"}, optional=set()), "outcome")
+    if outcome not in set(Outcome):
+        raise DataError("dispute.outcome.unknown", "an outcome is `won` or `lost`", at="$.outcome")
+    return Outcome(outcome)
 
 
 def parse_freeze(key: str, merchant: str, reason: str) -> None:

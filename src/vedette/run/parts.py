@@ -40,6 +40,7 @@ from vedette.judge.points.point import Point
 from vedette.judge.shipments import Kind, Shipments
 from vedette.judge.sigma.card import Cards
 from vedette.judge.versions import Versions
+from vedette.move.disputes import Disputes
 from vedette.move.idempotency import Idempotency
 from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.outbox import Outbox
@@ -196,6 +197,11 @@ class Parts:
     def payouts(self) -> Payouts:
         """Payouts and freezes."""
         return Payouts(self.money, self.clock, self.ids, keys=self.idempotency, ledger=self.ledger, outbox=self.outbox)
+
+    @cached_property
+    def disputes(self) -> Disputes:
+        """Disputes of charges."""
+        return Disputes(self.money, self.clock, self.ids, keys=self.idempotency, ledger=self.ledger, outbox=self.outbox)
 
     @cached_property
     def egress(self) -> Egress:

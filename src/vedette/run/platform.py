@@ -330,6 +330,7 @@ class Platform(Parts):
             Beat("webhooks", 0.5, self.dispatcher.run_once),
             Beat("outbox", 3_600.0, self.outbox.sweep),
             Beat("ledger", 10.0, self._expire),
+            Beat("disputes", 60.0, self.disputes.lapse),
             Beat("verdicts", 5.0, self._teach),
             Beat("lists", 2.0, self._relist),
             Beat("access", 60.0, self._flush),

@@ -76,6 +76,15 @@ def to_refusal(status: int, error: VedetteError) -> Answer:
     return to_answer(status, {"error": error.to_dict()})
 
 
+def key_in_use() -> ConflictError:
+    """What a request is told whose key another one is carrying out."""
+    return ConflictError(
+        "idempotency.key_in_use",
+        "the first request with this idempotency key has not finished",
+        hint="retry with the same key in a moment",
+    )
+
+
 def lease_lost() -> ConflictError:
     """What an attempt is told that was taken over."""
     return ConflictError(

@@ -12,9 +12,9 @@ import msgspec
 
 from vedette.core.clock import DAY, MICROS, Clock, SystemClock
 from vedette.core.db import Connection, Database, open_database, sa
-from vedette.core.errors import ConflictError, DataError, VedetteError
+from vedette.core.errors import DataError, VedetteError
 from vedette.move.idempotency import rows
-from vedette.move.idempotency.nouns import Answer, Claim, Request, check_key, lease_lost
+from vedette.move.idempotency.nouns import Answer, Claim, Request, check_key, key_in_use, lease_lost
 from vedette.move.idempotency.rows import KEYS, MIGRATIONS, Row
 
 LEASE_S: Final = 30.0
@@ -251,11 +251,7 @@ class Idempotency:
 
     def _take_over(self, connection: Connection, row: Row, now: int) -> Claim:
         if row.lease_until > now:
-            raise ConflictError(
-                "idempotency.key_in_use",
-                "the first request with this idempotency key has not finished",
-                hint="retry with the same key in a moment",
-            )
+            raise key_in_use()
         claim = row.claim()
         taken = {"fence": claim.fence + 1, "lease_until": now + self._lease}
         if not rows.change(connection, claim, taken):

@@ -14,10 +14,10 @@ from typing import Final, NamedTuple, TypeVar
 from vedette.core.clock import Clock
 from vedette.core.db import Connection, Database, sa
 from vedette.core.errors import DataError, TransientError
+from vedette.move.group import Group
 from vedette.move.ledger import schema
 from vedette.move.ledger.batch import run
 from vedette.move.ledger.book import Book
-from vedette.move.ledger.group import Group
 from vedette.move.ledger.nouns import (
     MAX_BATCH,
     Account,

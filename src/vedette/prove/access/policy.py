@@ -93,6 +93,9 @@ cards      read     key compliance
 cards      write    key -
 numbers    read     key -
 credentials read     key -
+disputes   read     key analyst risk compliance merchant
+disputes   write    key merchant
+disputes   settle   key -
 payouts    read     key analyst responder risk compliance merchant
 payouts    write    key merchant
 payouts    freeze   - responder risk

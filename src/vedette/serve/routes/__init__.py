@@ -5,6 +5,7 @@ from vedette.serve.routes import (
     audit,
     charges,
     decisions,
+    disputes,
     entities,
     events,
     keys,
@@ -16,6 +17,21 @@ from vedette.serve.routes import (
     webhooks,
 )
 
-_MODULES = (ops, decisions, charges, payouts, webhooks, events, entities, query, alerts, playbooks, keys, people, audit)
+_MODULES = (
+    ops,
+    decisions,
+    charges,
+    disputes,
+    payouts,
+    webhooks,
+    events,
+    entities,
+    query,
+    alerts,
+    playbooks,
+    keys,
+    people,
+    audit,
+)
 ROUTERS = tuple(module.router for module in _MODULES)
 """Everything the API serves besides the hot decision route."""
