@@ -14,7 +14,7 @@ from dataclasses import replace
 import httpx
 from fastapi.routing import iter_route_contexts
 
-from vedette.core.clock import SystemClock
+from vedette.core.clock import SystemClock, to_iso
 from vedette.core.event import Entity
 from vedette.core.settings import load_settings
 from vedette.core.signal import Level, Signal
@@ -236,6 +236,7 @@ class Objects:
         return {
             "charge_id": charged["id"],
             "payout_id": payout["id"],
+            "dispute_id": self.dispute(),
             "merchant": MERCHANT,
             "event_id": decided["event_id"],
             "type": "customer",
@@ -252,9 +253,20 @@ class Objects:
             ("body", "POST", "/v1/playbooks/runs/{run_id}/approvals"): {"approve": True, "seen": run.approval.hash},
             ("body", "POST", "/v1/alerts/changes"): {"alerts": [alert_id], "state": "in_progress"},
             ("body", "POST", "/v1/playbooks/runs"): {"playbook": "compromised_api_key", "alert_id": alert_id},
+            ("body", "POST", "/v1/disputes"): self.disputed(charged["id"]),
             ("body", "POST", "/v1/decisions"): {"event": card(number + 1)},
             ("body", "POST", "/v1/labels"): {"event_id": decided["event_id"], "fraud": True},
         }
+
+    def disputed(self, charge_id):
+        """What the card network tells of a charge."""
+        due = to_iso(self.world.platform.clock.now() + 10 * 86_400_000_000)
+        return {"charge": charge_id, "reason": "fraudulent", "evidence_due": due}
+
+    def dispute(self):
+        charged = self.world.post("/v1/charges", self.secret, charge(3_000), key=fresh()).json()
+        opened = self.world.post("/v1/disputes", self.secret, self.disputed(charged["id"]), key=fresh())
+        return opened.json()["id"]
 
     def dead_letter(self):
         """A webhook endpoint, and a delivery to it that is dead."""

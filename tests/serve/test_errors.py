@@ -27,6 +27,7 @@ for _router in ROUTERS:
 IDS = {
     "charge_id": "ch_none",
     "payout_id": "po_none",
+    "dispute_id": "dp_none",
     "merchant": MERCHANT,
     "event_id": "none",
     "key_id": "key_none",

@@ -21,6 +21,7 @@ for _router in ROUTERS:
 SPECIMENS = {
     "charge_id",
     "payout_id",
+    "dispute_id",
     "merchant",
     "event_id",
     "key_id",
@@ -133,7 +134,11 @@ UNPROVEN = ("no key", "no bearer", "bad key", "not a key", "revoked key")
 def names_an_object(path, ids, method):
     """Whether a request names something that exists in one tenant only."""
     in_body = ids.get(("body", method, path), {})
-    return "{" in path.replace("{merchant}", "").replace("{role}", "") or not {"alert_id", "alerts"}.isdisjoint(in_body)
+    return "{" in path.replace("{merchant}", "").replace("{role}", "") or not {
+        "alert_id",
+        "alerts",
+        "charge",
+    }.isdisjoint(in_body)
 
 
 LISTS = {("GET", "/v1/decisions")}
