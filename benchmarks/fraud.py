@@ -29,8 +29,8 @@ import pyarrow as pa
 from vedette.core.clock import DAY
 from vedette.judge.models import probes, protocol, training
 from vedette.judge.models.evaluation import rare
-from vedette.judge.models.history import features_of, to_history, trained_rows
-from vedette.judge.models.learners import Recipe
+from vedette.judge.models.history import features_of, judged_rows, to_history, trained_rows
+from vedette.judge.models.learners import Recipe, learn
 from vedette.judge.models.model import Model
 from vedette.judge.models.report import page
 from vedette.sense.features.definition import FeatureSet, load_features, parse_features, shipped
@@ -90,9 +90,13 @@ def judge(table: pa.Table, features: FeatureSet, week: str, *, days: int, delay:
     tested = training.score_test(model, table, start=start, days=7)
     history, rows = tested.history, tested.rows
     found = protocol.evaluate(tested.scores, tested.fraud, history.days[rows], history.customers[rows])
-    recall = found["recall_at_fpr"].values()
-    values = (found["ap"], found["auc"], found["cp100"], *recall, found["base_rate"])
-    return Week(model, tested, dict(zip(COLUMNS, values, strict=True)), time.process_time() - before)
+    return Week(model, tested, columns(found), time.process_time() - before)
+
+
+def columns(found: dict[str, Any]) -> dict[str, float]:
+    """What is printed of the protocol's metrics."""
+    values = (found["ap"], found["auc"], found["cp100"], *found["recall_at_fpr"].values(), found["base_rate"])
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def line(name: str, week: str, values: dict[str, float], tail: str = "") -> None:
@@ -135,23 +139,33 @@ def at_one_in_a_thousand(weeks: list[Week]) -> None:
 
 def shuffle(table: pa.Table, features: FeatureSet, weeks: list[Week], days: int) -> None:
     """The same rows and learner, training labels shuffled."""
-    found = []
-    for week, one in zip(WEEKS, weeks, strict=True):
-        history = to_history(table, features)
-        rows = trained_rows(history, start=to_day(week) - DELAY - days, days=days)
-        vectors = features_of(history, features, rows, delay=DELAY * DAY)
-        found.append(probes.shuffled(vectors, history.fraud[rows], one.tested.vectors, one.tested.fraud, Recipe()))
+    history = to_history(table, features)
+    parts = [trained_rows(history, start=to_day(week) - DELAY - days, days=days) for week in WEEKS]
+    wanted = np.logical_or.reduce(parts)
+    vectors, found = features_of(history, features, wanted, delay=DELAY * DAY), []
+    for part, one in zip(parts, weeks, strict=True):
+        train = vectors[part[wanted]]
+        found.append(probes.shuffled(train, history.fraud[part], one.tested.vectors, one.tested.fraud, Recipe()))
     told = ", ".join(f"{one['ap']:.4f}" for one in found)
     print(f"shuffled labels, ap    {told}; base rate {np.mean([one['base_rate'] for one in found]):.4f}", flush=True)
 
 
 def delays(table: pa.Table, features: FeatureSet, days: int, out: Path) -> None:
-    """How much a label is worth that is known sooner: one plot."""
+    """How much a label is worth that is known sooner: one plot. Raw scores: calibration changes no order."""
     points = []
+    history = to_history(table, features)
     for delay in DELAYS:
-        with tempfile.TemporaryDirectory() as folder:
-            weeks = [judge(table, features, week, days=days, delay=delay, out=Path(folder)) for week in WEEKS]
-        found = mean(weeks)
+        starts = [to_day(week) for week in WEEKS]
+        trained = [trained_rows(history, start=start - delay - days, days=days) for start in starts]
+        tested = [judged_rows(history, start=start, days=7, delay=delay * DAY) for start in starts]
+        wanted = np.logical_or.reduce([*trained, *tested])
+        vectors = features_of(history, features, wanted, delay=delay * DAY)
+        rows = []
+        for train, test in zip(trained, tested, strict=True):
+            trees = learn(vectors[train[wanted]], history.fraud[train], Recipe())
+            scores, fraud = trees.raws(vectors[test[wanted]]), history.fraud[test]
+            rows.append(columns(protocol.evaluate(scores, fraud, history.days[test], history.customers[test])))
+        found = {column: float(np.mean([row[column] for row in rows])) for column in COLUMNS}
         line(f"delay {delay} d, {days} d", "mean", found)
         points.append({"delay_days": delay, **found})
     (out / "delays.json").write_text(json.dumps(points, indent=2) + "\n")
@@ -177,7 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=default, help="folder of the public data")
-    parser.add_argument("--train-days", type=int, nargs="+", default=[7])
+    parser.add_argument("--train-days", type=int, nargs="*", default=[7])
     parser.add_argument("--out", type=Path, help="keep the model directories, and what is plotted, here")
     parser.add_argument("--features", type=Path, help="definitions of your own")
     parser.add_argument("--delays", action="store_true", help="also label delays of 0, 1, 7 and 30 days")
@@ -209,10 +223,10 @@ def main() -> None:
         for told in against_targets(means):
             print(told)
         if options.delays:
-            delays(table, features, options.train_days[0], out)
+            delays(table, features, 7, out)
         if options.handbook:
             handbook = parse_features(HANDBOOK)
-            run("handbook's fifteen", read_table([path], handbook), handbook, options.train_days[0], Path(folder) / "h")
+            run("handbook's fifteen", read_table([path], handbook), handbook, 7, Path(folder) / "h")
 
 
 if __name__ == "__main__":

@@ -260,6 +260,9 @@ def test_a_good_change_goes_through_its_stages_and_stays(world, clock):
                 for event, one in zip(events[start - 300 : start], found, strict=True)
             )
         versions |= shares
+        # Whatever version answered, it can be found again and gives the same decision to the bit.
+        for one in found[:40]:
+            assert rebuild(one, model=here.desk.scorer_of(one), rules=here.desk.rules_of(one)) == one
     assert here.trials.ended() == []
     clock.advance(2 * 86_400)
     here.trials.turn()

@@ -74,6 +74,12 @@ class Attached(Protocol):
             lists: Gives rules with the tenant's lists as they are now.
         """
 
+    def rules(self) -> Sequence[PaymentRules]:
+        """Every set of rules that was ever shipped, newest first."""
+
+    def model(self, sha256: str) -> Model | None:
+        """A model by the hash of its arrays; what the installation began with when there is no such model."""
+
     def refresh(self, tenant: str) -> bool:
         """Lets the tenant's deciders ask with the lists as they are now; whether their rules changed."""
 
@@ -194,17 +200,19 @@ class Desk:
         return found
 
     def rules_of(self, record: Decision) -> PaymentRules:
-        """The rules that a decision was made with, as far as they differ from those of now by their lists alone."""
+        """The rules that a decision was made with: shipped ones too, and those of now with other lists."""
         point = self.points.get(record.source)
         own = point.rules if point else self.scoring.rules
         kept = self._lists.applied(record.tenant, record.rules_version) if self._lists else None
-        return own if kept is None else relist(own, kept, blocklists=point is None)
+        shipped = self._trials.rules() if self._trials and point is None else ()
+        found = (one if kept is None else relist(one, kept, blocklists=point is None) for one in (own, *shipped))
+        return next((one for one in found if one.version == record.rules_version), own)
 
     def scorer_of(self, record: Decision) -> Model | Scorecard | None:
-        """What scores such events now; None where nothing does."""
+        """What scored an event, shipped models too; else what scores such events now, None where nothing does."""
         point = self.points.get(record.source)
         if point is None:
-            return self.scoring.model
+            return self._trials.model(record.model.sha256) if self._trials and record.model else self.scoring.model
         return load_model(point.model) if point.model else point.card
 
     def _start_point(self, tenant: str, point: Point) -> tuple[Books, DecisionService]:

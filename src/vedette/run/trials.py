@@ -12,13 +12,14 @@ import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
 from vedette.core.clock import DAY, Clock
-from vedette.core.errors import ConflictError, DefinitionError, VedetteError
+from vedette.core.errors import ConflictError, DefinitionError, NotFoundError, VedetteError
 from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.core.log import Log
@@ -129,6 +130,25 @@ class Versions:
             rules = self._rules(version, model, features)
         return dataclasses.replace(self._base, model=model, rules=rules), features
 
+    def rules(self) -> list[PaymentRules]:
+        """Every set of rules that was ever shipped and can still be read, newest first."""
+        changes = self._shipments.history(Part.RULES)
+        versions = dict.fromkeys(version for one in changes for version in one.versions)
+        found = []
+        for version in versions:
+            with suppress(VedetteError):
+                found.append(self.build({Part.RULES: version})[0].rules)
+        return found
+
+    def model(self, sha256: str) -> Model | None:
+        """A registered model by its hash, else what the installation began with."""
+        own = self._base.model
+        if own and own.sha256 == sha256:
+            return own
+        with suppress(NotFoundError):
+            return self._registry.load(sha256)
+        return own
+
     def title(self, version: str) -> str:
         """What a version is called."""
         return self._shipments.document(version).title if version else "what the installation began with"
@@ -198,6 +218,14 @@ class Trials:
         """Lets a tenant's deciders ask with the lists as they are now; whether their rules changed."""
         with self._lock:
             return self._tenants[tenant].relist()
+
+    def rules(self) -> list[PaymentRules]:
+        """Every set of rules that was ever shipped, newest first."""
+        return self._versions.rules()
+
+    def model(self, sha256: str) -> Model | None:
+        """A model by the hash of its arrays; what the installation began with when there is no such model."""
+        return self._versions.model(sha256)
 
     def turn(self) -> int:
         """Ends trials that broke a guard-rail, and takes over what was shipped; gives how many trials were ended."""
