@@ -1,8 +1,8 @@
 """Calibration: from a raw score to a probability, without changing the order of scores.
 
 Example:
-    >>> Calibration(knots=((-1.0, 0.1), (1.0, 0.5))).score(0.0)
-    0.3
+    >>> Calibration(knots=((-1.0, 0.0), (1.0, 0.5))).score(0.0)
+    0.25
 """
 
 from __future__ import annotations

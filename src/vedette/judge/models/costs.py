@@ -5,8 +5,8 @@ dispute. A payment should be stopped when its probability of fraud is above C / 
 wrongly, L what is lost otherwise. Over many payments the best threshold is the minimum of the cost on held-out rows.
 
 Example:
-    >>> Costs(friction_minor=500, margin=0.0, dispute_minor=1_500).break_even(10_000)
-    0.04166666666666667
+    >>> Costs(friction_minor=500, margin=0.0, dispute_minor=1_500).break_even(8_000)
+    0.05
 """
 
 from __future__ import annotations
