@@ -363,6 +363,7 @@ class _Tenant:
     ) -> None:
         self.name = name
         self._plain = (PaymentRules(), PaymentRules())
+        self._read: set[str] = set()
         self._lists = lists
         self._control = control
         self._books = books
@@ -379,12 +380,17 @@ class _Tenant:
         """Those of the version that is live and of the one beside it."""
         found = self._decider(*live), self._decider(*tried)
         self._plain = live[0].rules, tried[0].rules
+        if self._engines:
+            # A decision in hand may still read what was there before this change: that goes with the next one.
+            now = {features.version for _, features in (live, tried) if features}
+            self._engines.keep(now | self._read)
+            self._read = now
         return found
 
     def _decider(self, scoring: Scoring, features: FeatureSet | None) -> Decider:
         view: Features | None = None
         if features is not None and self._engines is not None:
-            self._engines.add(features.version, self._fresh(features))
+            self._engines.add(features.version, lambda: self._fresh(features))
             view = self._engines.view(features.version)
         return self._base.over(
             features=view,

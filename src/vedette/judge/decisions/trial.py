@@ -7,7 +7,7 @@ is broken its answers are given no more, before anybody has looked: the harm end
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 
 from vedette.core.decision import Decision
 from vedette.core.errors import VedetteError
@@ -96,15 +96,16 @@ class Engines:
         """The features of one version."""
         return View(self, version)
 
-    def add(self, version: str, engine: Features) -> None:
-        """Takes an engine that has seen nothing yet; it catches up before it is first read."""
-        if version not in self._held:
-            self._fresh[version] = engine
+    def add(self, version: str, make: Callable[[], Features]) -> None:
+        """Has an engine made that has seen nothing yet, unless it is there; it catches up before it is first read."""
+        if version not in self._held and version not in self._fresh:
+            self._fresh[version] = make()
 
-    def keep(self, versions: Mapping[str, object]) -> None:
+    def keep(self, versions: Collection[str]) -> None:
         """Lets go of all engines but the first and those of some versions."""
-        for version in [one for one in self._held if one != self._first and one not in versions]:
-            del self._held[version]
+        for held in (self._held, self._fresh):
+            for version in [one for one in held if one != self._first and one not in versions]:
+                del held[version]
 
     def of(self, version: str) -> Features:
         """An engine, wherever it stands."""
