@@ -98,11 +98,19 @@ def test_what_is_refused_timestamped():
     def told(header, body=BODY):
         return code({"webhook-signature": header}, "timestamped", body)
 
-    for header in (f"t={NOW},v1={mac.upper()}", f"t={NOW + 1},v1={mac}", f"t={NOW},v1={mac}é", f"t={NOW},v1={mac}0"):
+    for header in (f"t={NOW},v1={mac.upper()}", f"t={NOW + 1},v1={mac}", f"t={NOW},v1={mac}0"):
         assert told(header) == "signature.mismatch"
     assert told(f"t={NOW},v1={mac}", BODY + b" ") == "signature.mismatch"
     for header in (f"v1={mac}", f"t={NOW}", f"t=x,v1={mac}", f"t=-1,v1={mac}", f"t={NOW},v0={mac}", f"t=1.5,v1={mac}"):
         assert told(header) == "signature.malformed"
+    for header in (
+        f"t={NOW}, v1={mac}",
+        f" t={NOW},v1={mac}",
+        f"t={NOW},v1={mac},",
+        f"t={NOW},v1={mac}é",
+        f"t={NOW},v1={mac}\xa0",
+    ):
+        assert told(header) == "signature.malformed", "white space and empty items are no part of the form"
     assert told("t=1" + "0" * 20 + f",v1={mac}") == "signature.malformed"
     assert told(f"t={NOW}," + ",".join(["v1=00"] * 17)) == "signature.malformed"
 
@@ -118,7 +126,9 @@ def test_what_is_refused_standard():
     assert told(signature=f"v1a,{mac[3:]} v1,AAAA") == "signature.mismatch"
     assert told(signature=mac.rstrip("=")) == "signature.mismatch"
     assert told(signature=mac[3:]) == "signature.malformed"
-    assert told(signature="v1,not base64!") == "signature.mismatch"
+    assert told(signature="v1,notbase64!") == "signature.mismatch"
+    for odd in (f"{mac} ", f" {mac}", f"{mac}  {mac}", f"{mac},", f"{mac}\xa0", f"{mac} v1"):
+        assert told(signature=odd) == "signature.malformed"
     assert told(timestamp=str(NOW) + ".0") == "signature.malformed"
     assert told(timestamp="-5") == "signature.malformed"
     assert told(timestamp=str(NOW + 1)) == "signature.mismatch"
@@ -134,10 +144,10 @@ def test_a_part_of_the_body_is_not_taken_for_the_time():
 
 def test_other_kinds_and_repeats_are_ignored():
     mac = signed("timestamped")["Webhook-Signature"].split("v1=")[1]
-    many = {"Webhook-Signature": f"v0=zz, t={NOW},v1=00,v1={mac},t=5"}
+    many = {"Webhook-Signature": f"v0=zz,t={NOW},v1=00,v1={mac},t=5"}
     assert verify(BODY, many, scheme="timestamped", secrets=[PLAIN], now=NOW).timestamp == NOW
     headers = signed("standard")
-    headers["webhook-signature"] = f"v1a,zz v2,xx  v1,AA== {headers['webhook-signature']}"
+    headers["webhook-signature"] = f"v1a,zz v2,xx v1,AA== {headers['webhook-signature']}"
     assert verify(BODY, headers, scheme="standard", secrets=[KEY], now=NOW).message_id == "evt_1"
 
 
@@ -232,10 +242,6 @@ def mutations(count, seed):
         body = json.dumps({"id": f"evt_{n}", "data": {"amount_minor": rng.randrange(10_000)}}).encode()
         headers = sign(body, secret=SECRETS[scheme][0], timestamp=NOW, message_id=f"evt_{n}", scheme=scheme)
         changed, sent = mutated(rng, body, headers)
-        if changed == body and all(  # white space around an item means nothing in either form
-            sent[name].strip().strip(",").replace(" ", "") == headers[name] for name in headers
-        ):
-            continue
         with pytest.raises(WebhookError):
             verify(changed, sent, scheme=scheme, secrets=SECRETS[scheme][:1], now=NOW)
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from vedette.core.clock import SystemClock
 from vedette.core.errors import DataError
 from vedette.core.ids import Ids
-from vedette.prove import dlp
-from vedette.prove.dlp import BRANDS, find_pans, is_luhn, refuse_pans, scrub
+from vedette.prove.dlp import BRANDS, find_pans, is_luhn, pans, refuse_pans, scrub
 
 VISA = "4242424242424242"
 
@@ -70,7 +69,7 @@ def test_findings_are_numbers_in_order(text: str) -> None:
         digits = "".join(str(int(c)) for c in text[found.start : found.end] if c.isdecimal())
         assert found.start >= end
         assert is_luhn(digits)
-        assert dlp.to_brand(digits) == found.brand
+        assert pans.to_brand(digits) == found.brand
         end = found.end
     raw = text.encode()
     assert [raw[f.start : f.end].decode() for f in find_pans(raw)] == [text[f.start : f.end] for f in find_pans(text)]
@@ -173,6 +172,6 @@ def test_scrub_masks_numbers_and_keys() -> None:
 
 def test_a_scan_without_check_digit_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The near misses above fail on a planted fault."""
-    monkeypatch.setattr(dlp, "is_luhn", lambda digits: True)
+    monkeypatch.setattr(pans, "is_luhn", lambda digits: True)
     with pytest.raises(AssertionError):
         test_near_misses_pass()

@@ -54,6 +54,8 @@ MAX_TIME: Final = 10**12
 _SECONDS: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _ID: Final = re.compile(r"[!-\-/-~]{1,256}")
 """Visible ASCII without a full stop, which would let a part of the id be taken for the time."""
+_ITEM: Final = re.compile(r"[A-Za-z0-9_]+=[!-+\--~]*")
+_SIGNED: Final = re.compile(r"[A-Za-z0-9]+,[!-+\--~]+")
 _VISIBLE: Final = re.compile(r"[!-~]{1,256}")
 _Encode = Callable[[bytes], str]
 
@@ -204,10 +206,15 @@ def _read(headers: Headers, wanted: tuple[str, ...]) -> dict[str, str]:
 
 
 def _timestamped(header: str) -> tuple[str, list[str]]:
-    """Time and `v1` signatures; the first `t` counts, names that are not known are ignored."""
+    """Time and `v1` signatures; the first `t` counts, names that are not known are ignored.
+
+    Whatever else departs from the form is refused, white space too: nobody who signs writes it.
+    """
     stamp, signatures = "", []
     for item in header.split(","):
-        name, _, value = item.strip().partition("=")
+        name, _, value = item.partition("=")
+        if not _ITEM.fullmatch(item):
+            raise WebhookError("webhooks.signature.malformed", "the header is a list of `name=value`")
         if name == "v1":
             signatures.append(value)
         elif name == "t" and not stamp:
@@ -218,7 +225,10 @@ def _timestamped(header: str) -> tuple[str, list[str]]:
 
 
 def _standard(header: str) -> list[str]:
-    signatures = [item[3:] for item in header.split(" ") if item.startswith("v1,")]
+    items = header.split(" ")
+    signatures = [item[3:] for item in items if item.startswith("v1,")]
+    if not all(map(_SIGNED.fullmatch, items)):
+        raise WebhookError("webhooks.signature.malformed", "the header is a list of `version,signature`")
     if not 0 < len(signatures) <= MAX_SIGNATURES:
         raise WebhookError("webhooks.signature.malformed", "the header needs a signature `v1,...`")
     return signatures

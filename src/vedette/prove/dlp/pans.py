@@ -18,8 +18,8 @@ which no brand uses. Of random numbers about one in ten with a brand's prefix an
 cannot be told from a card: it is refused. Ids therefore need a prefix with a letter and some letters inside, as
 `core.ids` makes them. A number split over several fields, or encoded (base64, percent escapes), is not found.
 
-A `Finding` holds no digit of the number, not even the last four: nothing that leaves this module can be joined with a
-hash of the number (PCI DSS 3.5.1).
+A `CardNumber` holds no digit of the number, not even the last four: nothing that leaves this module can be joined with
+a hash of the number (PCI DSS 3.5.1).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CardNumber:
     """Where a card number stands. Holds no digit of it."""
 
     brand: str
@@ -97,7 +97,7 @@ class Finding:
     """Behind the last one."""
 
 
-def find_pans(text: str | bytes) -> list[Finding]:
+def find_pans(text: str | bytes) -> list[CardNumber]:
     """Card numbers in a text, in order, by the law of this module.
 
     Linear in the length of the text. Bytes are read as UTF-8; what is not UTF-8 separates.
@@ -107,7 +107,7 @@ def find_pans(text: str | bytes) -> list[Finding]:
     if len(text) < MIN_DIGITS:
         return []
     run = _RUN_ASCII if text.isascii() else _RUN
-    return [finding for match in run.finditer(text) for finding in _in_run(text, match.start(), match.end())]
+    return [finding for match in run.finditer(text) for finding in in_run(text, match.start(), match.end())]
 
 
 def refuse_pans(value: Any, at: str = "$") -> None:
@@ -180,7 +180,7 @@ def to_brand(digits: str) -> str | None:
     return None
 
 
-def _find_in_bytes(raw: bytes) -> list[Finding]:
+def _find_in_bytes(raw: bytes) -> list[CardNumber]:
     if raw.isascii():
         return find_pans(raw.decode("ascii"))
     text = raw.decode("utf-8", errors="surrogateescape")
@@ -188,7 +188,7 @@ def _find_in_bytes(raw: bytes) -> list[Finding]:
     def place(index: int) -> int:
         return len(text[:index].encode("utf-8", errors="surrogateescape"))
 
-    return [Finding(found.brand, place(found.start), place(found.end)) for found in find_pans(text)]
+    return [CardNumber(found.brand, place(found.start), place(found.end)) for found in find_pans(text)]
 
 
 def _as_text(value: Any) -> str | bytes | None:
@@ -225,7 +225,7 @@ def _refusal(path: str) -> DataError:
     )
 
 
-def _in_run(text: str, start: int, end: int) -> Iterator[Finding]:
+def in_run(text: str, start: int, end: int) -> Iterator[CardNumber]:
     """Card numbers in one run of digits and separators."""
     if end - start <= MAX_DIGITS and text[start] in "0179" and text[start:end].isdecimal():
         return  # a time or a counter: no brand starts like this
@@ -235,7 +235,7 @@ def _in_run(text: str, start: int, end: int) -> Iterator[Finding]:
             yield from _in_groups(text, list(chunk))
 
 
-def _in_groups(text: str, groups: list[tuple[int, int]]) -> Iterator[Finding]:
+def _in_groups(text: str, groups: list[tuple[int, int]]) -> Iterator[CardNumber]:
     done = -1
     for first, last in _candidates(text, groups):
         start, end = groups[first][0], groups[last][1]
@@ -247,7 +247,7 @@ def _in_groups(text: str, groups: list[tuple[int, int]]) -> Iterator[Finding]:
         brand = to_brand(digits)
         if brand and not _inside_id(text, start, end):
             done = end
-            yield Finding(brand, start, end)
+            yield CardNumber(brand, start, end)
 
 
 def _candidates(text: str, groups: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
