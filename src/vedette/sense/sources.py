@@ -122,12 +122,15 @@ class Source:
         """`parse_many` of a chunk's lines; faster, since lines that follow upon each other need not be cut."""
         if chunk.text is None or self.definition.form is not Form.JSON:
             return self.parse_many(chunk.lines)
-        decoded = json_form.parse_lines(chunk.text)
-        if decoded is None or set(map(type, decoded)) != {dict}:
+        try:
+            decoded = list(map(orjson.loads, chunk.ended))
+        except orjson.JSONDecodeError:
+            return self.parse_many(chunk.lines)
+        if set(map(type, decoded)) != {dict}:
             return self.parse_many(chunk.lines)
         chunk.none_blank(len(decoded))
-        if not json_form.flat(decoded):
-            return self._checked(decoded, chunk.lines)
+        if not json_form.is_flat(chunk.text):
+            return self._checked(decoded, chunk.ended)
         self._shape_all(decoded)
         return decoded
 
@@ -147,7 +150,7 @@ class Source:
 
     def _shape_all(self, decoded: list[dict[str, Any]]) -> None:
         """`_shape` for each, in place; looks at all names at once, since most chunks have none to change."""
-        if self._whens:
+        if self._whens and not all(map(self._whens.isdisjoint, decoded)):
             for place, data in enumerate(decoded):
                 if not self._whens.isdisjoint(data):
                     decoded[place] = self._shape(data)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 
 import msgspec
 
 from vedette.expr import codec, nodes, reference
 from vedette.expr.matcher import route
-from vedette.expr.matcher.formula import All, Any, Atom, Atoms, Formula, Kind, Lit, atoms_of, substitute
-from vedette.expr.matcher.needles import anchors, screened
-from vedette.expr.matcher.plan import KEYWORD, Ask, Column, Group, Needle, Part, Plan, Watch
+from vedette.expr.matcher.formula import Any, Atom, Atoms, Formula, Kind, Lit, atoms_of, substitute
+from vedette.expr.matcher.needles import anchors
+from vedette.expr.matcher.plan import KEYWORD, NONE, Ask, Column, Group, Needle, Part, Plan, Watch
+from vedette.expr.matcher.sweep import screened
 from vedette.expr.matcher.witness import sharing_cost, witness
 from vedette.expr.nodes import Field, Node, Text, TextMatch
 from vedette.expr.truth import Truth
-from vedette.expr.values import fold
 
 Classes = tuple[str, ...]
 
@@ -81,13 +82,16 @@ class Builder:
 
 
 def literals(watch: Watch) -> list[str]:
-    """Every literal that a watch looks for."""
-    return [*watch.equal, *(one.text for one in watch.needles)]
+    """Every literal that brings a rule up."""
+    brings = watch.brings
+    needles = (one for one in watch.needles if not brings.keys().isdisjoint((one.anywhere, one.starts, one.ends)))
+    return [*(text for text, atom in watch.equal.items() if atom in brings), *(one.text for one in needles)]
 
 
 def is_screened(watch: Watch) -> bool:
     """Whether a `Screen` of its literals can rule out that a watch brings any rule up."""
-    return not (watch.present or watch.absent or watch.tests) and all(map(screened, literals(watch)))
+    marks = (watch.present, watch.exists)
+    return watch.brings.keys().isdisjoint(marks) and not watch.tests and all(map(screened, literals(watch)))
 
 
 class _Part:
@@ -105,7 +109,8 @@ class _Part:
             for field in (subject,) if isinstance(subject, Field) else nodes.fields(subject):
                 self._places.setdefault(field, len(self._places))
         self._whole = any(isinstance(atoms[number].subject, nodes.Keyword | nodes.KeywordRegex) for number in asked)
-        self._watches: dict[int, _Watch] = defaultdict(_Watch)
+        numbers = count()
+        self._watches: dict[int, _Watch] = defaultdict(lambda: _Watch(numbers))
 
     def made(self, *, everywhere: bool) -> Part:
         """The partition; `everywhere` when every event goes there."""
@@ -118,95 +123,130 @@ class _Part:
                 continue
             for number in sorted(found):
                 self._watch(number, slot)
+        groups = [self._group(formula) for formula in self._formulas.values()]
         columns = [
             Column(field.name, str(field.space), field in self._existing, self._watches[place].made())
             for field, place in self._places.items()
         ]
         keywords = self._watches[KEYWORD].made() if KEYWORD in self._watches else None
         ruled_out = keywords is not None and is_screened(keywords)
-        return Part(
-            self._fixed,
-            list(self._formulas),
-            [self._group(formula) for formula in self._formulas.values()],
-            free,
-            columns,
-            keywords,
-            ruled_out,
-            ruled_out and everywhere,
-            self._whole,
-        )
+        swept = ruled_out and everywhere
+        rules = list(self._formulas)
+        return Part(self._fixed, rules, groups, free, columns, keywords, ruled_out, swept, self._whole)
 
     def _group(self, formula: Formula) -> Group:
-        match formula:
-            case Lit():
-                return Group(True, [self._ask(formula)], [])
-            case All(parts=parts) | Any(parts=parts):
-                asks = [self._ask(part) for part in parts if isinstance(part, Lit)]
-                groups = [self._group(part) for part in parts if not isinstance(part, Lit)]
-                return Group(isinstance(formula, All), asks, groups)
-            case _:
-                raise AssertionError(formula)
+        assert not isinstance(formula, bool)  # noqa: S101 - such rules are fixed or left out
+        group = Group(not isinstance(formula, Any), [], [], [], [])
+        for part in (formula,) if isinstance(formula, Lit) else formula.parts:
+            if not isinstance(part, Lit):
+                group.groups.append(self._group(part))
+            elif (atom := self._atom(part.atom)) == NONE:
+                group.asks.append(self._ask(part))
+            else:
+                (group.true if part.positive else group.false).append(atom)
+        return group
 
-    def _ask(self, literal: Lit) -> Ask:  # noqa: PLR0911 - one return per node
-        atom = self._atoms[literal.atom]
-        subject, yes = atom.subject, literal.positive
-        if isinstance(subject, Field):
-            return Ask(str(atom.kind), self._places[subject], positive=yes)
-        if isinstance(subject, nodes.Keyword):
-            return Ask(str(subject.match), KEYWORD, subject.value, "cased" * subject.cased, yes)
-        if isinstance(subject, nodes.KeywordRegex):
-            return Ask("regex", KEYWORD, subject.pattern, subject.flags, yes)
-        place = self._places[nodes.fields(subject)[0]]
-        match subject:
-            case Text():
-                return Ask(str(subject.match), place, subject.value, "cased" * subject.cased, yes)
-            case nodes.Regex():
-                return Ask("regex", place, subject.pattern, subject.flags, yes)
-            case nodes.Cidr():
-                return Ask("cidr", place, subject.network, positive=yes)
+    def _atom(self, number: int) -> int:
+        """The number here of what a text's literals, or a value's being there, answer; else `NONE`."""
+        match self._atoms[number]:
+            case Atom(Kind.PRESENT, Field() as field):
+                return self._watches[self._places[field]].mark("present")
+            case Atom(Kind.EXISTS, Field() as field):
+                return self._watches[self._places[field]].mark("exists")
+            case Atom(Kind.HOLDS, Text(cased=False, match=match, value=text) as subject):
+                return self._watches[self._places[subject.field]].literal(text, match)
+            case Atom(Kind.HOLDS, nodes.Keyword(cased=False, match=match, value=text)):
+                return self._watches[KEYWORD].literal(text, match)
             case _:
-                return Ask(str(atom.kind), place, positive=yes, node=codec.encode(subject))
+                return NONE
+
+    def _ask(self, literal: Lit) -> Ask:
+        ask = self._question(self._atoms[literal.atom])
+        guard = [self._watches[ask.place].literal(text, match) for text, match in anchors(ask) or ()]
+        return msgspec.structs.replace(ask, positive=literal.positive, guard=[] if NONE in guard else guard)
+
+    def _question(self, atom: Atom) -> Ask:
+        match atom.subject:
+            case nodes.Keyword(match=match, value=value, cased=cased):
+                return Ask(str(match), KEYWORD, value, "cased" * cased)
+            case nodes.KeywordRegex(pattern=pattern, flags=flags):
+                return Ask("regex", KEYWORD, pattern, flags)
+            case Field() as field:
+                raise AssertionError(field)
+            case subject:
+                place = self._places[nodes.fields(subject)[0]]
+        match subject:
+            case Text(match=match, value=value, cased=cased):
+                return Ask(str(match), place, value, "cased" * cased)
+            case nodes.Regex(pattern=pattern, flags=flags):
+                return Ask("regex", place, pattern, flags)
+            case nodes.Cidr(network=network):
+                return Ask("cidr", place, network)
+            case _:
+                return Ask(str(atom.kind), place, node=codec.encode(subject))
 
     def _watch(self, number: int, slot: int) -> None:
         """Sees to it that a rule is brought up whenever an atom of its witness is true."""
-        ask = self._ask(Lit(number))
-        atom = self._atoms[number]
+        atom = self._atom(number)
+        if atom != NONE:
+            subject = self._atoms[number].subject
+            field = subject if isinstance(subject, Field) else next(iter(nodes.fields(subject)), None)
+            self._watches[KEYWORD if field is None else self._places[field]].brings[atom].append(slot)
+            return
+        ask = self._question(self._atoms[number])
         watch = self._watches[ask.place]
-        if atom.kind is Kind.EXISTS:
-            watch.absent.append(slot)
-            watch.present.append(slot)
-            return
-        if ask.op == "equals":
-            watch.equal[fold(ask.text)].append(slot)
-            return
         found = anchors(ask)
-        if found and found[0]:
-            text, match = found
-            watch.needles[text][match].append(slot)
+        if found is not None:
+            for text, match in found:
+                mark = watch.literal(text, match)
+                watch.brings[watch.mark("present") if mark == NONE else mark].append(slot)
             return
-        if found:
-            watch.present.append(slot)
-            return
-        subject = atom.subject
+        subject = self._atoms[number].subject
         alone = not isinstance(subject, Field) and len(set(nodes.fields(subject))) == 1
         if ask.op in ("regex", "cidr") or (ask.op in ("holds", "fails") and alone):
             watch.tests.append((ask, slot))
         else:
-            watch.present.append(slot)
+            watch.brings[watch.mark("present")].append(slot)
 
 
 class _Watch:
-    def __init__(self) -> None:
-        self.equal: dict[str, list[int]] = defaultdict(list)
-        self.needles: dict[str, dict[TextMatch, list[int]]] = defaultdict(lambda: defaultdict(list))
-        self.present: list[int] = []
-        self.absent: list[int] = []
+    """Makes a watch; gives its atoms their numbers."""
+
+    def __init__(self, numbers: Iterator[int]) -> None:
+        self._numbers = numbers
+        self._equal: dict[str, int] = {}
+        self._needles: dict[str, Needle] = {}
+        self._marks = {"present": NONE, "exists": NONE}
+        self.brings: dict[int, list[int]] = defaultdict(list)
         self.tests: list[tuple[Ask, int]] = []
 
+    def mark(self, name: str) -> int:
+        """The atom of a value's being there."""
+        if self._marks[name] == NONE:
+            self._marks[name] = next(self._numbers)
+        return self._marks[name]
+
+    def literal(self, text: str, match: TextMatch) -> int:
+        """The atom of a folded literal; `NONE` for what is no plain literal: a glob, or the empty text anywhere."""
+        if match is TextMatch.EQUALS:
+            if text not in self._equal:
+                self._equal[text] = next(self._numbers)
+            return self._equal[text]
+        if match is TextMatch.GLOB or not text:
+            return NONE
+        needle = self._needles.setdefault(text, Needle(text))
+        name = _PLACES[match]
+        if getattr(needle, name) == NONE:
+            setattr(needle, name, next(self._numbers))
+        return int(getattr(needle, name))
+
     def made(self) -> Watch:
-        places = (TextMatch.CONTAINS, TextMatch.STARTS, TextMatch.ENDS)
-        needles = [Needle(text, *(found[place] for place in places)) for text, found in self.needles.items()]
-        return Watch(dict(self.equal), needles, self.present, self.absent, self.tests)
+        brings = {atom: sorted(set(slots)) for atom, slots in self.brings.items()}
+        needles = list(self._needles.values())
+        return Watch(self._equal, needles, self._marks["present"], self._marks["exists"], brings, self.tests)
+
+
+_PLACES = {TextMatch.CONTAINS: "anywhere", TextMatch.STARTS: "starts", TextMatch.ENDS: "ends"}
 
 
 def weight(atom: Atom) -> float:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress, repeat
 from operator import call
 
-from vedette.expr.matcher.asks import Check, compile_group, project
+from vedette.expr.matcher.asks import Check, compile_group
 from vedette.expr.matcher.build import literals
 from vedette.expr.matcher.memo import Budget, Memo
-from vedette.expr.matcher.needles import Screen
-from vedette.expr.matcher.plan import Column, Part, Watch
+from vedette.expr.matcher.plan import KEYWORD, Column, Part, Watch
 from vedette.expr.matcher.probe import Probe
 from vedette.expr.matcher.rows import Row
+from vedette.expr.matcher.sweep import Screen
 from vedette.expr.nodes import Field, Space
 from vedette.expr.values import leaves
 
@@ -50,12 +50,8 @@ class Partition:
             self._walks = tuple(
                 reader(field, existing=one.existing) for field, one in zip(fields, part.columns, strict=True)
             )
-        groups = part.groups
-        self._probes = tuple(
-            Probe(one.watch, lambda slot, place=place: project(groups[slot], place), budget)  # type: ignore[misc]
-            for place, one in enumerate(part.columns)
-        )
-        self._keywords = Probe(part.keywords, lambda _slot: None, budget) if part.keywords else None
+        self._probes = tuple(Probe(one.watch, part.groups, place, budget) for place, one in enumerate(part.columns))
+        self._keywords = Probe(part.keywords, part.groups, KEYWORD, budget) if part.keywords else None
         self._screen = Screen(literals(part.keywords)) if part.keywords and part.screened else None
         self._swept = part.swept
         self._simple = not (self._walks or self._free or (self._keywords is not None and self._screen is None))
@@ -148,8 +144,12 @@ class Partition:
         return slots
 
     def _asked(self, data: Data, row: tuple[object, ...], slots: set[int]) -> Matches:
-        facts = Row(row, self._places, data)
-        matched = [self._rules[slot] for slot in slots if self._check(slot)(facts)]
+        facts, true = Row(row, self._places, data), set[int]()
+        for probe, value in zip(self._probes, row, strict=True):
+            true.update(probe.true(value))
+        if self._keywords is not None:
+            true.update(*map(self._keywords.true, leaves(data)))
+        matched = [self._rules[slot] for slot in slots if self._check(slot)(true, facts)]
         return tuple(sorted([*self._fixed, *matched])) if matched else self._fixed
 
     def _check(self, slot: int) -> Check:
@@ -168,7 +168,7 @@ def _slots(probe: Probe, value: object) -> Sequence[int]:
 
 def watches(watch: Watch) -> bool:
     """Whether a watch can bring any rule up."""
-    return bool(watch.equal or watch.needles or watch.present or watch.absent or watch.tests)
+    return bool(watch.brings or watch.tests)
 
 
 def is_plain(column: Column) -> bool:

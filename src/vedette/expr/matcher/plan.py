@@ -1,6 +1,7 @@
 """What a partition needs to run, as plain data: built once, kept on disk with the rules, loaded in milliseconds.
 
-Formulas here hold asks, which name a field by its place in the partition; nothing in a plan can run.
+Questions that a value of one field answers by its text are atoms, numbered within the partition; formulas hold their
+numbers. Other questions are asks. Nothing in a plan can run.
 """
 
 from __future__ import annotations
@@ -11,52 +12,61 @@ import msgspec
 
 
 class Ask(msgspec.Struct, array_like=True, frozen=True):
-    """One question about the row of an event, or its negation."""
+    """A question about the row of an event that is no atom, or its negation."""
 
     op: str
-    """A `TextMatch`, or one of `regex`, `cidr`, `present`, `exists`, `holds`, `fails`."""
+    """A `TextMatch`, or one of `regex`, `cidr`, `holds`, `fails`."""
     place: int
     """Of the field in the row; `KEYWORD` for every value of the event."""
     text: str = ""
-    """What is compared: folded text, cased text, pattern, network."""
+    """What is compared: cased text, glob, pattern, network."""
     more: str = ""
     """`cased` for texts, flags for patterns."""
     positive: bool = True
     node: Any = None
     """The encoded node of `holds` and `fails`, which the reference evaluates."""
+    guard: list[int] = []
+    """Atoms of which one is true whenever the question's answer is yes; none when no literal tells."""
 
 
 KEYWORD = -1
+NONE = -1
+"""Number of an atom that nobody asks for."""
 
 
 class Group(msgspec.Struct, array_like=True, frozen=True):
-    """`all` or `any` of asks and further groups."""
+    """`all` or `any` of atoms that are true, atoms that are not, asks and further groups."""
 
     every: bool
+    true: list[int]
+    false: list[int]
     asks: list[Ask]
     groups: list[Group]
 
 
 class Needle(msgspec.Struct, array_like=True):
-    """A literal, and the slots of the rules to look at when it stands in a text: anywhere, at its start, at its end."""
+    """A literal, and the atoms that are true when it stands in a text: anywhere, at its start, at its end."""
 
     text: str
-    anywhere: list[int]
-    starts: list[int]
-    ends: list[int]
+    anywhere: int = NONE
+    starts: int = NONE
+    ends: int = NONE
 
 
 class Watch(msgspec.Struct, array_like=True):
     """What to look for in one field, and which rules it brings up. All texts are folded."""
 
-    equal: dict[str, list[int]]
+    equal: dict[str, int]
+    """Whole text -> atom."""
     needles: list[Needle]
-    present: list[int]
-    """Rules to look at whenever there is a value."""
-    absent: list[int]
-    """Rules to look at when the field is null, because they ask whether it exists."""
+    present: int
+    """Atom of any value but null."""
+    exists: int
+    """Atom of any value, null too."""
+    brings: dict[int, list[int]]
+    """Atom -> slots of the rules to look at when it is true."""
     tests: list[tuple[Ask, int]]
-    """Questions without a literal, and the rule each brings up."""
+    """Asks that no literal tells of, and the rule each brings up."""
 
 
 class Column(msgspec.Struct, array_like=True):
@@ -84,7 +94,7 @@ class Part(msgspec.Struct, array_like=True):
     keywords: Watch | None
     """What to look for in every value of the event."""
     screened: bool
-    """All that is looked for there are literals that a `Screen` can rule out."""
+    """All that brings rules up there are literals that a `Screen` can rule out."""
     swept: bool
     """And it is looked for in every event."""
     whole: bool

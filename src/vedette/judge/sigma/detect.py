@@ -135,8 +135,9 @@ def judge_chunk(ready: Ready, source: Source, chunk: Chunk) -> Part:
     matcher, _ = ready.of(source.name)
     records = source.parse_chunk(chunk)
     read = [data for data in records if not isinstance(data, DataError)]
-    whole = chunk.text if len(read) == len(records) else None
-    results = matcher.match_many(read, matcher.suspects(whole) if whole is not None else None)
+    clean = chunk.text is not None and len(read) == len(chunk.ended)
+    suspects = matcher.suspects(chunk.text, chunk.ended) if clean and chunk.text is not None else None
+    results = matcher.match_many(read, suspects)
     part = Part(chunk.count, len(records) - len(read))
     if any(results):
         places = (place for place, data in enumerate(records) if not isinstance(data, DataError))
