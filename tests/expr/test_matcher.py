@@ -151,8 +151,8 @@ def _plant_short_windows(patch):
 
 
 def _remember_all(self, value):
-    self[value], self._atoms[value] = found = self._search(value)
-    return found[0]
+    self[value] = found = self.find(value)
+    return found
 
 
 def _demand_of_any_field(group, _place, atoms):

@@ -7,7 +7,8 @@ of sets; asks come last, each stops at its first answer, and they share nothing 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Container, Set
+from collections.abc import Callable, Container
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
 import msgspec
@@ -19,7 +20,7 @@ from vedette.expr.patterns import compile_regex, glob_regex, glob_tokens
 from vedette.expr.truth import Truth
 from vedette.expr.values import utf8
 
-Check = Callable[[Set[int], Row], bool]
+Check = Callable[[AbstractSet[int], Row], bool]
 """Of the atoms that are true, and the row."""
 RowCheck = Callable[[Row], bool]
 
@@ -48,7 +49,7 @@ def _guarded(ask: Ask) -> Check:
 
 
 def _every(true: frozenset[int], false: frozenset[int], rest: list[Check]) -> Check:
-    def check(atoms: Set[int], row: Row) -> bool:
+    def check(atoms: AbstractSet[int], row: Row) -> bool:
         if not (true <= atoms and false.isdisjoint(atoms)):
             return False
         for one in rest:  # noqa: SIM110 - a generator costs more than the checks
@@ -60,7 +61,7 @@ def _every(true: frozenset[int], false: frozenset[int], rest: list[Check]) -> Ch
 
 
 def _any(true: frozenset[int], false: frozenset[int], rest: list[Check]) -> Check:
-    def check(atoms: Set[int], row: Row) -> bool:
+    def check(atoms: AbstractSet[int], row: Row) -> bool:
         if not (true.isdisjoint(atoms) and false <= atoms):
             return True
         for one in rest:  # noqa: SIM110 - a generator costs more than the checks

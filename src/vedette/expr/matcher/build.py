@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
@@ -35,6 +35,7 @@ class Builder:
         atoms = Atoms()
         self._formulas = [atoms.formula(rule) for rule in rules]
         self._atoms = atoms.all
+        self._weights = weights(self._atoms)
         self._demands = [route.pins(formula, self._atoms) for formula in self._formulas]
         self._routing = route.routing_fields(self._demands)
         self._existing = {atom.subject for atom in self._atoms if atom.kind is Kind.EXISTS}
@@ -65,7 +66,10 @@ class Builder:
             number: substitute(self._formulas[number], lambda atom: self._known(atom, known)) for number in numbers
         }
         return _Part(
-            {number: one for number, one in formulas.items() if one is not False}, self._atoms, self._existing
+            {number: one for number, one in formulas.items() if one is not False},
+            self._atoms,
+            self._weights,
+            self._existing,
         ).made(everywhere=set(classes) <= {route.REST})
 
     def _known(self, number: int, classes: Mapping[Field, str]) -> bool | None:
@@ -97,10 +101,17 @@ def is_screened(watch: Watch) -> bool:
 class _Part:
     """Makes one partition of its formulas."""
 
-    def __init__(self, formulas: Mapping[int, Formula], atoms: Sequence[Atom], existing: set[Node | Field]) -> None:
+    def __init__(
+        self,
+        formulas: Mapping[int, Formula],
+        atoms: Sequence[Atom],
+        weights: Sequence[float],
+        existing: set[Node | Field],
+    ) -> None:
         self._fixed = [number for number, formula in formulas.items() if formula is True]
         self._formulas = {number: formula for number, formula in formulas.items() if formula is not True}
         self._atoms = atoms
+        self._weights = weights
         self._existing = existing
         self._places: dict[Field, int] = {}
         asked = sorted(set().union(*map(atoms_of, self._formulas.values())))
@@ -114,7 +125,7 @@ class _Part:
 
     def made(self, *, everywhere: bool) -> Part:
         """The partition; `everywhere` when every event goes there."""
-        cost = sharing_cost(list(self._formulas.values()), lambda number: weight(self._atoms[number]))
+        cost = sharing_cost(list(self._formulas.values()), self._weights.__getitem__)
         free = []
         for slot, formula in enumerate(self._formulas.values()):
             found = witness(formula, cost)
@@ -249,14 +260,34 @@ class _Watch:
 _PLACES = {TextMatch.CONTAINS: "anywhere", TextMatch.STARTS: "starts", TextMatch.ENDS: "ends"}
 
 
-def weight(atom: Atom) -> float:
-    """How likely an atom is to be true, very roughly: long literals are rare, presence is common."""
-    match atom.subject:
-        case Text(match=TextMatch.EQUALS, value=value):
-            return max(0.02, 1.0 / (1 + len(value)))
-        case Text(value=value) | nodes.Keyword(value=value):
-            return max(0.05, 4.0 / (1 + len(value)))
-        case Field():
-            return 50.0
-        case _:
-            return 1.0
+def weights(atoms: Sequence[Atom]) -> list[float]:
+    """How likely each atom is true, very roughly.
+
+    Of a field's values that rules name, each is as likely as any other: there are four levels of integrity and
+    thousands of programs. A short literal stands in many texts; that there is a value says nothing.
+    """
+    named = Counter(_subject(atom) for atom in atoms)
+    found = []
+    for atom in atoms:
+        likely = 1.0 / (1 + named[_subject(atom)])
+        match atom.subject:
+            case Text(match=TextMatch.EQUALS):
+                found.append(likely)
+            case Text(match=TextMatch.STARTS | TextMatch.ENDS, value=value):
+                found.append(likely + _short(value) / 3)
+            case Text(value=value) | nodes.Keyword(value=value):
+                found.append(likely + _short(value))
+            case Field():
+                found.append(50.0)
+            case _:
+                found.append(1.0)
+    return found
+
+
+def _subject(atom: Atom) -> object:
+    subject = atom.subject
+    return subject.field if isinstance(subject, Text) else type(subject)
+
+
+def _short(literal: str) -> float:
+    return float(0.3 * 2.0 ** (-len(literal) / 2))

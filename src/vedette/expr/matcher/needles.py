@@ -11,7 +11,7 @@ from typing import Any
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-from vedette.expr.matcher.plan import Ask, Needle
+from vedette.expr.matcher.plan import NONE, Ask, Needle
 from vedette.expr.nodes import TextMatch
 from vedette.expr.patterns import glob_tokens
 from vedette.expr.values import fold
@@ -45,6 +45,9 @@ class Needles:
 
     def __init__(self, needles: Sequence[Needle]) -> None:
         self._needles = [(one.text, one.anywhere, one.starts, one.ends) for one in needles]
+        self._anywhere = [one.anywhere for one in needles]
+        self._starts = [one.starts for one in needles]
+        self._ends = [one.ends for one in needles]
         raw = [_utf8(one.text) for one in needles]
         self._longest = max(map(len, raw), default=1)
         kind = Implementation.DFA if len(raw) <= SMALL else Implementation.ContiguousNFA
@@ -71,17 +74,18 @@ class Needles:
 
     def _search_window(self, text: bytes, offset: int, found: set[int]) -> None:
         """Looks at the hits that begin in one window; the window is read on by the longest literal."""
-        needles, length = self._needles, len(text) - offset
+        length = len(text) - offset
         window = text if length <= WINDOW and not offset else text[offset : offset + WINDOW + self._longest - 1]
         assert self._automaton is not None  # noqa: S101 - asked by `search`
-        for number, start, end in self._automaton.find_matches_as_indexes(window, overlapping=True):
-            _, anywhere, starts, ends = needles[number]
-            if anywhere >= 0:
-                found.add(anywhere)
-            if starts >= 0 and start + offset == 0:
-                found.add(starts)
-            if end == length and ends >= 0:
-                found.add(ends)
+        hits = self._automaton.find_matches_as_indexes(window, overlapping=True)
+        if not hits:
+            return
+        anywhere, starts, ends = self._anywhere, self._starts, self._ends
+        found.update([anywhere[number] for number, _, _ in hits])
+        found.update([ends[number] for number, _, end in hits if end == length])
+        if not offset:
+            found.update([starts[number] for number, start, _ in hits if not start])
+        found.discard(NONE)
 
 
 def _utf8(text: str) -> bytes:

@@ -10,7 +10,7 @@ from vedette.expr.matcher.asks import Check, compile_group
 from vedette.expr.matcher.build import literals
 from vedette.expr.matcher.memo import Budget, Memo
 from vedette.expr.matcher.plan import KEYWORD, Column, Part, Watch
-from vedette.expr.matcher.probe import Probe
+from vedette.expr.matcher.probe import NO_ATOMS, Found, Probe
 from vedette.expr.matcher.rows import Row
 from vedette.expr.matcher.sweep import Screen
 from vedette.expr.nodes import Field, Space
@@ -38,7 +38,7 @@ class Partition:
         self._fixed = tuple(part.fixed)
         self._rules = part.rules
         self._groups = part.groups
-        self._checks: dict[int, Check] = {}
+        self._checks: list[Check | None] = [None] * len(part.groups)
         self._free = frozenset(part.free)
         # Fields found by name come first, so that the walked ones are a tail of the row.
         self._columns = part.columns
@@ -56,6 +56,7 @@ class Partition:
         self._swept = part.swept
         self._simple = not (self._walks or self._free or (self._keywords is not None and self._screen is None))
         watched = [place for place, one in enumerate(part.columns) if watches(one.watch)]
+        self._all = tuple(probe.__getitem__ for probe in self._probes)
         self._watched = tuple(self._names[place] for place in watched)
         self._finds = tuple(self._probes[place].__getitem__ for place in watched)
         self.idle = self._simple and not (watched or self._fixed) and (part.swept or self._keywords is None)
@@ -119,47 +120,43 @@ class Partition:
             return self._judge(data, row)
         if known is not None:
             return known  # type: ignore[no-any-return]
-        slots = self._brought(data, row)
-        if not slots:
+        found = self._found(data, row)
+        if not any(found) and not self._free:
             return self._fixed
         key = (row, *map(type, row)) if confusable(row) else row
         if key is not row and (known := self._memory.get(key)) is not None:
             return known  # type: ignore[no-any-return]
-        matches = self._asked(data, row, slots)
+        matches = self._asked(data, row, found)
         self._budget.spend(self._memory, sum([len(each) for each in row if type(each) is str]) + 8 * len(row))
         self._memory[key] = matches
         return matches
 
     def _judge(self, data: Data, row: tuple[object, ...]) -> Matches:
-        slots = self._brought(data, row)
-        return self._asked(data, row, slots) if slots else self._fixed
+        found = self._found(data, row)
+        return self._asked(data, row, found) if self._free or any(found) else self._fixed
 
-    def _brought(self, data: Data, row: tuple[object, ...]) -> set[int]:
-        slots = set(self._free)
-        for probe, value in zip(self._probes, row, strict=True):
-            slots.update(_slots(probe, value))
-        if self._keywords is not None and (self._screen is None or self._screen.holds(data)):
-            for value in leaves(data):
-                slots.update(_slots(self._keywords, value))
-        return slots
+    def _found(self, data: Data, row: tuple[object, ...]) -> list[Found]:
+        """What the values of a row mean; of keywords too, unless none of those that bring rules up is there."""
+        try:
+            found = list(map(call, self._all, row))
+        except TypeError:  # a list or an object
+            found = [_find(probe, value) for probe, value in zip(self._probes, row, strict=True)]
+        if self._keywords is not None and (self._screen is None or any(found) or self._screen.holds(data)):
+            found += [_find(self._keywords, value) for value in leaves(data)]
+        return found
 
-    def _asked(self, data: Data, row: tuple[object, ...], slots: set[int]) -> Matches:
-        facts, true = Row(row, self._places, data), set[int]()
-        for probe, value in zip(self._probes, row, strict=True):
-            true.update(probe.true(value))
-        if self._keywords is not None:
-            true.update(*map(self._keywords.true, leaves(data)))
-        matched = [self._rules[slot] for slot in slots if self._check(slot)(true, facts)]
+    def _asked(self, data: Data, row: tuple[object, ...], found: list[Found]) -> Matches:
+        slots, true = self._free.union(*found), NO_ATOMS.union(*[one.atoms for one in found])
+        facts = Row(row, self._places, data)
+        matched = [self._rules[slot] for slot in slots if (self._checks[slot] or self._check(slot))(true, facts)]
         return tuple(sorted([*self._fixed, *matched])) if matched else self._fixed
 
     def _check(self, slot: int) -> Check:
-        check = self._checks.get(slot)
-        if check is None:
-            check = self._checks[slot] = compile_group(self._groups[slot])
+        check = self._checks[slot] = compile_group(self._groups[slot])
         return check
 
 
-def _slots(probe: Probe, value: object) -> Sequence[int]:
+def _find(probe: Probe, value: object) -> Found:
     try:
         return probe[value]  # type: ignore[no-any-return]
     except TypeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 
 from vedette.expr import codec, nodes
@@ -17,15 +17,31 @@ from vedette.expr.values import MISSING, elements, fold, text_of
 REMEMBERED_CHARS = 4_096
 """Longest text whose answer is remembered; of longer ones, which are rarely seen twice, only the last one's is."""
 
-ATOM_COST = 8
-"""Bytes charged for each atom that is remembered."""
+KINDS = 4_096
+"""Most different answers that are shared by the values of a field."""
 
-Slots = tuple[int, ...]
-Atoms = Collection[int]
+Atoms = frozenset[int]
+NO_ATOMS: Atoms = frozenset()
+
+
+class Found(list[int]):
+    """What a value means to the rules: the slots of those to look at, and the atoms that it makes true.
+
+    A list of the slots, so that it is false where there are none and a whole column is looked over in C.
+    """
+
+    __slots__ = ("atoms",)
+
+    def __init__(self, slots: Iterable[int] = (), atoms: Atoms = NO_ATOMS) -> None:
+        super().__init__(slots)
+        self.atoms = atoms
+
+
+NOTHING = Found()
 
 
 class Probe(Memo):
-    """Value of a field -> slots of the rules to look at; `probe[value]` finds and remembers what it does not hold.
+    """Value of a field -> what it means; `probe[value]` finds and remembers what it does not hold.
 
     A dictionary, so that a value seen before costs no Python code at all. Only texts, whole numbers other than 0 and 1,
     and None are its keys: `True` equals 1, and a not-a-number never equals itself.
@@ -39,12 +55,12 @@ class Probe(Memo):
     """
 
     __slots__ = (
-        "_atoms",
         "_brings",
         "_budget",
         "_demands",
         "_equal",
         "_groups",
+        "_kinds",
         "_last",
         "_needles",
         "_null",
@@ -52,12 +68,10 @@ class Probe(Memo):
         "_place",
         "_present",
         "_tests",
-        "_watch",
     )
 
     def __init__(self, watch: Watch, groups: list[Group], place: int, budget: Budget) -> None:
         super().__init__()
-        self._watch = watch
         self._equal = watch.equal
         self._needles = Needles(watch.needles) if watch.needles else None
         self._null = frozenset({watch.exists} - {NONE})
@@ -66,83 +80,76 @@ class Probe(Memo):
         self._tests = [(_test(ask), slot) for ask, slot in watch.tests]
         self._groups = groups
         self._place = place
-        self._own: frozenset[int] | None = None
+        self._own = own_atoms(watch)
         self._demands: dict[int, Check | None] = {}
-        self._atoms: dict[object, Atoms] = {}
-        self._last: tuple[object, Slots, Atoms] = (None, (), ())
+        self._kinds: dict[tuple[tuple[int, ...], Atoms], Found] = {}
+        self._last: tuple[object, Found] = (MISSING, NOTHING)
         self._budget = budget
         budget.add(self)
 
-    def __missing__(self, value: object) -> Slots:
+    def __missing__(self, value: object) -> Found:
         kind = type(value)
-        if not (kind is str or value is None or (kind is int and value not in (0, 1))):
+        if kind is str:
+            size = len(value)  # type: ignore[arg-type]
+            if size > REMEMBERED_CHARS:
+                if value is not self._last[0]:
+                    self._last = value, self.find(value)
+                return self._last[1]
+        elif value is None or (kind is int and value not in (0, 1)):
+            size = 0
+        else:
             return self.find(value)
-        slots, atoms = self._search(value)
-        size = len(value) if kind is str else 0  # type: ignore[arg-type]
-        if size > REMEMBERED_CHARS:
-            self._last = value, slots, atoms
-            return slots
-        self._budget.spend(self, size + ATOM_COST * len(atoms))
-        self[value] = slots
-        if atoms:
-            self._atoms[value] = tuple(atoms)
-        return slots
+        found = self.find(value)
+        self._budget.spend(self, size)
+        self[value] = found
+        return found
 
-    def clear(self) -> None:
-        """Forgets everything."""
-        super().clear()
-        self._atoms.clear()
-
-    def find(self, value: object) -> Slots:
-        """The slots for any value, without the memory."""
-        return self._search(value)[0]
-
-    def true(self, value: object) -> Atoms:
-        """The atoms that are true of a value."""
-        try:
-            if value in self:
-                return self._atoms.get(value, ())
-        except TypeError:  # a list or an object
-            pass
-        return self._last[2] if value is self._last[0] else self._search(value)[1]
-
-    def _search(self, value: object) -> tuple[Slots, Atoms]:
+    def find(self, value: object) -> Found:
+        """What any value means, without the memory."""
         atoms = self._true(value)
-        brought = [self._brings[atom] for atom in atoms if atom in self._brings]
-        tests = [slot for test, slot in self._tests if test(value)] if self._tests else []
-        if not brought and not tests:
-            return (), atoms
-        return tuple(self._fit(value, atoms, {*chain.from_iterable(brought), *tests})), atoms
+        slots: set[int] = set()
+        for atom in self._brings.keys() & atoms:
+            slots.update(self._brings[atom])
+        for test, slot in self._tests:
+            if slot not in slots and test(value):
+                slots.add(slot)
+        kind = tuple(self._fit(value, atoms, slots)) if slots else (), atoms
+        found = self._kinds.get(kind)
+        if found is None:
+            if len(self._kinds) >= KINDS:
+                self._kinds.clear()
+            found = self._kinds[kind] = Found(*kind)
+        return found
 
     def _true(self, value: object) -> Atoms:
-        if value is None:
+        if type(value) is str:
+            texts = [fold(value)]
+        elif value is None:
             return self._null
-        if value is MISSING:
-            return ()
+        elif value is MISSING:
+            return NO_ATOMS
+        else:
+            texts = [fold(text_of(item)) for item in elements(value)]
         atoms = set(self._present)
-        for item in (value,) if type(value) is str else elements(value):
-            text = fold(text_of(item))
-            equal = self._equal.get(text)
-            if equal is not None:
-                atoms.add(equal)
+        for text in texts:
+            if text in self._equal:
+                atoms.add(self._equal[text])
             if self._needles is not None:
                 self._needles.search(text, atoms)
-        return atoms
+        return frozenset(atoms)
 
-    def _fit(self, value: object, atoms: Atoms, found: set[int]) -> Iterator[int]:
-        true, row = frozenset(atoms), Row((value,), {}, {})
-        for slot in found:
+    def _fit(self, value: object, atoms: Atoms, slots: set[int]) -> Iterator[int]:
+        row = Row((value,), {}, {})
+        for slot in slots:
             if slot not in self._demands:
                 self._demands[slot] = self._demand(slot)
             check = self._demands[slot]
-            if check is None or check(true, row):
+            if check is None or check(atoms, row):
                 yield slot
 
     def _demand(self, slot: int) -> Check | None:
         if self._place == KEYWORD:  # what a rule demands of keywords may stand in several values
             return None
-        if self._own is None:
-            self._own = own_atoms(self._watch)
         demand = project(self._groups[slot], self._place, self._own)
         return compile_group(demand) if demand else None
 
