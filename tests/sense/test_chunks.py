@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from vedette.core.errors import DataError
+from vedette.expr.spotter import Spotter
 from vedette.sense.files import Chunk, Limits, read_lines
 from vedette.sense.forms import json as json_form
 from vedette.sense.sources import load_sources
@@ -22,6 +22,8 @@ GOOD = [
     b'{"a": [1, {"b": null}], "a": 2}',
     b'{"n": 123456789012345678901234567890, "f": 1.0}\r',
     b'{"x": "{[,]}", "y": "\\u00e9"}',
+    b'{"EventID":1,"Threat Name":"a b","Image":"c"}',
+    b'{"event_id":4,"event_data":{"Image":"x"},"Image":"y"}',
 ]
 BAD = [
     b'{"a": 1}, {"b": 2}',
@@ -35,6 +37,8 @@ BAD = [
     b'{"a": "\xff"}',
     b'{"a": "\\ud800"}',
     b'{"a":' * 101 + b"1" + b"}" * 101,
+    b'{"a" :' * 101 + b"1" + b"}" * 101,
+    b'{"a":' + b"[" * 101 + b"]" * 101 + b"}",
     b'{"a":' * 100 + b"1" + b"}" * 100,
     b'{"a": "unended',
     b'ended"}',
@@ -59,6 +63,7 @@ def whole_equals_lines(lines):
     chunk = Chunk.whole(Path("x"), b"\n".join(lines), 1, 0)
     assert shown(WINDOWS.parse_chunk(chunk)) == [one_by_one(line) for line in lines]
     assert chunk.lines == lines
+    assert b"".join(chunk.ended) == chunk.text
 
 
 @settings(max_examples=1_000, deadline=None)
@@ -67,20 +72,11 @@ def test_a_chunk_is_its_lines(lines):
     whole_equals_lines(lines)
 
 
-def _known_mark(text):
-    return [value for value in json.loads(b"[" + text.replace(b"\n", b",") + b"]") if value is not None]
-
-
-def _decoded_without_count(text):
-    try:
-        return _known_mark(text)
-    except ValueError:
-        return None
-
-
-@pytest.mark.parametrize(("place", "plant"), [("parse_lines", _decoded_without_count), ("flat", lambda _records: True)])
+@pytest.mark.parametrize(
+    ("place", "plant"), [(json_form, ("is_flat", lambda _text: True)), (Spotter, ("holds", lambda *_: False))]
+)
 def test_a_planted_bug_is_caught(place, plant, monkeypatch):
-    monkeypatch.setattr(json_form, place, plant)
+    monkeypatch.setattr(place, *plant)
     quick = settings(max_examples=3_000, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
     with pytest.raises(AssertionError):
         quick(given(some_lines)(whole_equals_lines))()

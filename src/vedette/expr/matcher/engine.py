@@ -12,7 +12,7 @@ from vedette.core.errors import UnsupportedError
 from vedette.expr.matcher import route
 from vedette.expr.matcher.build import Builder
 from vedette.expr.matcher.memo import Budget
-from vedette.expr.matcher.partition import Access, Data, Matches, Partition, confusable
+from vedette.expr.matcher.partition import Access, Data, Matches, Partition, column_of
 from vedette.expr.matcher.plan import Part, Plan
 from vedette.expr.matcher.sweep import Sweep
 from vedette.expr.nodes import Field, Node, Space
@@ -23,6 +23,8 @@ MEMORY_BYTES = 96 << 20
 
 ROUTES = 20_000
 """Most combinations of raw routing values remembered; classes themselves are bounded by the rules."""
+
+_PLAIN = frozenset({str, int, type(None)})
 
 Route = tuple[tuple[Partition, ...], tuple[Partition, ...]]
 """Where an event goes, and where it goes when no keyword stands in it."""
@@ -82,14 +84,16 @@ class Matcher:
             suspects: What `suspects` gave for the lines they were decoded from; None when it was not asked.
         """
         found: list[Matches] = [()] * len(events)
+        swept = suspects is not None
         groups: dict[Partition, list[int]] = defaultdict(list)
-        for place, goes in enumerate(map(self._route, events)):
-            for partition in goes[suspects is not None and place not in suspects]:
-                groups[partition].append(place)
+        for goes, places in self._routed(events).items():
+            doubted = swept and not suspects.isdisjoint(places)  # type: ignore[union-attr]
+            for partition in goes[0] if doubted or not swept else goes[1]:
+                groups[partition] += places
         for partition, places in groups.items():
             doubtful: Sequence[int] = range(len(places))
             if suspects is not None:
-                doubtful = [number for number, place in enumerate(places) if place in suspects]
+                doubtful = [number for number, place in enumerate(places) if place in suspects] if suspects else ()
             for number, numbers in partition.match_many([events[place] for place in places], doubtful).items():
                 place = places[number]
                 found[place] = _merged([found[place], numbers])
@@ -112,22 +116,34 @@ class Matcher:
             self._partition(classes)
         return len(self._partitions)
 
+    def _routed(self, events: Sequence[Data]) -> dict[Route, list[int]]:
+        """Where events go -> their places, rising; found for all at once where their routing values are plain."""
+        places: dict[Route, list[int]] = defaultdict(list)
+        columns = [] if self._walks else [column_of(events, name) for name in self._names]
+        if columns and all(_PLAIN.issuperset(map(type, column)) for column in columns):
+            by_key: dict[tuple[object, ...], list[int]] = defaultdict(list)
+            for place, key in enumerate(zip(*columns, strict=True)):
+                by_key[key].append(place)
+            for key, some in by_key.items():
+                goes = self._routes.get(key)
+                places[self._find_route(key) if goes is None else goes] += some
+        else:
+            for place, data in enumerate(events):
+                places[self._route(data)].append(place)
+        return places
+
     def _route(self, data: Data) -> Route:
-        key: tuple[object, ...] = tuple(map(data.get, self._names))
         if self._walks:
             found = [lookup(data, name) for name in self._names]
-            key = tuple([None if value is MISSING else value for value in found])
-        try:
-            known = self._routes.get(key)
-        except TypeError:  # a list or an object
+            key: tuple[object, ...] = tuple([None if value is MISSING else value for value in found])
+        else:
+            key = tuple(map(data.get, self._names))
+        if not _PLAIN.issuperset(map(type, key)):
             return self._find_route(key)
+        known = self._routes.get(key)
         return self._find_route(key) if known is None else known
 
     def _find_route(self, key: tuple[object, ...]) -> Route:
-        plain = all(value is None or type(value) in (str, int, bool) for value in key)
-        typed = (key, *map(type, key))
-        if plain and (known := self._routes.get(typed)):
-            return known
         classes = [route.classify(value, pinned) for value, pinned in zip(key, self._pinned, strict=True)]
         if route.OPEN in classes:
             return (self._open(),), (self._open(),)
@@ -135,10 +151,10 @@ class Matcher:
         wanted = product(*({one, route.REST} for one in classes))
         partitions = tuple(self._partition(one) for one in wanted if one in self._raw)
         found = partitions, tuple(each for each in partitions if not each.idle)
-        if plain:
+        if _PLAIN.issuperset(map(type, key)):  # as keys, truth values and floats would be taken for numbers
             if len(self._routes) >= ROUTES:
                 self._routes.clear()
-            self._routes[typed if confusable(key) else key] = found
+            self._routes[key] = found
         return found
 
     def _partition(self, classes: tuple[str, ...]) -> Partition:

@@ -44,25 +44,26 @@ class Needles:
     """
 
     def __init__(self, needles: Sequence[Needle]) -> None:
-        self._needles = [(one.text, one.anywhere, one.starts, one.ends) for one in needles]
+        raw = [utf8_exactly(one.text) for one in needles]
+        self._needles = [(text, one.anywhere, one.starts, one.ends) for text, one in zip(raw, needles, strict=True)]
         self._anywhere = [one.anywhere for one in needles]
         self._starts = [one.starts for one in needles]
         self._ends = [one.ends for one in needles]
-        raw = [_utf8(one.text) for one in needles]
         self._longest = max(map(len, raw), default=1)
         kind = Implementation.DFA if len(raw) <= SMALL else Implementation.ContiguousNFA
         self._automaton = BytesAhoCorasick(raw, implementation=kind) if len(raw) > FEW else None
 
-    def search(self, text: str, found: set[int]) -> None:
-        """Adds the atoms that are true of a text."""
+    def search(self, text: bytes, found: set[int]) -> None:
+        """Adds the atoms that are true of a folded text."""
         if self._automaton is None:
             self._search_each(text, found)
-            return
-        raw = _utf8(text)
-        for offset in range(0, len(raw), WINDOW):
-            self._search_window(raw, offset, found)
+        elif len(text) <= WINDOW:
+            self._search_window(text, 0, found)
+        else:
+            for offset in range(0, len(text), WINDOW):
+                self._search_window(text, offset, found)
 
-    def _search_each(self, text: str, found: set[int]) -> None:
+    def _search_each(self, text: bytes, found: set[int]) -> None:
         for literal, anywhere, starts, ends in self._needles:
             if literal in text:
                 if anywhere >= 0:
@@ -88,7 +89,8 @@ class Needles:
         found.discard(NONE)
 
 
-def _utf8(text: str) -> bytes:
+def utf8_exactly(text: str) -> bytes:
+    """Bytes that are equal only when the texts are, half a surrogate pair included."""
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -92,9 +92,8 @@ class Partition:
             hot: set[int] = set()
             try:
                 for find, name in zip(self._finds, self._watched, strict=True):
-                    values = map(dict.get, events, repeat(name))  # type: ignore[arg-type]
-                    hot.update(compress(places, map(find, values)))
-            except TypeError:  # a list or an object in a field, or an event of another kind
+                    hot.update(compress(places, map(find, column_of(events, name))))
+            except TypeError:  # a list or an object in a field
                 hot.update(places)
             if self._screen is not None:
                 hot.update(
@@ -154,6 +153,14 @@ class Partition:
     def _check(self, slot: int) -> Check:
         check = self._checks[slot] = compile_group(self._groups[slot])
         return check
+
+
+def column_of(events: Sequence[Data], name: str) -> list[object]:
+    """The values of a field found by its name alone; None where it is absent."""
+    try:
+        return list(map(dict.get, events, repeat(name)))  # type: ignore[arg-type]
+    except TypeError:  # an event that is no dictionary
+        return [each.get(name) for each in events]
 
 
 def _find(probe: Probe, value: object) -> Found:

@@ -134,7 +134,7 @@ def judge_chunk(ready: Ready, source: Source, chunk: Chunk) -> Part:
     """The events of a chunk on which rules are true."""
     matcher, _ = ready.of(source.name)
     records = source.parse_chunk(chunk)
-    read = [data for data in records if not isinstance(data, DataError)]
+    read = [data for data in records if type(data) is dict]
     clean = chunk.text is not None and len(read) == len(chunk.ended)
     suspects = matcher.suspects(chunk.text, chunk.ended) if clean and chunk.text is not None else None
     results = matcher.match_many(read, suspects)
