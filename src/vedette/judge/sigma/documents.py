@@ -10,15 +10,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
-
-from sigma.exceptions import SigmaError
-from sigma.rule import SigmaLogSource
+from typing import TYPE_CHECKING, Any
 
 from vedette.core.documents import Document, load_yaml
 from vedette.core.errors import DefinitionError, Span, VedetteError
 from vedette.judge.sigma.card import KEY, NO_CARD, Card, parse_card
 from vedette.judge.sigma.files import RuleFile
+
+if TYPE_CHECKING:  # pySigma is loaded when there are rules to parse, not when compiled ones are at hand
+    from sigma.rule import SigmaLogSource
 
 # A line of three dashes ends a document even inside a block of text, so splitting by lines is exact.
 _DOCUMENT = re.compile(rb"^---(?=\s|$)", re.MULTILINE)
@@ -153,6 +153,9 @@ def to_logsource(document: Mapping[str, Any]) -> SigmaLogSource:
     Raises:
         DefinitionError: `sigma.logsource.invalid`.
     """
+    from sigma.exceptions import SigmaError
+    from sigma.rule import SigmaLogSource
+
     section = document.get("logsource")
     if not isinstance(section, Mapping):
         raise DefinitionError("sigma.logsource.invalid", "there is no mapping `logsource`")

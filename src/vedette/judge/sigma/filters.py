@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any
-
-from sigma.rule import SigmaLogSource, SigmaRule
+from typing import TYPE_CHECKING, Any
 
 from vedette.core.errors import DefinitionError
 from vedette.judge.sigma.card import NO_CARD, Card
 from vedette.judge.sigma.documents import Skipped, Written, reason, to_logsource
-from vedette.judge.sigma.selections import to_detections
+
+if TYPE_CHECKING:  # pySigma is loaded when there are rules to parse, not when compiled ones are at hand
+    from sigma.rule import SigmaLogSource, SigmaRule
 
 ANY = "any"
 """What `rules` says for every rule of the log source."""
@@ -122,6 +122,8 @@ def _draft(one: Written, today: date | None) -> Narrowing:
 
 
 def _detections(section: dict[str, Any]) -> Any:
+    from vedette.judge.sigma.selections import to_detections
+
     return to_detections(section, others=("rules",))
 
 

@@ -6,17 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vedette.core.errors import DefinitionError
 from vedette.expr.nodes import Node
 from vedette.judge.correlation.definition import Correlation
 from vedette.judge.detectors import Detector
-from vedette.judge.sigma.correlations import Draft, bind, draft, fields_of
 from vedette.judge.sigma.documents import Skipped, Written, read, reason
 from vedette.judge.sigma.files import RuleFile, rule_files
 from vedette.judge.sigma.filters import Filter, Filters
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.rules import Rule, to_rule
+
+if TYPE_CHECKING:  # pySigma is loaded when there are rules to parse, not when compiled ones are at hand
+    from vedette.judge.sigma.correlations import Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ def load(paths: Sequence[Path], places: LogSources, *, only: str = "", today: da
 
 def build(files: Iterable[RuleFile], places: LogSources, today: date | None = None) -> RuleSet:
     """Parses and lowers rule files that are already in hand. All are read first: filters may stand in any of them."""
+    from vedette.judge.sigma.correlations import bind, fields_of
+
     documents = [one for file in files for one in read(file)]
     skipped = [one for one in documents if isinstance(one, Skipped)]
     written = [one for one in documents if isinstance(one, Written)]
@@ -93,6 +98,8 @@ def build(files: Iterable[RuleFile], places: LogSources, today: date | None = No
 
 
 def _drafted(one: Written, skipped: list[Skipped]) -> list[Draft]:
+    from vedette.judge.sigma.correlations import draft
+
     try:
         return [draft(one.document, one.path, one.version, one.number, one.card)]
     except DefinitionError as error:

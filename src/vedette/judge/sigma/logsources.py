@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-from sigma.pipelines.sysmon import sysmon_pipeline
-from sigma.pipelines.windows import windows_logsource_pipeline
-from sigma.rule import SigmaDetectionItem, SigmaRule
 
 from vedette.core.errors import DefinitionError
 from vedette.expr.nodes import And, Field, Known, Node, Not, Or, Text, TextMatch
 from vedette.expr.values import text_of
 from vedette.judge.sigma.conditions import joined
-from vedette.judge.sigma.lower import lower
 from vedette.judge.sigma.pipelines import NO_PIPELINES, Lists, Pipelines
+
+if TYPE_CHECKING:  # pySigma is loaded when there are rules to parse, not when compiled ones are at hand
+    from sigma.processing.pipeline import ProcessingPipeline
+    from sigma.rule import SigmaRule
 
 _TABLE = Path(__file__).with_name("logsources.yaml")
 _WINDOWS = "windows"
@@ -78,7 +79,6 @@ class LogSources:
         self._sources = dict(sources)
         self._table = tuple(entry for entry in entries if entry.source in sources)
         self._refused = {_words_of(entry): entry.because for entry in entries if entry.because}
-        self._pipeline = sysmon_pipeline() + windows_logsource_pipeline()
         self._windows = tuple(name for name, named in sources.items() if named.product == _WINDOWS)
 
     def through(self, given: Iterable[Mapping[str, Any]]) -> LogSources:
@@ -142,9 +142,13 @@ class LogSources:
         return _squeeze(name) if source in self._windows else name
 
     def _place_windows(self, rules: Sequence[SigmaRule], unmapped: DefinitionError) -> dict[str, Node]:
+        from sigma.rule import SigmaDetectionItem
+
+        from vedette.judge.sigma.lower import lower
+
         for rule in rules:
             before = set(rule.detection.detections)
-            self._pipeline.apply(rule)
+            _mappings().apply(rule)
             added = (part for name, part in rule.detection.detections.items() if name not in before)
             items = (item for part in added for item in part.detection_items)
             if "Channel" not in {item.field for item in items if isinstance(item, SigmaDetectionItem)}:
@@ -173,6 +177,8 @@ class LogSources:
         return [entry for entry in self._table if _words_of(entry) == words]
 
     def _narrowed(self, rules: Sequence[SigmaRule], entry: Entry) -> Node:
+        from vedette.judge.sigma.lower import lower
+
         def rename(name: str) -> str:
             return self.spelled(entry.source, entry.fields.get(name, name))
 
@@ -193,6 +199,15 @@ class LogSources:
             "sigma.logsource.unmapped",
             f"no source holds the log source `{text}`" + (f": {because}" if because else ""),
         )
+
+
+@cache
+def _mappings() -> ProcessingPipeline:
+    """pySigma's, for Windows."""
+    from sigma.pipelines.sysmon import sysmon_pipeline
+    from sigma.pipelines.windows import windows_logsource_pipeline
+
+    return sysmon_pipeline() + windows_logsource_pipeline()
 
 
 def load_table() -> tuple[Entry, ...]:

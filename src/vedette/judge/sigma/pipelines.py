@@ -13,18 +13,18 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from sigma.exceptions import SigmaError
-from sigma.processing.pipeline import ProcessingItem, ProcessingPipeline
-from sigma.processing.transformations import ValueListPlaceholderTransformation
-from sigma.rule import SigmaDetection, SigmaDetectionItem, SigmaDetections, SigmaRule
-from sigma.types import Placeholder, SigmaString
+from typing import TYPE_CHECKING, Any
 
 from vedette.core.documents import load_yaml
 from vedette.core.errors import DataError, DefinitionError, Problems, VedetteError
+
+if TYPE_CHECKING:  # pySigma is loaded when there are rules to parse, not when compiled ones are at hand
+    from sigma.processing.pipeline import ProcessingPipeline
+    from sigma.rule import SigmaRule
+
+    from vedette.judge.sigma.processing import Row
 
 WINDOWS_PRIORITY = 10
 """Of the mappings for Windows. Pipelines with a lower one go before them, all others after."""
@@ -57,13 +57,23 @@ class Pipelines:
     def __init__(self, given: Iterable[Mapping[str, Any]] = (), lists: Lists | None = None) -> None:
         self._given = [dict(one) for one in given]
         self._lists = {name: list(values) for name, values in (lists or {}).items()}
-        made = sorted(map(_pipeline, self._given), key=lambda one: one.priority)
-        # Built when they are needed: to add pipelines up takes their items away.
-        self._before = _Row([_listed(self._lists), *(one for one in made if one.priority < WINDOWS_PRIORITY)])
-        self._after = _Row([one for one in made if one.priority >= WINDOWS_PRIORITY])
+        # To add pipelines up takes their items away, so they stay apart.
+        self._made = sorted(map(_pipeline, self._given), key=lambda one: one.priority)
         parts = [*self._given, *([{"lists": self._lists}] if self._lists else [])]
         self.versions = tuple(hashlib.sha256(repr(part).encode()).hexdigest() for part in parts)
         """A hash of each pipeline and of the lists: what a rule means depends on them."""
+
+    @cached_property
+    def _before(self) -> Row:
+        from vedette.judge.sigma.processing import Row, listed
+
+        return Row([listed(self._lists), *(one for one in self._made if one.priority < WINDOWS_PRIORITY)])
+
+    @cached_property
+    def _after(self) -> Row:
+        from vedette.judge.sigma.processing import Row
+
+        return Row([one for one in self._made if one.priority >= WINDOWS_PRIORITY])
 
     def before(self, rule: SigmaRule) -> None:
         """Changes a rule by what goes before the mappings for Windows.
@@ -84,9 +94,10 @@ class Pipelines:
             DefinitionError: `sigma.pipeline.failed`, also for a name that becomes several.
         """
         found: dict[str, str] = {}
+        from vedette.judge.sigma.processing import naming
+
         for name in names if self._given else ():
-            item = SigmaDetectionItem(name, [], [SigmaString("*")])
-            probe = replace(rule, fields=[name], detection=SigmaDetections({"s": SigmaDetection([item])}, ["s"]))
+            probe = naming(rule, name)
             self.before(probe)
             self.after(probe)
             if len(probe.fields) != 1:
@@ -104,34 +115,6 @@ class Pipelines:
         return Pipelines(self._given, {**self._lists, **lists})
 
 
-class _Row:
-    def __init__(self, pipelines: Sequence[ProcessingPipeline]) -> None:
-        self._pipelines = [one for one in pipelines if one.items]
-
-    def apply(self, rule: SigmaRule) -> None:
-        for pipeline in self._pipelines:
-            try:
-                pipeline.apply(rule)
-            except (SigmaError, TypeError, ValueError, KeyError, AttributeError) as error:
-                # pySigma checks a pipeline's settings only when they meet a rule.
-                raise DefinitionError("sigma.pipeline.failed", f"a pipeline fails on it: {error}") from error
-
-
-class _Values(ValueListPlaceholderTransformation):
-    """pySigma's, but for a list without values, which pySigma takes for a wrong one."""
-
-    def placeholder_replacements(self, p: Placeholder) -> Iterable[SigmaString]:
-        """The values of a placeholder."""
-        found: Iterable[SigmaString] = super().placeholder_replacements(p) if self._pipeline.vars[p.name] else ()
-        return found
-
-
-def _listed(lists: Mapping[str, list[Any]]) -> ProcessingPipeline:
-    if not lists:
-        return ProcessingPipeline()
-    return ProcessingPipeline([ProcessingItem(_Values(include=[*lists]))], vars={**lists})
-
-
 def _pipeline(given: Mapping[str, Any]) -> ProcessingPipeline:
     for key, value in _pairs({name: part for name, part in given.items() if name != "vars"}):
         if key in _REFUSED_KEYS or key == "vars" or (key == "type" and value in _REFUSED_TYPES):
@@ -141,13 +124,9 @@ def _pipeline(given: Mapping[str, Any]) -> ProcessingPipeline:
                 hint="pipelines read no file, ask no server, run no program and fill no template",
             )
     kept = copy.deepcopy({name: part for name, part in given.items() if name not in _TEXT_KEYS})
-    try:
-        made = ProcessingPipeline.from_dict(kept)
-    except (SigmaError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise DefinitionError("sigma.pipeline.invalid", f"not a pipeline: {error}") from error
-    if not isinstance(made.priority, int):
-        raise DefinitionError("sigma.pipeline.invalid", "`priority` is a whole number")
-    return made
+    from vedette.judge.sigma.processing import pipeline
+
+    return pipeline(kept)
 
 
 def _pairs(value: object) -> Iterator[tuple[object, object]]:

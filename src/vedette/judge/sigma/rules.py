@@ -5,11 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from sigma.correlations import SigmaCorrelationRule
-from sigma.exceptions import SigmaError
-from sigma.rule import SigmaRule
+from typing import TYPE_CHECKING, Any
 
 from vedette.core.errors import VedetteError
 from vedette.core.signal import Level
@@ -18,7 +14,10 @@ from vedette.judge.sigma.card import NO_CARD, Card
 from vedette.judge.sigma.documents import Skipped, Written, reason, to_logsource
 from vedette.judge.sigma.filters import Filters, Narrowing
 from vedette.judge.sigma.logsources import LogSources
-from vedette.judge.sigma.selections import to_detections
+
+if TYPE_CHECKING:  # pySigma is loaded when there are rules to parse, not when compiled ones are at hand
+    from sigma.correlations import SigmaCorrelationRule
+    from sigma.rule import SigmaRule
 
 __all__ = ["DEFAULT_LEVEL", "Rule", "Skipped", "level_of", "status_of", "to_rule"]
 
@@ -64,6 +63,8 @@ def to_rule(one: Written, places: LogSources, filters: Filters, wanted: Iterable
         filters: Of the set.
         wanted: Names of fields that correlations ask of it.
     """
+    from sigma.exceptions import SigmaError
+
     called = one.document.get("name")
     named = f"{one.path}#{called}" if called else one.path
     rule_id = str(one.document.get("id") or named)
@@ -128,6 +129,10 @@ def _renames(listed: Mapping[str, str], mapped: Mapping[str, str]) -> dict[str, 
 
 def _parsed(document: dict[str, Any]) -> SigmaRule:
     """The rule of a document. A wrong date or tag does not stop it."""
+    from sigma.rule import SigmaRule
+
+    from vedette.judge.sigma.selections import to_detections
+
     logsource, detection = to_logsource(document), to_detections(document.get("detection"))
     facts, errors = SigmaRule.from_dict_common_params(document, collect_errors=True)
     return SigmaRule(logsource=logsource, detection=detection, errors=errors, **facts)
