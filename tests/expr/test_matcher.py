@@ -346,8 +346,16 @@ def test_matcher_equals_reference_for_long(nodes, batch, memory):
 
 
 words = st.sampled_from(["kiwi::x", "Adfind ", "a/kk", "ss-12", 'say "hi"', "fi(x)", "true-1", "\u00e9t\u00e9 st"])
+keyword_parts = st.one_of(
+    st.builds(n.Keyword, st.just(n.TextMatch.CONTAINS), words).map(n.Known),
+    st.builds(n.Text, st.sampled_from([n.Field("a"), n.Field("b")]), st.just(n.TextMatch.CONTAINS), words).map(n.Known),
+).flatmap(lambda node: st.sampled_from([node, n.Not(node)]))
 keyword_rules = st.lists(
-    st.builds(n.Keyword, st.just(n.TextMatch.CONTAINS), words).map(n.Known), min_size=1, max_size=3
+    st.one_of(
+        keyword_parts, st.builds(lambda join, *both: join(both), st.sampled_from([n.And, n.Or]), *[keyword_parts] * 2)
+    ),
+    min_size=1,
+    max_size=3,
 )
 odd = st.sampled_from(
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable
 
@@ -49,7 +48,7 @@ class Spotter:
 
 def literal(text: bytes) -> bytes:
     """The pattern that matches just this text."""
-    return re.escape(text)
+    return b"".join(b"\\x%02x" % byte for byte in text)
 
 
 def _database(expressions: list[bytes], flags: int) -> hyperscan.Database:

@@ -99,12 +99,26 @@ class Partition:
                 hot.update(
                     place for place in (suspects if self._swept else places) if self._screen.holds(events[place])
                 )
-            found = {place: self._look(events[place], self._row(events[place])) for place in hot}
+            found = self._look_many(events, sorted(hot)) if hot else {}
         else:
             found = {place: self.match(data) for place, data in enumerate(events)}
         if self._fixed:
             found = {place: found.get(place, self._fixed) for place in range(len(events))}
         return {place: numbers for place, numbers in found.items() if numbers}
+
+    def _look_many(self, events: Sequence[Data], places: Sequence[int]) -> dict[int, Matches]:
+        """`_look` for some of the events, which most often have rows that were judged before."""
+        chosen = [events[place] for place in places]
+        known: Sequence[Matches | None]
+        rows = list(zip(*[column_of(chosen, name) for name in self._names], strict=True)) or [()] * len(places)
+        try:
+            known = [None] * len(rows) if self._whole else list(map(self._memory.get, rows))
+        except TypeError:  # a list or an object
+            known = [None] * len(rows)
+        return {
+            place: self._look(data, row) if answer is None else answer
+            for place, data, row, answer in zip(places, chosen, rows, known, strict=True)
+        }
 
     def _row(self, data: Data) -> tuple[object, ...]:
         return tuple([read(data) for read in self._walks]) if self._walks else tuple(map(data.get, self._names))
@@ -140,7 +154,9 @@ class Partition:
             found = list(map(call, self._all, row))
         except TypeError:  # a list or an object
             found = [_find(probe, value) for probe, value in zip(self._probes, row, strict=True)]
-        if self._keywords is not None and (self._screen is None or any(found) or self._screen.holds(data)):
+        if self._keywords is not None and (
+            self._screen is None or self._free or any(found) or self._screen.holds(data)
+        ):
             found += [_find(self._keywords, value) for value in leaves(data)]
         return found
 
