@@ -25,8 +25,8 @@ DEFAULT_LEVEL = Level.MEDIUM
 """Level of a rule that states none or one that Sigma does not know."""
 
 
-_WRONG = (VedetteError, SigmaError, AttributeError, TypeError, ValueError, KeyError, RecursionError)
-"""pySigma checks most shapes itself; the rest of what YAML can spell surfaces as one of Python's."""
+_WRONG = (VedetteError, AttributeError, TypeError, ValueError, KeyError, RecursionError)
+"""pySigma checks most shapes itself, and raises `ValueError`; the rest of what YAML can spell surfaces as others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,6 @@ def to_rule(one: Written, places: LogSources, filters: Filters, wanted: Iterable
         filters: Of the set.
         wanted: Names of fields that correlations ask of it.
     """
-    from sigma.exceptions import SigmaError
-
     called = one.document.get("name")
     named = f"{one.path}#{called}" if called else one.path
     rule_id = str(one.document.get("id") or named)
