@@ -157,7 +157,7 @@ def _remember_all(self, value):
 
 def _demand_of_any_field(group, _place, atoms):
     mine = [atom for atom in group.true if atom in atoms]
-    return plan.Group(group.every, mine, [], [], []) if mine else None
+    return plan.Group(True, mine, [], [], []) if mine else None
 
 
 CROWDED = given(crowded, crowded_events, memories)
