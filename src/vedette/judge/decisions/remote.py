@@ -105,7 +105,7 @@ class RemoteScorer(Scorer):
         if len(raw) < wanted:
             self._replace(child, "late" if child.poll() is None else "ended")
             raise PartStalled(PART)
-        found = np.frombuffer(raw, np.float64)
+        found = np.frombuffer(raw, np.float64).copy()
         if not (0.0 <= found[0] <= 1.0 and bool(np.isfinite(found).all())):
             self._replace(child, "wrong")
             raise PartStalled(PART)
@@ -162,7 +162,8 @@ def _serve(folder: Path, sha256: str) -> None:
     size = 1 + 8 * len(model.features)
     os.write(1, READY)
     while len(asked := _read(0, size, FOR_EVER_S)) == size:
-        vector = np.frombuffer(asked[1:], np.float64)
+        # A copy can be written to: a kernel would be compiled again for an array that cannot.
+        vector = np.frombuffer(asked[1:], np.float64).copy()
         answer = [np.array([model.score(vector)])]
         if asked[0]:
             answer.append(model.contributions(vector))
