@@ -35,6 +35,7 @@ from vedette.judge.payment.rules import PaymentRules
 from vedette.judge.points.point import Point
 from vedette.judge.points.scorecard import Scorecard
 from vedette.run.metrics import Meters
+from vedette.run.shipped import set_for, shipped_sets
 from vedette.sense.features.definition import FeatureSet
 from vedette.sense.sources import Source
 
@@ -42,7 +43,7 @@ DEADLINE_S = 0.040
 """What the service may take of the 50 ms in which the caller has an answer; HTTP has the rest."""
 OPENING_S = 0.03
 """How long a request waits for a tenant that was made after the server started."""
-CARDS = "card_transactions"
+CARDS, CHARGES = "card_transactions", "product"
 NO_POINTS: Mapping[str, Point] = {}
 MODEL_CURRENCY = "USD"
 """Currency that `card_transactions` amounts are in. There are no exchange rates here: a charge in another currency is
@@ -93,7 +94,8 @@ def load_scoring(
         DataError, DefinitionError, Problems: What the model, the rules or the lists have wrong, with its place.
     """
     scorer = load_model(model) if model else None
-    attributes = with_features(scorer.feature_set.names if scorer else ())
+    sets = [scorer.feature_set] if scorer else shipped_sets(CHARGES)
+    attributes = with_features(name for each in sets for name in each.names)
     held = load_lists(lists) if lists else {}
     fields = binding_of(scorer.source if scorer else CARDS).spelled()
     found = load_rules(rules, attributes=attributes, lists=held, fields=fields) if rules else PaymentRules()
@@ -239,7 +241,7 @@ class Desk:
         model = self.scoring.model
         books = open_books(
             self._folder / tenant,
-            features=model.feature_set if model else None,
+            features=model.feature_set if model else set_for([self.scoring.rules], CHARGES),
             model=model,
             rules=self._with_lists(tenant, self.scoring.rules),
             clock=self._clock,

@@ -19,6 +19,7 @@ from vedette.core.errors import DataError
 from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.judge.backtest.outcomes import Outcomes, Past
+from vedette.judge.decisions.bindings import binding_of
 from vedette.judge.decisions.files import read_rows
 from vedette.judge.decisions.intake import to_event, to_label
 from vedette.judge.decisions.opening import open_books
@@ -105,7 +106,7 @@ class Simulation:
 
     def _events(self, files: Sequence[Path], delay: int) -> Iterator[tuple[Event, Label | None]]:
         count = 0
-        truth = self.features.label.path if self.features else ""
+        truth = self._truth
         for file in files:
             for row in read_rows(file, self.source):
                 count += 1
@@ -120,4 +121,11 @@ class Simulation:
     def _event(self, data: dict[str, Any] | DataError) -> Event:
         if isinstance(data, DataError):
             raise data
-        return to_event(data, self.source, tenant=self.tenant, ingest_time=self.clock.now())
+        plain = {name: value for name, value in data.items() if name != self._truth}
+        return to_event(plain, self.source, tenant=self.tenant, ingest_time=self.clock.now())
+
+    @property
+    def _truth(self) -> str:
+        """Field that tells the outcome, in files that do."""
+        named = self.features.label.path if self.features else ""
+        return named or next(iter(binding_of(self.source.name).truth), "fraud")

@@ -15,7 +15,6 @@ from rich.table import Table
 from vedette.cli._progress import counting
 from vedette.cli.rules._sets import Period
 from vedette.core.clock import SystemClock
-from vedette.core.content import shipped
 from vedette.core.decision import Action, Decision
 from vedette.core.errors import DefinitionError, NotFoundError
 from vedette.core.log import Log
@@ -34,8 +33,7 @@ from vedette.judge.payment.files import load_lists, load_rules
 from vedette.judge.payment.rules import HIGHEST_RISK, Note, PaymentRules
 from vedette.run.parts import Parts
 from vedette.run.past import fetch_past
-from vedette.sense.features.definition import FeatureSet, load_features
-from vedette.sense.features.definition import shipped as shipped_features
+from vedette.run.shipped import shipped_sets
 
 _LIST = re.compile(r"\s*(?:#[^\n]*\n\s*)*(?:- |-\n|\[)")
 """How a YAML file of payment rules begins: it is a list."""
@@ -68,15 +66,6 @@ def all_payment(paths: Sequence[Path]) -> bool:
     if len(kinds) > 1:
         raise DefinitionError("rules.kinds.mixed", "payment rules and Sigma rules are looked at one kind at a time")
     return kinds == {True}
-
-
-def features_of(source: str) -> FeatureSet | None:
-    """Features that come with the product for a source: a file of its name, or one that says so."""
-    try:
-        return load_features(shipped_features(source))
-    except DefinitionError:
-        found = (load_features(file) for file in sorted(shipped("features").glob("*.yaml")))
-        return next((each for each in found if each.source == source), None)
 
 
 def read_set(path: Path, lists: Path | None, names: Sequence[str], source: str = "card_transactions") -> PaymentRules:
@@ -127,8 +116,7 @@ def check(paths: Sequence[Path], lists: Path | None, source: str) -> Checked:
     Raises:
         Problems: Everything wrong with a file, with its place.
     """
-    features = features_of(source)
-    names = features.names if features else ()
+    names = [name for each in shipped_sets(source) for name in each.names]
     sets = [read_set(path, lists, names, source) for path in paths]
     known = provided(source, names)
     return Checked(

@@ -15,6 +15,7 @@ from vedette.core.clock import SystemClock
 from vedette.judge.backtest.payments import backtest
 from vedette.judge.models.model import load_model
 from vedette.judge.payment.rules import PaymentRules
+from vedette.run.shipped import set_for, shipped_sets
 from vedette.run.simulating import Simulation
 from vedette.sense.sources import load_sources
 
@@ -49,10 +50,10 @@ def run(
     """Try payment rules on files of past payments."""
     scorer = load_model(model) if model else None
     chosen = find_source(load_sources(), source or (scorer.source if scorer else "card_transactions"))
-    features = scorer.feature_set if scorer else _payment.features_of(chosen.name)
-    names = features.names if features else ()
+    names = scorer.feature_set.names if scorer else [n for each in shipped_sets(chosen.name) for n in each.names]
     new = _payment.read_set(rules, lists, names, chosen.name)
     old = _payment.read_set(against, lists, names, chosen.name) if against else PaymentRules()
+    features = scorer.feature_set if scorer else set_for([new, old], chosen.name)
     with counting("payments") as tell:
         simulation = Simulation(chosen, features, scorer, old, SystemClock(), tell=tell)
         report = backtest(new, simulation.run(events), old=old)

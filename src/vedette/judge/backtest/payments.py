@@ -21,6 +21,7 @@ from vedette.judge.decisions.parts import Policy
 from vedette.judge.decisions.rebuild import Recorded, event_of
 from vedette.judge.payment.attributes import RISKS
 from vedette.judge.payment.rules import Note, PaymentRules
+from vedette.judge.payment.velocity import backed
 
 EXAMPLES = 5
 """Payments shown of each kind."""
@@ -183,12 +184,18 @@ class _Run:
         self._by_rule: dict[str, _Scored] = {}
         self._truth: tuple[list[float], list[bool]] = ([], [])
         self._known = self._frauds = 0
+        self._versions: set[str] = set()
         self._provided: set[str] = {":risk_level:", ":risk_score:", *(f":{name}:" for name in RISKS)}
         self._shapes: set[tuple[str, ...]] = set()
         self._first, self._last = 1 << 62, -1
 
     def take(self, past: Past) -> None:
         record = past.record
+        if self._before is None and record.rules_version not in self._versions:
+            self._versions.add(record.rules_version)
+            asked = [(rule.id, rule.action) for rule in record.rules]
+            for teller in (self._tell_before, *(() if self._now else (self._tell_now,))):
+                teller.know(asked)
         was = self._before.say(record) if self._before else said_by(record)
         now = self._now.say(record) if self._now else was
         money = money_of(record)
@@ -219,7 +226,7 @@ class _Run:
             return
         self._shapes.add(shape)
         own = {path: name for name, path in binding_of(record.source).attributes.items()}
-        self._provided |= {f":{name}:" for name in (*record.features, *record.event)}
+        self._provided |= {f":{name}:" for name in (*record.features, *record.event, *backed(record.features))}
         self._provided |= {f":{own[path]}:" for path in record.event if path in own}
         currency = record.event.get("currency")
         if isinstance(currency, str):

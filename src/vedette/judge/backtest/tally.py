@@ -119,6 +119,11 @@ class Teller:
         self._actions: dict[Action, Counter] = {action: Counter() for action in Action}
         self._rules: dict[str, _Rule] = {name: _Rule(action) for name, action in rules}
 
+    def know(self, rules: Sequence[tuple[str, Action]]) -> None:
+        """Rules that were asked, whether they fire or not."""
+        for name, action in rules:
+            self._rules.setdefault(name, _Rule(action))
+
     def take(self, past: Past, said: Said, money: Money | None) -> None:
         """Counts one payment."""
         self._payments += 1

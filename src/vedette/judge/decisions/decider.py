@@ -33,6 +33,7 @@ from vedette.judge.decisions.ruling import Ruling, Verdict, to_verdict
 from vedette.judge.decisions.top import largest
 from vedette.judge.payment.attributes import ATTRIBUTES, RISKS
 from vedette.judge.payment.rules import PaymentRule, PaymentRules
+from vedette.judge.payment.velocity import backing
 
 MODEL_REASONS = 5
 """How many features a decision names, largest contribution first."""
@@ -409,11 +410,10 @@ def _reads(
 ) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, int, float], ...]]:
     """Risks that rules read, with the type of their entity; features that they read, with place and largest value."""
     places = {name: place for place, name in enumerate(names)}
-    attributes = [field for field in rules.fields if field.space is Space.ATTRIBUTE]
-    risky = tuple((name, RISKS[name]) for name in sorted({field.name for field in attributes} & RISKS.keys()))
-    used = tuple(
-        (f":{field.name}:", places[field.name], _cap(field.name)) for field in attributes if field.name in places
-    )
+    attributes = {field.name for field in rules.fields if field.space is Space.ATTRIBUTE}
+    risky = tuple((name, RISKS[name]) for name in sorted(attributes & RISKS.keys()))
+    given = {name: name if name in places else backing(name) for name in sorted(attributes)}
+    used = tuple((f":{name}:", places[feature], _cap(name)) for name, feature in given.items() if feature in places)
     return risky, used
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from vedette.judge.decisions.bindings import BY_NAME, binding_of
 from vedette.judge.payment.attributes import ATTRIBUTES, RISKS
+from vedette.judge.payment.velocity import backed
 
 ALWAYS = frozenset({":risk_level:", ":risk_score:", *(f":{name}:" for name in RISKS)})
 """Names that are there for every source: the model's, and what alerts say."""
@@ -21,7 +22,8 @@ def provided(source: str, features: Iterable[str] = ()) -> frozenset[str]:
         features: Names of those that are computed for it.
     """
     binding = binding_of(source)
-    counted = frozenset(f":{name}:" for name in features)
+    held = tuple(features)
+    counted = frozenset(f":{name}:" for name in (*held, *backed(held)))
     if binding is BY_NAME:
         return ALWAYS | counted | {f":{name}:" for name in ATTRIBUTES}
     amounts = {f":{name}:" for name in ATTRIBUTES if name.startswith("amount_in_")} if source in _MONEY else set()

@@ -66,6 +66,8 @@ _EXPECTED = {
 }
 _TEXTUAL = frozenset({Kind.TEXT, Kind.CASED, Kind.COUNTRY, Kind.STATE, Kind.METADATA})
 _STATE = re.compile(r"[A-Za-z0-9]{1,3}")
+_OPENED = re.compile(r":[A-Za-z][A-Za-z0-9_.]{0,80}(?![A-Za-z0-9_.:])")
+"""An attribute that nobody closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ def _syntax_error(error: UnexpectedInput, text: str, origin: Origin) -> RuleErro
 def _syntax_hint(rest: str, expected: Sequence[str]) -> str:
     if rest.startswith("'"):
         return "text ends with a single quote on the same line; write \\' for a quote inside"
+    if opened := _OPENED.match(rest):
+        return f"an attribute ends with a colon too: `{opened[0]}:`"
     if rest.startswith(","):
         return "numbers have no thousands separator"
     if rest[:4].lower() == "not ":

@@ -13,6 +13,7 @@ from vedette.expr.nodes import Space
 from vedette.judge.decisions.parts import Policy
 from vedette.judge.payment.attributes import ATTRIBUTES, RISKS, Attribute
 from vedette.judge.payment.rules import Note, PaymentRules
+from vedette.judge.payment.velocity import backed
 from vedette.judge.points.scorecard import Scorecard
 from vedette.sense.features.definition import FeatureSet
 from vedette.sense.sources import Source
@@ -65,7 +66,8 @@ class Point:
 
     def provided(self) -> frozenset[str]:
         """What its rules can count on, as they write it."""
-        names = {*self.carried, *(self.features.names if self.features else ()), *RISKS, "risk_level", "risk_score"}
+        counted = self.features.names if self.features else ()
+        names = {*self.carried, *counted, *backed(counted), *RISKS, "risk_level", "risk_score"}
         amounts = (
             {name for name in ATTRIBUTES if name.startswith("amount_in_")} if "amount_minor" in self.carried else ()
         )
