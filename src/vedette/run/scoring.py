@@ -239,9 +239,10 @@ class Desk:
 
     def _start(self, tenant: str) -> tuple[Books, DecisionService]:
         model = self.scoring.model
+        features = model.feature_set if model else set_for([self.scoring.rules], CHARGES)
         books = open_books(
             self._folder / tenant,
-            features=model.feature_set if model else set_for([self.scoring.rules], CHARGES),
+            features=features,
             model=model,
             rules=self._with_lists(tenant, self.scoring.rules),
             clock=self._clock,
@@ -253,7 +254,7 @@ class Desk:
         )
         if self._trials:
             lists = partial(self._with_lists, tenant)
-            self._trials.attach(tenant, books, model.feature_set if model else None, lists)
+            self._trials.attach(tenant, books, features, lists)
         return books, DecisionService(books.recorder, deadline_s=self._deadline_s)
 
     async def decide(self, event: Event, *, checked: bool = False) -> Decision:

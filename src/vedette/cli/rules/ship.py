@@ -11,7 +11,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from vedette.cli.rules import _sets
+from vedette.cli.model.ship import run as ship_part
+from vedette.cli.rules import _payment, _sets
 from vedette.cli.rules.check import attack_of, source_names
 from vedette.core.clock import SystemClock
 from vedette.core.errors import ConflictError, DataError
@@ -39,6 +40,8 @@ EXAMPLES = """Examples:
   vedette rules ship my-rules/trail.yml --live --note "quiet for a week"
 
   vedette rules ship my-rules/ --shadow --check             # only asks whether it might be shipped
+
+  vedette rules ship payment.rules --shadow                 # payment rules, as `vedette model ship --rules` does
 
   vedette rules ship my-rules/host.yml --pipeline fields.yml --shadow
 
@@ -97,6 +100,21 @@ def run(
     as_json: _sets.AsJson = False,
 ) -> None:
     """Ship rules to a stage, when they pass their gates."""
+    if paths and _payment.all_payment(paths):
+        if len(paths) > 1:
+            raise DataError("rules.ship.several", "payment rules are shipped as one file", hint="put them into one")
+        ship_part(
+            rules=paths[0],
+            shadow=shadow,
+            percent=percent,
+            live=live,
+            waive=waive,
+            note=note,
+            by=by,
+            home=home,
+            as_json=as_json,
+        )
+        return
     if sum((shadow, live, percent is not None)) > 1:
         raise DataError("rules.ship.stage", "one of --shadow, --percent and --live")
     share = WHOLE if live else percent or 0
