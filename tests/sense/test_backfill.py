@@ -46,7 +46,7 @@ def one_by_one(table: pa.Table, events, until: int) -> Engine:
 
 
 @given(base.rows, st.integers(-60, 120))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_backfill_equals_one_by_one(log, beyond):
     events = base.to_events(log)
     table = to_table(log, events)

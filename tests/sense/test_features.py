@@ -228,7 +228,7 @@ def difference(expected: list[bytes], got: list[bytes]) -> str:
 
 
 @given(rows, st.sampled_from(["known", "late", "at once"]))
-@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_engine_equals_plain_python(log, order):
     events = to_events(log)
     truth = to_truth(log, events)
@@ -236,7 +236,7 @@ def test_engine_equals_plain_python(log, order):
 
 
 @given(rows)
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_replay_equals_plain_python(log):
     events = to_events(log)
     truth = to_truth(log, events)

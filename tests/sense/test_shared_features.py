@@ -21,7 +21,7 @@ def client(redis_url):
 
 @given(base.rows, st.sampled_from(["known", "late", "at once"]), st.sampled_from([0, 2, 64]))
 @settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

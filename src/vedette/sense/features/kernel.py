@@ -34,6 +34,7 @@ from vedette.sense.features.layout import (
     EMPTY,
     ENT_WIDTH,
     FIRST,
+    FOREVER,
     FRAUD,
     FRAUD_RUN,
     FRAUDS,
@@ -110,17 +111,21 @@ __all__ = [
     "learn",
     "read",
     "restore",
-    "run",
+    "run_plain",
+    "run_ratios",
+    "run_view",
 ]
 
-PARTS = "a45d7beec66dbf04"
+PARTS = "879492dd3626220c"
 """SHA-256 of `layout.py` and `scans.py`, shortened. Numba's cache sees a change of this file alone: one of those has to
 show here, and a test says so."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _lower(pool, origin, width, low, high, time):
-    """First row in [low, high) at or after `time`."""
+    """First row in [low, high) at or after `time`. Most often there is none: events come in order."""
+    if high > low and pool[origin + (high - 1) * width] < time:
+        return high
     while low < high:
         middle = (low + high) >> 1
         if pool[origin + middle * width] < time:
@@ -130,9 +135,11 @@ def _lower(pool, origin, width, low, high, time):
     return low
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _upper(pool, origin, width, low, high, time):
     """First row in [low, high) after `time`."""
+    if high > low and pool[origin + (high - 1) * width] <= time:
+        return high
     while low < high:
         middle = (low + high) >> 1
         if pool[origin + middle * width] <= time:
@@ -142,7 +149,7 @@ def _upper(pool, origin, width, low, high, time):
     return low
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _plain(code, time, value, scale):
     """What an event says by itself."""
     if code == VALUE:
@@ -161,7 +168,7 @@ def _plain(code, time, value, scale):
 # What labels answer
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _label_run(state, column, time, code):
     """What the label state in `state[column:]` says at `time`."""
     known = state[column + KNOWN]
@@ -180,7 +187,7 @@ def _label_run(state, column, time, code):
     return float(state[column + GENUINE])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _label_window(lpool, meta, start, known, low, window, code):
     """Labels of rows [low, known); all there ever were when `window` is 0."""
     origin = meta[L_OFF]
@@ -206,7 +213,7 @@ def _label_window(lpool, meta, start, known, low, window, code):
 # Reading
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _read_events(pool, meta, width, ops, place, stop, row, column, out, scratch):
     """Event features of one view, ops [place, stop): windows [time - w, time), growing within their order."""
     time = row[R_TIME]
@@ -242,7 +249,7 @@ def _read_events(pool, meta, width, ops, place, stop, row, column, out, scratch)
         if ops[k, O_CHAIN] != chain:
             chain = ops[k, O_CHAIN]
             reached = before
-            begin(scratch)
+            begin(scratch, before - start + 1)
             if ops[k, O_CURRENT] != 0:
                 gather(scratch, code, arg, here, time, time)
         if low < reached:
@@ -251,7 +258,7 @@ def _read_events(pool, meta, width, ops, place, stop, row, column, out, scratch)
         out[put] = scanned(scratch, code, arg, time, float(ops[k, O_SCALE]))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _read_labels(lpool, meta, ops, place, stop, time, out):
     """Label features of one view, ops [place, stop): windows (time - w, time], growing.
 
@@ -275,38 +282,47 @@ def _read_labels(lpool, meta, ops, place, stop, time, out):
         out[ops[k, O_OUT]] = value
 
 
-@njit(cache=True)
-def read(pool, lpool, ent, views, ops, row, out, scratch):
-    """Every feature of one event into `out`."""
-    stride = (row.shape[0] - R_VIEWS) // views.shape[0]
-    time = row[R_TIME]
-    for view in range(views.shape[0]):
-        column = R_VIEWS + view * stride
-        place, labels, stop = views[view, V_OPS], views[view, V_LABEL_OPS], views[view, V_END]
-        entity = row[column]
-        if views[view, V_KEYED] == 0:
-            for k in range(place, stop):
-                here = row[column + ops[k, O_INPUT]] if ops[k, O_INPUT] >= 0 else MISSING
-                out[ops[k, O_OUT]] = _plain(ops[k, O_CODE], time, here, float(ops[k, O_SCALE]))
-        elif row[R_BLIND] != 0 or entity < 0 or time < ent[entity, E_MARK] - views[view, V_LATENESS]:
-            for k in range(place, stop):
-                out[ops[k, O_OUT]] = np.nan
-        else:
-            meta = ent[entity]
-            if place < labels:
-                _read_events(pool, meta, views[view, V_WIDTH], ops, place, labels, row, column, out, scratch)
-            if labels < stop:
-                _read_labels(lpool, meta, ops, labels, stop, time, out)
-    # Ratios of other features come last; O_INPUT and O_COLUMN are their places.
+@njit(cache=True, error_model="numpy")
+def _read_view(pool, lpool, ent, views, view, ops, row, out, scratch):
+    """The features of one view of one event into `out`."""
+    column = R_VIEWS + view * ((row.shape[0] - R_VIEWS) // views.shape[0])
+    place, labels, stop = views[view, V_OPS], views[view, V_LABEL_OPS], views[view, V_END]
+    entity = row[column]
+    if views[view, V_KEYED] == 0:
+        for k in range(place, stop):
+            here = row[column + ops[k, O_INPUT]] if ops[k, O_INPUT] >= 0 else MISSING
+            out[ops[k, O_OUT]] = _plain(ops[k, O_CODE], row[R_TIME], here, float(ops[k, O_SCALE]))
+    elif row[R_BLIND] != 0 or entity < 0 or row[R_TIME] < ent[entity, E_MARK] - views[view, V_LATENESS]:
+        for k in range(place, stop):
+            out[ops[k, O_OUT]] = np.nan
+    else:
+        meta = ent[entity]
+        if place < labels:
+            _read_events(pool, meta, views[view, V_WIDTH], ops, place, labels, row, column, out, scratch)
+        if labels < stop:
+            _read_labels(lpool, meta, ops, labels, stop, row[R_TIME], out)
+
+
+@njit(cache=True, error_model="numpy")
+def _divide(views, ops, out):
+    """Ratios of other features; O_INPUT and O_COLUMN are their places."""
     for k in range(views[views.shape[0] - 1, V_END], ops.shape[0]):
         over = out[ops[k, O_COLUMN]]
         out[ops[k, O_OUT]] = np.nan if over == 0.0 else out[ops[k, O_INPUT]] / over
 
 
+@njit(cache=True, error_model="numpy")
+def read(pool, lpool, ent, views, ops, row, out, scratch):
+    """Every feature of one event into `out`."""
+    for view in range(views.shape[0]):
+        _read_view(pool, lpool, ent, views, view, ops, row, out, scratch)
+    _divide(views, ops, out)
+
+
 # Writing
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _take(heads, size_class, pool):
     """A segment of that class: a freed one, else new words from the bump pointer."""
     free = heads[H_FREE + size_class]
@@ -318,7 +334,7 @@ def _take(heads, size_class, pool):
     return offset
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _room(pool, heads, meta, o, width):
     """Makes sure that the segment at columns `o`.. of `meta` has a row after its last one."""
     size_class, start, length = meta[o + 1], meta[o + 2], meta[o + 3]
@@ -348,14 +364,14 @@ def _room(pool, heads, meta, o, width):
     meta[o + 2] = 0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _shift(pool, first, last, width):
     """Moves rows that begin at words [first, last) one row on."""
     for word in range(last - 1, first - 1, -1):
         pool[word + width] = pool[word]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _insert_event(pool, meta, width, cols, first_col, last_col, row, column, time):
     """Puts the event behind every one of the same time or earlier, and mends the prefixes after it.
 
@@ -385,7 +401,7 @@ def _insert_event(pool, meta, width, cols, first_col, last_col, row, column, tim
     meta[E_LEN] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _expire_events(pool, heads, meta, width, capacity, retain):
     """Lets events older than `retain`, and those over the capacity, leave; the newest always stays."""
     horizon = meta[E_MARK] - retain
@@ -398,15 +414,15 @@ def _expire_events(pool, heads, meta, width, capacity, retain):
         meta[E_LEN] -= 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _expire_labels(lpool, lheads, meta, capacity, retain):
     """Lets known labels observed long ago, and those over the capacity, leave into the base state.
 
     A label is known once its entity has an event at or after its observed time; those that wait are not counted.
     """
-    if meta[L_LEN] == 0:
-        return
     start = meta[L_START]
+    if meta[L_LEN] <= capacity and (meta[L_LEN] == 0 or lpool[meta[L_OFF] + start * L_WIDTH] >= meta[E_MARK] - retain):
+        return
     known = _upper(lpool, meta[L_OFF], L_WIDTH, start, start + meta[L_LEN], meta[E_MARK]) - start
     while known > 0:
         first = meta[L_OFF] + meta[L_START] * L_WIDTH
@@ -422,33 +438,35 @@ def _expire_labels(lpool, lheads, meta, capacity, retain):
         known -= 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def _apply_view(pool, heads, lpool, lheads, ent, views, view, cols, row):
+    """Takes one event into the state of its entity of one view."""
+    column = R_VIEWS + view * ((row.shape[0] - R_VIEWS) // views.shape[0])
+    entity, time = row[column], row[R_TIME]
+    if views[view, V_KEYED] == 0 or entity < 0:
+        return
+    meta = ent[entity]
+    if time < meta[E_MARK] - views[view, V_LATENESS]:
+        heads[H_LATE] += 1
+        row[column] = -1
+        return
+    _admit(pool, heads, meta, views[view], cols, row, column, time)
+    _expire_events(pool, heads, meta, views[view, V_WIDTH], views[view, V_CAPACITY], views[view, V_RETAIN])
+    _expire_labels(lpool, lheads, meta, views[view, V_CAPACITY], views[view, V_LABEL_RETAIN])
+
+
+@njit(cache=True, error_model="numpy")
 def apply(pool, heads, lpool, lheads, ent, views, cols, row):
     """Takes one event into the state of each of its entities.
 
     A view that it reaches later than the view's lateness counts it and leaves it out: the entity in `row` becomes -1.
     """
-    if row[R_BLIND] != 0:
-        return
-    count = views.shape[0]
-    stride = (row.shape[0] - R_VIEWS) // count
-    time = row[R_TIME]
-    for view in range(count):
-        column = R_VIEWS + view * stride
-        entity = row[column]
-        if views[view, V_KEYED] == 0 or entity < 0:
-            continue
-        meta = ent[entity]
-        if time < meta[E_MARK] - views[view, V_LATENESS]:
-            heads[H_LATE] += 1
-            row[column] = -1
-            continue
-        _admit(pool, heads, meta, views[view], cols, row, column, time)
-        _expire_events(pool, heads, meta, views[view, V_WIDTH], views[view, V_CAPACITY], views[view, V_RETAIN])
-        _expire_labels(lpool, lheads, meta, views[view, V_CAPACITY], views[view, V_LABEL_RETAIN])
+    if row[R_BLIND] == 0:
+        for view in range(views.shape[0]):
+            _apply_view(pool, heads, lpool, lheads, ent, views, view, cols, row)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _admit(pool, heads, meta, view, cols, row, column, time):
     """One event into one entity, before anything leaves."""
     meta[E_FIRST] = time if meta[E_SEEN] == 0 else min(meta[E_FIRST], time)
@@ -458,7 +476,7 @@ def _admit(pool, heads, meta, view, cols, row, column, time):
     _insert_event(pool, meta, view[V_WIDTH], cols, view[V_COLS], view[V_COLS_END], row, column, time)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _next_state(before, b, after, a, event_time, fraud):
     """State `after[a:]` of one label more than `before[b:]`."""
     after[a + KNOWN] = before[b + KNOWN] + 1
@@ -475,7 +493,7 @@ def _next_state(before, b, after, a, event_time, fraud):
         after[a + GENUINE] = before[b + GENUINE] + (1 if before[b + FRAUD] > 0 else 0)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _insert_label(lpool, meta, observed, event_time, fraud):
     """Puts the label behind every one observed at the same time or earlier; later states are made again."""
     origin, start = meta[L_OFF], meta[L_START]
@@ -484,6 +502,11 @@ def _insert_label(lpool, meta, observed, event_time, fraud):
     at = origin + place * L_WIDTH
     _shift(lpool, at, origin + end * L_WIDTH, L_WIDTH)
     lpool[at] = observed
+    if place == end:
+        before = (meta, BASE) if place == start else (lpool, at - L_WIDTH + 1)
+        _next_state(before[0], before[1], lpool, at + 1, event_time, fraud)
+        meta[L_LEN] += 1
+        return
     # What each shifted label was is the difference between its own state and the state before it.
     old = np.empty(STATE, np.int64)
     for s in range(STATE):
@@ -498,7 +521,7 @@ def _insert_label(lpool, meta, observed, event_time, fraud):
     meta[L_LEN] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _learn_one(lpool, lheads, meta, view, observed, event_time, fraud):
     """One label into one entity; counted and left out when it was observed before one that left, or too many wait."""
     if observed < meta[L_BASE] or meta[L_LEN] >= LABEL_ROWS * view[V_CAPACITY]:
@@ -509,7 +532,7 @@ def _learn_one(lpool, lheads, meta, view, observed, event_time, fraud):
     _expire_labels(lpool, lheads, meta, view[V_CAPACITY], view[V_LABEL_RETAIN])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def learn(lpool, lheads, ent, views, row, observed, fraud):
     """Takes the label of the event in `row` into the state of each entity that the event was applied to."""
     if row[R_BLIND] != 0:
@@ -522,8 +545,11 @@ def learn(lpool, lheads, ent, views, row, observed, fraud):
             _learn_one(lpool, lheads, ent[entity], views[view], observed, row[R_TIME], fraud)
 
 
-@njit(cache=True, nogil=True)
-def run(
+# A table at once
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def run_view(
     pool,
     heads,
     lpool,
@@ -534,40 +560,69 @@ def run(
     cols,
     scratch,
     rows,
+    view,
+    order,
     labels,
-    place,
+    owners,
+    at,
     label,
-    stop,
-    wanted,
+    slots,
+    first,
     out,
-    filled,
     slack,
 ):
-    """Rows [place, stop) in order: labels due, then features of wanted rows, then the event itself.
+    """One view over rows `order` of a table, which stand entity by entity, each entity's in log order.
 
-    `labels` rows are `[place, observed time, event row, fraud]` in the order they become known. Stops early when a
-    pool has fewer than `slack` words left or `out` is full. Returns the next row, the next label, rows of `out` used.
+    Entities know nothing of each other, so that this gives what row after row would give, while one entity's state
+    stays in the nearest cache. `labels` rows are `[place, observed time, event row, fraud]`, entity by entity
+    (`owners`), in the order they become known: before row `place`. `slots` are places of rows from `first` on in `out`,
+    -1 for rows that nobody wants.
+    Stops early when a pool has fewer than `slack` words left. Returns the next of `order` and the next label.
     """
-    for at in range(place, stop):
-        while label < labels.shape[0] and labels[label, 0] <= at:
-            if lheads[0] + slack > lpool.shape[0]:
-                return at, label, filled
-            source = labels[label, 2]
-            learn(lpool, lheads, ent, views, rows[source], labels[label, 1], labels[label, 3])
+    column = R_VIEWS + view * ((rows.shape[1] - R_VIEWS) // views.shape[0])
+    while at < order.shape[0] or label < labels.shape[0]:
+        if heads[0] + slack > pool.shape[0] or lheads[0] + slack > lpool.shape[0]:
+            return at, label
+        row = order[at] if at < order.shape[0] else np.int64(-1)
+        entity = rows[row, column] if row >= 0 else FOREVER
+        if label < labels.shape[0] and (
+            owners[label] < entity or (owners[label] == entity and labels[label, 0] <= row)
+        ):
+            source = rows[labels[label, 2]]
+            # Below 0: the event came too late and was left out.
+            if source[column] >= 0 and views[view, V_LABELS] != 0:
+                meta = ent[source[column]]
+                _learn_one(lpool, lheads, meta, views[view], labels[label, 1], source[R_TIME], labels[label, 3])
             label += 1
-        if heads[0] + slack > pool.shape[0] or (wanted[at] and filled == out.shape[0]):
-            return at, label, filled
-        if wanted[at]:
-            read(pool, lpool, ent, views, ops, rows[at], out[filled], scratch)
-            filled += 1
-        apply(pool, heads, lpool, lheads, ent, views, cols, rows[at])
-    return stop, label, filled
+            continue
+        slot = slots[row - first]
+        if slot >= 0:
+            _read_view(pool, lpool, ent, views, view, ops, rows[row], out[slot], scratch)
+        _apply_view(pool, heads, lpool, lheads, ent, views, view, cols, rows[row])
+        at += 1
+    return at, label
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def run_plain(pool, lpool, ent, views, view, ops, scratch, rows, first, slots, out):
+    """A view without entities, or the events that name none of a view, over the rows that `slots` wants."""
+    column = R_VIEWS + view * ((rows.shape[1] - R_VIEWS) // views.shape[0])
+    for row in range(first, first + slots.shape[0]):
+        if slots[row - first] >= 0 and rows[row, column] < 0:
+            _read_view(pool, lpool, ent, views, view, ops, rows[row], out[slots[row - first]], scratch)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def run_ratios(views, ops, out):
+    """Ratios of every row of `out`."""
+    for row in range(out.shape[0]):
+        _divide(views, ops, out[row])
 
 
 # An entity kept elsewhere
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _restore_events(pool, heads, meta, view, cols, base, raw):
     """Fills an empty entity from what a shared store keeps of it, then lets leave what has to.
 
@@ -593,7 +648,7 @@ def _restore_events(pool, heads, meta, view, cols, base, raw):
     _expire_events(pool, heads, meta, view[V_WIDTH], view[V_CAPACITY], view[V_RETAIN])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _restore_labels(lpool, lheads, meta, view, base, raw):
     """Fills an entity's labels; `base` is `[L_BASE, base state]`, `raw` rows `[observed, event time, fraud, mark]`.
 
@@ -615,7 +670,7 @@ def _restore_labels(lpool, lheads, meta, view, base, raw):
 S_VIEW, S_ENTITY, S_BASE, S_ROWS, S_ROWS_END, S_LABEL_BASE, S_LABEL_ROWS, S_END = 0, 1, 2, 3, 4, 5, 6, 7
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def restore(pool, heads, lpool, lheads, ent, views, cols, words, spans):
     """Empties the pools and fills entities from `words`, what a shared store keeps of them, one for each span."""
     for each in (heads, lheads):
@@ -634,7 +689,7 @@ def restore(pool, heads, lpool, lheads, ent, views, cols, words, spans):
             _restore_labels(lpool, lheads, meta, view, words[base:rows], words[rows:end])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def dump_events(pool, meta, view, cols, out):
     """What a shared store keeps of an entity's events: base and rows, as `restore` takes them."""
     first_col, last_col, width = view[V_COLS], view[V_COLS_END], view[V_WIDTH]
@@ -653,7 +708,7 @@ def dump_events(pool, meta, view, cols, out):
             place += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def dump_labels(lpool, meta, out):
     """What a shared store keeps of an entity's labels. Those that stayed were not late: their mark is NEVER."""
     for s in range(1 + STATE):

@@ -75,8 +75,9 @@ LABELS, FRAUDS, FRAUD_RATE = 40, 41, 42
 LAST_LABEL, FRAUD_RUN, SINCE_FIRST_FRAUD, SINCE_LAST_FRAUD, GENUINE_SINCE = 50, 51, 52, 53, 54
 RATIO = 60
 
-# scratch: generation, table size, used slots, place of the tables of constants, accumulators, then hash table and used
-X_GEN, X_SIZE, X_USED, X_DECAY, X_LOG, X_ACC = 0, 1, 2, 3, 4, 8
+# scratch: generation, table size, used slots, place of the tables of constants, slots that the scan at hand uses less
+# one, accumulators, then hash table and used
+X_GEN, X_SIZE, X_USED, X_DECAY, X_LOG, X_MASK, X_ACC = 0, 1, 2, 3, 4, 5, 8
 MAX_RANK = 16
 X_TABLE = X_ACC + MAX_RANK
 PRIME = np.int64(-7046029254386353131)

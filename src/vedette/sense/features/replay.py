@@ -13,8 +13,8 @@ from vedette.sense.features.feature import FeatureSet
 from vedette.sense.features.state import Floats, Ints, State, compile_plan
 from vedette.sense.features.table import Columns, Labels, Progress, label_order, to_columns
 
-CHUNK = 1 << 16
-"""Rows between two reports of progress."""
+CHUNK = 1 << 18
+"""Rows taken at a time: enough for most entities to have several, few enough for what is computed to fit memory."""
 
 
 def replay(
@@ -77,21 +77,43 @@ def advance(
         chunk: Rows of a part.
         progress: Called after each part with rows done and rows in all.
     """
-    plan, total = state.plan, len(columns.rows)
+    total, width = len(columns.rows), int(state.plan.ops[:, layout.O_OUT].max()) + 1
     state.room_entities(columns.entities)
     state.entities = columns.entities
-    at = label = 0
-    while at < total:
-        stop = min(at + chunk, total)
-        out = np.empty((int(want[at:stop].sum()), int(plan.ops[:, layout.O_OUT].max()) + 1))
-        filled = 0
-        while at < stop:
-            state.room()
-            at, label, filled = kernel.run(
-                *(state.pool, state.heads, state.lpool, state.lheads, state.ent),
-                *(plan.views, plan.ops, plan.cols, state.scratch),
-                *(columns.rows, known, at, label, stop, want, out, filled, plan.slack),
-            )
+    for first in range(0, total, chunk):
+        stop = min(first + chunk, total)
+        mine = want[first:stop]
+        slots = np.where(mine, np.cumsum(mine) - 1, -1)
+        out = np.empty((int(mine.sum()), width))
+        # Labels are in the order of their places: those of these rows follow those of the rows before.
+        due = known[slice(*np.searchsorted(known[:, 0], [first or -1, stop]))]
+        for view in range(len(state.plan.views)):
+            _run_view(state, columns.rows, due, view=view, first=first, slots=slots, out=out)
+        kernel.run_ratios(state.plan.views, state.plan.ops, out)
         yield out
         if progress:
-            progress(at, total)
+            progress(stop, total)
+
+
+def _run_view(state: State, rows: Ints, due: Ints, *, view: int, first: int, slots: Ints, out: Floats) -> None:
+    """One view over rows from `first` on, entity by entity."""
+    plan = state.plan
+    column = layout.R_VIEWS + view * plan.stride
+    entities = rows[first : first + len(slots), column]
+    tables = (plan.views, view, plan.ops, state.scratch)
+    if (entities < 0).any():
+        kernel.run_plain(state.pool, state.lpool, state.ent, *tables, rows, first, slots, out)
+    order = np.argsort(entities, kind="stable")
+    order = order[np.searchsorted(entities[order], 0) :]
+    owners = rows[due[:, 2], column] if plan.views[view, layout.V_LABELS] else np.zeros(0, np.int64)
+    labels = due[: len(owners)]
+    by_owner = np.argsort(owners, kind="stable")
+    labels, owners = labels[by_owner], owners[by_owner]
+    at = label = 0
+    while at < len(order) or label < len(labels):
+        state.room()
+        at, label = kernel.run_view(
+            *(state.pool, state.heads, state.lpool, state.lheads, state.ent, plan.views, plan.ops, plan.cols),
+            *(state.scratch, rows, view, order + first, labels, owners, at, label),
+            *(slots, first, out, plan.slack),
+        )

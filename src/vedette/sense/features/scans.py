@@ -5,7 +5,7 @@ numbers; a float is made once, at the end, by one stated sequence of IEEE operat
 """
 
 # Numba infers the types of kernels; annotations would be ignored by it.
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0917, PLR0911
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0917, PLR0911, C901
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ from vedette.sense.features.layout import (
     X_DECAY,
     X_GEN,
     X_LOG,
+    X_MASK,
     X_SIZE,
     X_TABLE,
     X_USED,
@@ -59,7 +60,7 @@ from vedette.sense.features.layout import (
 # What prefixes answer
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def own(value, part):
     """What one value adds to prefix `part`: 0 count, 1 sum, 2..4 the parts of its square."""
     if value == MISSING:
@@ -74,7 +75,7 @@ def own(value, part):
     return high * low if part == 3 else low * low  # noqa: PLR2004
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _total(pool, origin, width, start, end, low, high, column, part, window):
     """Prefix `part` over rows [low, high); over everything before row `high` when the window is FOREVER."""
     total = np.int64(0)
@@ -88,7 +89,7 @@ def _total(pool, origin, width, start, end, low, high, column, part, window):
     return total
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _deviation(count, total, high, middle, low, scale):
     """Sample standard deviation from the exact sums of the values and of the parts of their squares.
 
@@ -109,7 +110,7 @@ def _deviation(count, total, high, middle, low, scale):
     return math.sqrt(max(around, 0.0) / float(count - 1)) / scale
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def windowed(pool, origin, width, start, end, low, high, ops, k, here, gone, longer):
     """A count, sum, mean, deviation or change of velocity of rows [low, high), with `here` when it is counted.
 
@@ -148,34 +149,38 @@ def windowed(pool, origin, width, start, end, low, high, ops, k, here, gone, lon
 # What scans answer
 
 
-@njit(cache=True)
-def begin(scratch):
-    """Forgets what the last scan gathered."""
+@njit(cache=True, error_model="numpy")
+def begin(scratch, values):
+    """Forgets what the last scan gathered; `values` are at most to come. A small table stays in the nearest cache."""
+    slots = 4
+    while slots < 2 * values:
+        slots *= 2
+    scratch[X_MASK] = min(slots, scratch[X_SIZE]) - 1
     scratch[X_GEN] += 1
     scratch[X_USED] = 0
     for place in range(MAX_RANK):
         scratch[X_ACC + place] = MISSING
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _note(scratch, value):
     """Counts a value in the hash table; slots of an older generation are empty."""
-    size, generation = scratch[X_SIZE], scratch[X_GEN]
-    slot = (((value ^ (value >> 29)) * PRIME) >> 20) & (size - 1)
+    mask, generation = scratch[X_MASK], scratch[X_GEN]
+    slot = (((value ^ (value >> 29)) * PRIME) >> 20) & mask
     while True:
         at = X_TABLE + 3 * slot
         if scratch[at + 2] != generation:
             scratch[at], scratch[at + 1], scratch[at + 2] = value, 1, generation
-            scratch[X_TABLE + 3 * size + scratch[X_USED]] = at
+            scratch[X_TABLE + 3 * scratch[X_SIZE] + scratch[X_USED]] = at
             scratch[X_USED] += 1
             return
         if scratch[at] == value:
             scratch[at + 1] += 1
             return
-        slot = (slot + 1) & (size - 1)
+        slot = (slot + 1) & mask
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _rank(scratch, value, ranks):
     """Puts a value in its place among the `ranks` greatest so far."""
     for place in range(ranks):
@@ -187,7 +192,7 @@ def _rank(scratch, value, ranks):
             value = held
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _weigh(scratch, value, age, half_life):
     """Adds a value with its weight 2^(-age / half-life): sums of high parts, of low parts and of weights."""
     steps = age * DECAY_STEPS // half_life
@@ -202,7 +207,7 @@ def _weigh(scratch, value, age, half_life):
     scratch[X_ACC + 2] += weight
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def gather(scratch, code, arg, value, at, time):
     """Takes one value, of an event at `at`, into the scan. Values come from the newest back."""
     if value == MISSING:
@@ -228,7 +233,7 @@ def gather(scratch, code, arg, value, at, time):
         _note(scratch, value)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def scan(pool, origin, width, low, high, column, code, arg, time, scratch):
     """Takes rows [low, high) into the scan, the newest first; without a measure every event counts as 1."""
     if code in (LAST_VALUE, SINCE_LAST) and scratch[X_ACC] != MISSING:
@@ -240,6 +245,17 @@ def scan(pool, origin, width, low, high, column, code, arg, time, scratch):
             if value != MISSING and (best == MISSING or (value < best if code == MIN else value > best)):
                 best = value
         scratch[X_ACC] = best
+        return
+    if code == EWMA or code in (DISTINCT, TOP_SHARE, ENTROPY):
+        for row in range(high - 1, low - 1, -1):
+            at = origin + row * width
+            value = pool[at + column]
+            if value == MISSING:
+                continue
+            if code == EWMA:
+                _weigh(scratch, value, time - pool[at], arg)
+            else:
+                _note(scratch, value)
         return
     forward = code in (FIRST_VALUE, SINCE_FIRST)
     for place in range(high - low):
@@ -254,7 +270,7 @@ def scan(pool, origin, width, low, high, column, code, arg, time, scratch):
             return
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _share(scratch, ranks):
     """Share of the values seen that are one of the `ranks` commonest. Which of equally common ones does not matter."""
     for place in range(ranks):
@@ -272,7 +288,7 @@ def _share(scratch, ranks):
     return np.nan if total == 0 else float(common) / float(total)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _entropy(scratch):
     """Entropy in bits of the values seen: (n log n - sum of c log c) / n, with logarithms from the table."""
     table = scratch[X_LOG]
@@ -288,7 +304,7 @@ def _entropy(scratch):
     return float(scratch[table + total] - parts) / (float(total) * (1 << LOG_BITS))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def scanned(scratch, code, arg, time, scale):
     """What the scan so far answers."""
     if code == DISTINCT:
