@@ -1,9 +1,12 @@
-"""What one event costs: features fetched and applied, a score, its reasons; beside plain Python deques and LightGBM.
+"""What features cost: online for one event, and a backfill of sixty over 1.47 million transactions; peers beside them.
 
-    python benchmarks/features.py [--events N]
+    python benchmarks/features.py [online] [backfill] [--events N] [--times K]
 
-Single thread. Payments are generated: 5,000 customers, 10,000 terminals, 60 days, labels after 7 days; only the last
-tenth is timed. `cpu` is the mean processor time of an event; p50 and p99 are wall time, whatever else runs.
+Single thread. `online`: payments are generated (5,000 customers, 10,000 terminals, 60 days, labels after 7 days); only
+the last tenth is timed; `cpu` is the mean processor time of an event, p50 and p99 are wall time, whatever else runs.
+`backfill`: the simulated card transactions of the shared data, `--times` as many with other customers and terminals;
+peers compute what they can say of it: count, sum, mean, least and greatest amount of customer and terminal over 1, 7 and
+30 days. pandas and Polars come from the peers' environment (`benchmarks/peers.py`), DuckDB is a part of the product.
 """
 
 from __future__ import annotations
@@ -11,22 +14,34 @@ from __future__ import annotations
 import argparse
 import collections
 import gc
+import os
 import platform
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
-import lightgbm
+import duckdb
 import numpy as np
+import peers
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from vedette.core.clock import DAY, MICROS
 from vedette.core.event import Event
-from vedette.judge.models import training
-from vedette.judge.models.calibration import Calibration
-from vedette.judge.models.trees import flatten
-from vedette.sense.features.definition import load_features, shipped
+from vedette.core.redis import Redis
+from vedette.sense.features.definition import FeatureSet, load_features
 from vedette.sense.features.engine import Engine
+from vedette.sense.features.replay import replay_parts
+from vedette.sense.features.shared import SharedEngine
+from vedette.sense.features.table import read_table, to_labels
 from vedette.sense.labels import to_label
 
+HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("VEDETTE_TEST_DATA", HERE.parent.parent / "shared" / "data"))
+TRANSACTIONS = DATA / "fraud" / "card_transactions.parquet"
 WINDOWS = [DAY // 24, DAY // 4, DAY, 3 * DAY, 7 * DAY, 14 * DAY, 30 * DAY]
 
 
@@ -94,12 +109,9 @@ def measure(name: str, work: Callable, items: Iterable) -> None:
     print(f"{name:58} {cpu:9.1f} {p50:9.1f} {p99:9.1f}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=300_000, help="payments to generate")
-    events = payments(parser.parse_args().events)
+def online(features: FeatureSet, count: int) -> None:
+    events = payments(count)
     cut = len(events) * 9 // 10
-    features = load_features(shipped("card_transactions"))
     engine, deques = Engine(features), Deques()
     for event in events[:cut]:
         engine.apply(event)
@@ -110,37 +122,138 @@ def main() -> None:
     # The payments held here for timing are no part of what is timed; a server does not hold them.
     gc.collect()
     gc.freeze()
-    print(f"{platform.machine()}, Python {platform.python_version()}, {len(engine.names)} features, {len(tail)} events")
     print(f"{'microseconds an event':58} {'cpu':>9} {'p50':>9} {'p99':>9}")
+    size = len(engine.names)
+    measure(f"one process: fetch {size} features", engine.fetch, tail[: len(tail) // 4])
+    measure("one process: apply", engine.apply, tail[: len(tail) // 4])
+    labels = [to_label(event, features.label, delay=7 * DAY) for event in tail[: len(tail) // 4]]
+    measure("one process: learn a label", engine.learn, labels)
+    measure("plain Python deques: 28 features, fetch and apply", deques.fetch_and_apply, tail[: len(tail) // 4])
+    if url := os.environ.get("VEDETTE_REDIS_URL"):
+        shared = SharedEngine(features, Redis(url), tenant="bench")
+        shared.fill(engine)
+        rest = tail[len(tail) // 4 :][:5_000]
+        shared.warm()
+        measure(f"Redis: fetch {size} features, one round trip", shared.fetch, rest)
+        measure("Redis: apply, one script", shared.apply, rest)
+        shared.clear()
+    else:
+        print("  Redis was not asked: VEDETTE_REDIS_URL names no server")
+    held = engine.figures
+    print(f"{held['entities']:,} entities, {held['bytes'] / held['entities']:,.0f} bytes each")
 
-    def fetch_and_apply(event: Event) -> None:
-        vectors.append(engine.fetch(event))
-        engine.apply(event)
 
-    vectors: list[np.ndarray] = []
-    half = len(tail) // 2
-    measure(f"engine: fetch {len(engine.names)} features and apply", fetch_and_apply, tail[:half])
-    labels = [to_label(event, features.label, delay=7 * DAY) for event in tail[:half]]
-    measure("engine: learn a label", engine.learn, labels)
-    measure("plain Python deques: 28 features, fetch and apply", deques.fetch_and_apply, tail[:half])
+def many(table: pa.Table, times: int) -> pa.Table:
+    """The table with other customers and terminals `times` over, in order of time."""
+    parts = []
+    for number in range(times):
+        part = table
+        for name in ("TRANSACTION_ID", "CUSTOMER_ID", "TERMINAL_ID"):
+            shifted = pc.add(pc.cast(part[name], pa.int64()), number * 10_000_000)
+            part = part.set_column(part.column_names.index(name), name, shifted)
+        parts.append(part)
+    whole = pa.concat_tables(parts)
+    return whole.take(pc.sort_indices(whole, [("TX_DATETIME", "ascending")])) if times > 1 else whole
 
-    sample = np.array(vectors[:6_000])
-    rng = np.random.default_rng(2)
-    for leaves in (15, 31):
-        options = {**training.PARAMETERS, "num_leaves": leaves, "max_bin": 255}
-        data = lightgbm.Dataset(sample, label=rng.random(len(sample)) < 0.3, params=options)
-        booster = lightgbm.train(options, data, num_boost_round=300)
-        training.round_leaves(booster)
-        trees, calibration = flatten(booster.dump_model()), Calibration(1.1, 0.9, 0.1)
-        trees.raw(vectors[0])
-        trees.contributions(vectors[0])
-        shape = f"{len(trees.roots)} trees of {leaves} leaves"
-        measure(f"score, {shape}", lambda v, t=trees, c=calibration: c.score(t.raw(v)), vectors[:10_000])
-        measure(f"contributions, {shape}", trees.contributions, vectors[:10_000])
-        predict = lambda v, b=booster: b.predict(v[None], raw_score=True, num_threads=1)  # noqa: E731
-        measure(f"LightGBM predict, {shape}", predict, vectors[:1_000])
-        shap = lambda v, b=booster: b.predict(v[None], pred_contrib=True, num_threads=1)  # noqa: E731
-        measure(f"LightGBM TreeSHAP, {shape}", shap, vectors[:200])
+
+def backfill(features: FeatureSet, times: int) -> None:
+    table = read_table([TRANSACTIONS], features)
+    # The kernels are compiled by now or in the cache of the last run.
+    for _ in replay_parts(features, table.slice(0, 1_000), labels=to_labels(table.slice(0, 1_000), features, delay=DAY)):
+        pass
+    table = many(table, times)
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start, rows = time.process_time(), 0
+    for part in replay_parts(features, table, labels=to_labels(table, features, delay=7 * DAY)):
+        rows += len(part)
+    cpu = time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"{'backfill':46} {'rows':>12} {'values':>8} {'cpu s':>8} {'us/row':>8} {'peak MB':>9}")
+    line("this product, all it was asked", rows, len(features.names), cpu, peak / 1_000)
+    print(f"  of the peak, {held / 1_000:,.0f} MB were there before: the table and the program")
+    if times == 1:
+        line("DuckDB, RANGE windows", rows, 30, *in_duckdb())
+        for name in ("polars", "pandas"):
+            found = peers.ask(PEER[name], str(TRANSACTIONS))
+            if found:
+                line(f"{name} {found['version']}", rows, found["values"], found["cpu"], found["peak"])
+
+
+def line(name: str, rows: int, values: int, cpu: float, peak: float) -> None:
+    print(f"{name:46} {rows:12,} {values:8} {cpu:8.1f} {cpu / rows * 1e6:8.2f} {peak:9,.0f}")
+
+
+def in_duckdb() -> tuple[float, float]:
+    """CPU seconds and peak memory of the same windows in SQL, on one thread, in a process of its own."""
+    program = f"""
+import duckdb, resource, time
+base = duckdb.connect(config={{"threads": 1}})
+frames, columns = [], []
+for key in ("CUSTOMER_ID", "TERMINAL_ID"):
+    for days in (1, 7, 30):
+        name = f"{{key[0].lower()}}{{days}}"
+        span = f"RANGE BETWEEN INTERVAL {{days}} DAYS PRECEDING AND CURRENT ROW"
+        frames.append(f"{{name}} AS (PARTITION BY {{key}} ORDER BY TX_DATETIME {{span}})")
+        columns += [f"{{f}}(TX_AMOUNT) OVER {{name}} AS {{f}}_{{name}}" for f in ("count", "sum", "avg", "min", "max")]
+start = time.process_time()
+base.execute(f"CREATE TABLE t AS SELECT {{', '.join(columns)}} FROM '{TRANSACTIONS}' WINDOW {{', '.join(frames)}}")
+print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    cpu, peak = done.stdout.split()
+    return float(cpu), float(peak)
+
+
+PEER = {
+    "polars": """
+import json, os, resource, sys, time
+os.environ["POLARS_MAX_THREADS"] = "1"
+import polars as pl
+frame = pl.read_parquet(sys.argv[1], columns=["TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT"])
+start = time.process_time()
+kept = 0
+for key in ("CUSTOMER_ID", "TERMINAL_ID"):
+    held = frame.sort(key, "TX_DATETIME", maintain_order=True)
+    for span in ("1d", "7d", "30d"):
+        amount = pl.col("TX_AMOUNT")
+        found = held.rolling("TX_DATETIME", period=span, closed="both", group_by=key).agg(
+            amount.count().alias("n"), amount.sum().alias("s"), amount.mean().alias("m"),
+            amount.min().alias("l"), amount.max().alias("h"))
+        kept += found.width - 2
+cpu = time.process_time() - start
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
+print(json.dumps({"cpu": cpu, "peak": peak, "values": kept, "version": pl.__version__}))
+""",
+    "pandas": """
+import json, resource, sys, time
+import pandas as pd
+frame = pd.read_parquet(sys.argv[1], columns=["TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT"])
+start = time.process_time()
+kept = 0
+for key in ("CUSTOMER_ID", "TERMINAL_ID"):
+    held = frame.sort_values([key, "TX_DATETIME"], kind="stable").set_index("TX_DATETIME")
+    for span in ("1D", "7D", "30D"):
+        windows = held.groupby(key, sort=False)["TX_AMOUNT"].rolling(span, closed="both")
+        kept += len([windows.count(), windows.sum(), windows.mean(), windows.min(), windows.max()])
+cpu = time.process_time() - start
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
+print(json.dumps({"cpu": cpu, "peak": peak, "values": kept, "version": pd.__version__}))
+""",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=("online", "backfill", []), help="both by default")
+    parser.add_argument("--events", type=int, default=200_000, help="payments to generate for `online`")
+    parser.add_argument("--times", type=int, default=1, help="times as many rows for `backfill`")
+    options = parser.parse_args()
+    features = load_features(HERE / "sixty_features.yaml")
+    print(f"{platform.machine()}, Python {platform.python_version()}, DuckDB {duckdb.__version__}")
+    if "online" in (options.what or ["online"]):
+        online(features, options.events)
+    if "backfill" in (options.what or ["backfill"]):
+        backfill(features, options.times)
 
 
 if __name__ == "__main__":

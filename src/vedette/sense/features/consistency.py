@@ -1,9 +1,9 @@
 """Consistency: what was served is computed again from the log, and compared to the bit.
 
-Every fetch that a decision rests on is kept with the decision. A share of them, chosen by the hash of an entity's key so
-that an entity is always in or always out, is computed anew by an engine that has seen nothing but the log. They differ
-when an event was lost, counted twice or taken in another order, when state was damaged, or when definitions changed under
-a name. The check needs no clock and no access to what serves.
+Every fetch that a decision rests on is kept with the decision. A share of them, chosen by the hash of an entity's key
+so that an entity is always in or always out, is computed anew by an engine that has seen nothing but the log. They
+differ when an event was lost, counted twice or taken in another order, when state was damaged, or when definitions
+changed under a name. The check needs no clock and no access to what serves.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def check_consistency(
     return report
 
 
-def _compare(report: Consistency, event: Event, told: Mapping[str, float | None], computed: Mapping[str, float]) -> None:
+def _compare(
+    report: Consistency, event: Event, told: Mapping[str, float | None], computed: Mapping[str, float]
+) -> None:
     for name, number in computed.items():
         if name not in told:
             continue
