@@ -5,8 +5,8 @@
 Single thread. `online`: payments are generated (5,000 customers, 10,000 terminals, 60 days, labels after 7 days); only
 the last tenth is timed; `cpu` is the mean processor time of an event, p50 and p99 are wall time, whatever else runs.
 `backfill`: the simulated card transactions of the shared data, `--times` as many with other customers and terminals;
-peers compute what they can say of it: count, sum, mean, least and greatest amount of customer and terminal over 1, 7 and
-30 days. pandas and Polars come from the peers' environment (`benchmarks/peers.py`), DuckDB is a part of the product.
+peers compute what they can say of it: count, sum, mean, least and greatest amount of customer and terminal over 1, 7
+and 30 days. pandas and Polars come from the peers' environment (`benchmarks/peers.py`), DuckDB is part of the product.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
-import peers
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import peers
 from vedette.core.clock import DAY, MICROS
 from vedette.core.event import Event
 from vedette.core.redis import Redis
@@ -159,7 +159,9 @@ def many(table: pa.Table, times: int) -> pa.Table:
 def backfill(features: FeatureSet, times: int) -> None:
     table = read_table([TRANSACTIONS], features)
     # The kernels are compiled by now or in the cache of the last run.
-    for _ in replay_parts(features, table.slice(0, 1_000), labels=to_labels(table.slice(0, 1_000), features, delay=DAY)):
+    for _ in replay_parts(
+        features, table.slice(0, 1_000), labels=to_labels(table.slice(0, 1_000), features, delay=DAY)
+    ):
         pass
     table = many(table, times)
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

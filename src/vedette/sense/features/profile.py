@@ -116,7 +116,7 @@ def profile_of(name: str, values: Floats) -> Profile:
     return Profile(
         name=name,
         rows=len(values),
-        missing=1 - len(held) / len(values) if len(values) else 0.0,
+        missing=(len(values) - len(held)) / len(values) if len(values) else 0.0,
         zero=float((held == 0).sum() / len(values)) if len(values) else 0.0,
         distinct=len(np.unique(held)),
         mean=float(held.mean()) if len(held) else None,
