@@ -4,6 +4,11 @@ Rules on single events are judged event by event. What they bring to correlation
 moments are kept in a journal. Order of one batch: signals are appended, the journal is written, the place moves. Killed
 anywhere in between, the batch is read again and gives the same signals with the same ids, which alerts count once: by
 the same edition of the rules too, see `run.rollout`.
+
+**Quiet streams.** Event time goes on with what arrives. Where nothing came of a tenant for `IDLE_S` and nothing is left
+to read, it goes on with the clock, from the tenant's newest event: so the last window of a source that fell silent has
+its answer too. Such a tick is in the journal like a batch. What comes later and is older is late, as it would be behind
+newer events. A time in which nobody ran is no quiet of anyone.
 """
 
 from __future__ import annotations
@@ -12,9 +17,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
+from vedette.core.clock import MICROS
 from vedette.core.db import Database
 from vedette.core.errors import DataError
 from vedette.core.event import Event
@@ -34,6 +41,13 @@ TOPIC = "event"
 SIGNALS = "signal"
 DECISIONS = "detect_decisions"
 """Name of the stage that reads topic `decision`."""
+
+IDLE_S = 600.0
+"""Of a tenant nothing came for so long: then its event time goes on with the clock. As long as data may be late."""
+TICK_S = 60.0
+"""How often it does."""
+_TICK = "tick"
+"""Stands for the topic in the journal."""
 
 _LOG = logging.getLogger("vedette.run")
 _NOTHING: tuple[list[Signal], list[Contribution]] = ([], [])
@@ -67,6 +81,15 @@ def detecting(log: Log, rollout: Rollout, meters: Meters, database: Database) ->
     return stages
 
 
+class _Quiet(NamedTuple):
+    """Since when nothing came of a tenant."""
+
+    since: float
+    """Monotonic seconds."""
+    newest: int
+    """Event time of its newest event, microseconds UTC."""
+
+
 class _Stream:
     """What the stages share: one edition of the rules, its correlators, and whether they hold what the journal says."""
 
@@ -84,6 +107,9 @@ class _Stream:
         self._forgotten: dict[str, int] = {}
         self._tides: dict[tuple[str, int], dict[str, int]] = {}
         """Topic and partition with more to read -> tenant -> newest event time of its last batch."""
+        self._quiet: dict[str, _Quiet] = {}
+        """By tenant."""
+        self._ticked = 0.0
         self._wanted: dict[str, Callable[[Edition], bool]] = {}
         """Topic -> whether an edition reads it."""
 
@@ -94,7 +120,9 @@ class _Stream:
         self._wanted[topic] = wanted
 
         def step() -> int:
-            return sum(self._partition(name, topic, read, part) for part in range(self._log.partitions(topic)))
+            taken = sum(self._partition(name, topic, read, part) for part in range(self._log.partitions(topic)))
+            self._tick(name)
+            return taken
 
         return Stage(name, topic, step, lambda part: self._log.committed(GROUP, topic, part))
 
@@ -134,15 +162,49 @@ class _Stream:
         # Until the place has moved the correlator is ahead of the journal; a turn that fails starts from the journal.
         self._whole = False
         signals, entries = self._judge(name, topic, part, [(read(record), record.time) for record in records])
-        for tenant, values in _by_tenant(signals).items():
-            self._log.append(SIGNALS, tenant, values)
-            self._meters.taken(SIGNALS, len(values))
+        self._write(signals)
         self._journal.keep([entry for entry in entries if entry.contributions])
         self._log.commit(GROUP, topic, part, records[-1].offset + 1)
         self._open.discard((topic, part))
         self._whole = True
         self._tidy(entries)
         return len(records)
+
+    def _write(self, signals: Iterable[Signal]) -> None:
+        for tenant, values in _by_tenant(signals).items():
+            self._log.append(SIGNALS, tenant, values)
+            self._meters.taken(SIGNALS, len(values))
+
+    def _tick(self, name: str) -> None:
+        """Lets event time go on with the clock for tenants that are quiet, where nothing is left to read."""
+        now = self._rollout.clock.monotonic()
+        if not self._edition.correlations or now - self._ticked < TICK_S:
+            return
+        self._restore()
+        due = [tenant for tenant, one in self._quiet.items() if now - one.since >= IDLE_S]
+        if not due or any(self._log.end(*place) > self._log.committed(GROUP, *place) for place in self._places()):
+            return
+        self._ticked = now
+        self._whole = False
+        signals, entries = list[Signal](), list[Entry]()
+        for tenant in due:
+            held = self._quiet[tenant]
+            tide = held.newest + int((now - held.since) * MICROS)
+            signals += guarded(name, partial(self._correlator.advance, tenant, tide), self._meters, [])
+            raised = self._correlator.raised()
+            expires = max(map(self._correlator.until, raised), default=tide)
+            entries.append(Entry(tenant, _TICK, 0, tide, tide, expires, raised))
+            if tide > held.newest + self._correlator.keep:
+                del self._quiet[tenant]  # all that waited has its answer
+        self._write(signals)
+        self._journal.keep(entries)
+        self._whole = True
+        self._tidy(entries)
+
+    def _heard(self, tenant: str, tide: int) -> None:
+        """Notes that something came of a tenant, and how far its event time is."""
+        held = self._quiet.get(tenant)
+        self._quiet[tenant] = _Quiet(self._rollout.clock.monotonic(), max(tide, held.newest if held else 0))
 
     def _restore(self) -> None:
         if self._whole:
@@ -160,6 +222,7 @@ class _Stream:
             )
             if entry.tide:
                 self._correlator.advance(entry.tenant, entry.tide)
+                self._heard(entry.tenant, entry.tide)
         self._whole = True
 
     def _judge(
@@ -182,6 +245,8 @@ class _Stream:
                 brought.setdefault(event.tenant, []).extend([*contributions, *self._correlator.raised()])
             # A clock that is ahead must not make the others late.
             tides[event.tenant] = max(tides.get(event.tenant, 0), min(event.event_time, time))
+        for tenant, tide in tides.items():
+            self._heard(tenant, tide)
         common = {tenant: self._common(topic, part, tenant, tide) for tenant, tide in tides.items()}
         for tenant, tide in common.items():
             if tide:

@@ -231,7 +231,7 @@ class Rollout:
         self.shipments = shipments
         self._cards = cards
         self._base = base
-        self._clock = clock
+        self.clock = clock
         self.sources = sources
         self._name = name
         self._stage = stage
@@ -267,14 +267,14 @@ class Rollout:
         return self._shown
 
     def _newest(self) -> tuple[int, str]:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if now - self._looked >= LOOK_S:
             self._looked = now
             self._seen = (self.shipments.newest(), self._today())
         return self._seen
 
     def _today(self) -> str:
-        return to_datetime(self._clock.now()).date().isoformat()
+        return to_datetime(self.clock.now()).date().isoformat()
 
     def edition(self, seq: int, day: str, of: Collection[str] | None = None) -> Edition:
         """The rules as of a change and a day.
