@@ -64,12 +64,10 @@ class Printer:
 
     Args:
         form: Which rows the conditions are for.
-        spark: Refuse what Spark would answer otherwise.
     """
 
-    def __init__(self, form: Form = Form.ONE, *, spark: bool = False) -> None:
+    def __init__(self, form: Form = Form.ONE) -> None:
         self._lists = form is Form.LISTS
-        self._spark = spark
         self.fields: dict[str, int] = {}
         """Name -> number of its columns."""
         self.columns: dict[str, set[Column]] = {}
@@ -83,8 +81,7 @@ class Printer:
         """A condition that is true exactly where the node is; elsewhere it is false or NULL.
 
         Raises:
-            UnsupportedError: `sql.space.unsupported`, `sql.match.unsupported`, `sql.regex.refused`,
-                `sql.spark.unsupported`.
+            UnsupportedError: `sql.space.unsupported`, `sql.match.unsupported`, `sql.regex.refused`.
         """
         return self._print(node, true_only=True)
 
@@ -169,13 +166,10 @@ class Printer:
         return _one_of(texts, test) if self._lists else test(texts)
 
     def _keyword(self, test: Test, *, cased: bool) -> exp.Expr:
-        self._refuse_spark("a keyword")
         self.leaves.add(not cased)
         return _one_of(exp.column("leaves" if cased else "leaves_folded"), test)
 
     def _regex(self, pattern: str, flags: str) -> Test:
-        # Java's regular expressions are another language than RE2's, and backtrack.
-        self._refuse_spark("a regular expression")
         if refusal := regex_refusal(pattern, flags):
             raise UnsupportedError("sql.regex.refused", f"the regular expression `{pattern}` is refused: {refusal}")
         whole = flagged(pattern, flags)
@@ -187,14 +181,12 @@ class Printer:
         if isinstance(parsed, IPv4Network):
             pattern = v4_pattern(parsed)
             return lambda text: exp.RegexpLike(this=text, expression=_text(pattern))
-        self._refuse_spark("an IPv6 network")
         return lambda text: joined(
             exp.And,
             [exp.Contains(this=text, expression=_text(":")), _call("vedette_inside", text.copy(), _text(network))],
         )
 
     def _time(self, node: nodes.TimePart) -> Test:
-        self._refuse_spark("a part of a time")
         number = exp.Literal.number(node.number)
 
         def test(text: exp.Expr) -> exp.Expr:
@@ -232,7 +224,6 @@ class Printer:
             return exp.Not(this=_paren(equal))
         if isinstance(left, Field) and isinstance(right, Literal) and _exact(right.value):
             return self._pairs(left, lambda value: _compared(value, op, right.value, cased=node.cased))
-        self._refuse_spark("a comparison of two fields, or with a number of more than 53 bits")
         sides = (self._side(left), _text(str(op)), self._side(right), exp.Boolean(this=node.cased))
         return _call("vedette_compare", *sides)
 
@@ -274,10 +265,6 @@ class Printer:
         number = self.fields.setdefault(field.name, len(self.fields))
         self.columns.setdefault(field.name, set()).add(column)
         return exp.column(f"{column}{number}")
-
-    def _refuse_spark(self, what: str) -> None:
-        if self._spark:
-            raise UnsupportedError("sql.spark.unsupported", f"{what} cannot be told to Spark with the same meaning")
 
 
 _MIRRORED = {
