@@ -2,9 +2,11 @@
 
     python benchmarks/idempotency.py [--seconds 4] [--connections 32] [--postgres postgresql://user@127.0.0.1:5432/bench]
 
+The connections belong to several processes, as those of a service do: in one of them Python's lock would be measured.
+
 A first write claims a key and stores its answer: `once` in one synced transaction with the effect, *two steps* as a
 request does that works between them, claim `written`, answer synced. A replay asks for a stored answer. *Bare* inserts
-the same finished row with `on conflict do nothing` and commits. Each side has as many connections, one a thread.
+the same finished row with `on conflict do nothing` and commits.
 """
 
 from __future__ import annotations
@@ -16,10 +18,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
+import psycopg
+
 from vedette.core.clock import SystemClock
-from vedette.core.db import Database, open_database
+from vedette.core.db import open_database
 from vedette.move.idempotency import Answer, Claim, Idempotency, Request, to_answer
 
 SCHEMA = "bench_idempotency"
@@ -34,9 +40,9 @@ def request(key: str) -> Request:
     return Request("bench", key, "POST /v1/charges", {"amount_minor": 1999, "currency": "EUR", "source": "tok_visa"})
 
 
-def together(connections: int, seconds: float, act: Callable[[int], object]) -> tuple[float, float]:
-    """Calls a second, and CPU us of our process for each."""
-    numbers, done, stop = itertools.count(), [0] * connections, threading.Event()
+def together(connections: int, seconds: float, act: Callable[[int], object], first: int) -> tuple[int, float, float]:
+    """Calls, how long they took, and CPU of this process; numbered from `first`."""
+    numbers, done, stop = itertools.count(first), [0] * connections, threading.Event()
     start = threading.Barrier(connections + 1)
 
     def run(thread: int) -> None:
@@ -54,16 +60,13 @@ def together(connections: int, seconds: float, act: Callable[[int], object]) -> 
     stop.set()
     for thread in threads:
         thread.join()
-    count = sum(done)
-    return count / (time.perf_counter() - began), (time.process_time() - used) / count * 1e6
+    return sum(done), time.perf_counter() - began, time.process_time() - used
 
 
-def run(name: str, db: Database, seconds: float, connections: int) -> None:
+def part(target: str, what: str, connections: int, seconds: float, first: int) -> tuple[int, float, float]:
+    """What one process does."""
+    db = open_database(target, schema=SCHEMA, pool=connections)
     keys = Idempotency(db, SystemClock(), b"a secret of the benchmark")
-    with db.begin() as connection:
-        connection.exec_driver_sql("create table bare as select * from idempotency where 1 = 0")
-        connection.exec_driver_sql("create unique index bare_key on bare (tenant, key)")
-        connection.exec_driver_sql("create index bare_expires on bare (expires)")
     row = to_answer(201, ANSWER).body
 
     def bare(n: int) -> None:
@@ -81,35 +84,56 @@ def run(name: str, db: Database, seconds: float, connections: int) -> None:
         db.together(lambda connection: keys.finish(connection, claim, to_answer(201, ANSWER)))
 
     def replay(n: int) -> None:
-        if not isinstance(keys.stored(request(f"one-{n % 200}")), Answer):
+        if not isinstance(keys.stored(request(f"one-{first + n % 100}")), Answer):
             raise SystemExit("the answer is not there")
 
+    acts = {"bare INSERT": bare, "once": once, "two steps": steps, "replay": replay}
+    for n in range(connections if what == "replay" else 0):
+        acts[what](n)
+    try:
+        return together(connections, seconds, acts[what], first)
+    finally:
+        db.close()
+
+
+def run(name: str, target: str, seconds: float, connections: int, processes: int) -> None:
+    db = open_database(target, schema=SCHEMA)
+    Idempotency(db, SystemClock(), b"a secret of the benchmark")
+    with db.begin() as connection:
+        connection.exec_driver_sql("create table bare as select * from idempotency where 1 = 0")
+        connection.exec_driver_sql("create unique index bare_key on bare (tenant, key)")
+        connection.exec_driver_sql("create index bare_expires on bare (expires)")
+    db.close()
     found: dict[str, float] = {}
-    for what, act in (("bare INSERT", bare), ("once", once), ("two steps", steps), ("replay", replay)):
-        found[what], cpu = together(connections, seconds, act)
-        share = f"{found[what] / found['bare INSERT']:.0%} of bare" if what in ("once", "two steps") else ""
-        print(f"{name:<12}{what:<14}{found[what]:>10,.0f}{cpu:>12,.0f}  {share}", flush=True)
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for what in ("bare INSERT", "once", "two steps", "replay"):
+            asked = [
+                pool.submit(part, target, what, connections // processes, seconds, number * 10**7)
+                for number in range(processes)
+            ]
+            parts = [one.result() for one in asked]
+            count = sum(one[0] for one in parts)
+            found[what] = sum(calls / wall for calls, wall, _ in parts)
+            share = f"{found[what] / found['bare INSERT']:.0%} of bare" if what in ("once", "two steps") else ""
+            cpu = sum(one[2] for one in parts) / count * 1e6
+            print(f"{name:<12}{what:<14}{found[what]:>10,.0f}{cpu:>12,.0f}  {share}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each line")
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--postgres", default="", help=f"URL of a server; its schema `{SCHEMA}` is dropped")
     options = parser.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}; {options.connections} connections")
     print(f"{'database':<12}{'what':<14}{'a second':>10}{'CPU us':>12}")
     with tempfile.TemporaryDirectory() as folder:
-        db = open_database(Path(folder) / "money.db", pool=options.connections)
-        run("SQLite", db, options.seconds, options.connections)
-        db.close()
+        run("SQLite", str(Path(folder) / "money.db"), options.seconds, options.connections, options.processes)
     if options.postgres:
-        db = open_database(options.postgres, schema=SCHEMA, pool=options.connections)
-        with db.begin() as connection:
-            connection.exec_driver_sql(f"drop schema {SCHEMA} cascade")
-            connection.exec_driver_sql(f"create schema {SCHEMA}")
-        run("PostgreSQL", db, options.seconds, options.connections)
-        db.close()
+        with psycopg.connect(options.postgres, autocommit=True) as connection:
+            connection.execute(f"drop schema if exists {SCHEMA} cascade")
+        run("PostgreSQL", options.postgres, options.seconds, options.connections, options.processes)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,22 @@
 """Many writers: hot accounts, the same ids, opposite orders. No deadlock, no lost or doubled movement."""
 
 import random
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from vedette.core.clock import SystemClock
 from vedette.core.errors import DataError
 from vedette.move.ledger.check import check
 from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.ledger.nouns import MAX_BATCH, U128_MAX, Account, AccountStatus, Transfer, TransferStatus
 
+CHILD = Path(__file__).parent / "ledger_child.py"
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 CREATED, EXISTS = TransferStatus.CREATED, TransferStatus.EXISTS
 
 
@@ -237,3 +244,70 @@ def test_imports_keep_their_own_times(db, clock):
     ]
     assert ledger.lookup_transfers("t", [3])[0].timestamp == 30
     assert check(db).found == 0
+
+
+def test_a_hot_account_with_8_writers(db, clock):
+    """Every transfer credits one account: no deadlock, no lost update."""
+    ledger = opened(db, clock, accounts=20)
+
+    def act(n):
+        rng, found = random.Random(n), []
+        for turn in range(12):
+            rows = [
+                Transfer(
+                    id=1 + 10_000 * n + 100 * turn + place,
+                    debit_account_id=rng.randrange(2, 21),
+                    credit_account_id=1,
+                    amount=1 + place,
+                    ledger=1,
+                    code=1,
+                )
+                for place in range(20)
+            ]
+            found += ledger.create_transfers("t", rows)
+        return found
+
+    assert [status for result in together(8, act) for status in result] == [CREATED] * 8 * 12 * 20
+    (hot,) = ledger.lookup_accounts("t", [1])
+    assert hot.credits_posted == 8 * 12 * sum(range(1, 21))
+    assert check(db).found == 0
+
+
+@pytest.mark.kill
+def test_killed_at_random(db, target):
+    kill_at_random(db, target, range(4))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("block", range(25))
+def test_killed_at_random_500_times(db, target, block):
+    """On both databases together."""
+    kill_at_random(db, target, range(100 + block * 10, 110 + block * 10))
+
+
+def kill_at_random(db, target, seeds):
+    ledger = opened(db, SystemClock())
+    there = 0
+    for seed in seeds:
+        child = subprocess.Popen(
+            [sys.executable, str(CHILD), str(target[0]), target[1], str(seed)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin"},
+        )
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(random.Random(seed).random() * 0.25)
+        child.kill()
+        told = [line.split() for line in child.stdout.read().splitlines() if line.count(" ") == 1]
+        child.wait()
+        child.stdout.close()
+        for first, count in told:
+            wanted = [int(first) + n for n in range(int(count))]
+            assert len(ledger.lookup_transfers("t", wanted)) == len(wanted), "answered, then lost"
+        with db.read() as connection:
+            ids = connection.exec_driver_sql("select count(*) from ledger_transfer").scalar_one()
+        assert ids % 2 == 0, "half a chain"
+        assert ids >= there + sum(int(count) for _, count in told)
+        there = ids
+        assert check(db).findings == []
+        assert ledger.trial_balance("t") == {1: (0, 0)}

@@ -151,9 +151,16 @@ def test_long_runs_reach_what_matters(db, clock, seed):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(4, 200))
-def test_many_long_runs(db, clock, seed):
-    compare(Ledgers(db, clock), clock, seeded(seed, 60), f"s{seed}")
+@pytest.mark.parametrize("block", range(100))
+def test_1_000_000_operations(db, clock, block):
+    """5,000 and more in each block, on each database."""
+    ledger = Ledgers(db, clock)
+    done, seed = 0, 1_000 * block + 4
+    while done < 5_000:
+        batches = list(seeded(seed, 40))
+        compare(ledger, clock, batches, f"s{seed}")
+        done += sum(len(batch) for _, batch in batches)
+        seed += 1
 
 
 PLANTED = {
