@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field as attribute
 
@@ -269,7 +270,9 @@ class DecisionService:
 def _wake(answered: Sequence[_Pending]) -> None:
     """Tells callers that they have an answer: each loop is woken once."""
     for loop in {pending.loop for pending in answered}:
-        loop.call_soon_threadsafe(_tell_all, [pending for pending in answered if pending.loop is loop])
+        # A caller that was answered by policy may have left, and closed its loop behind it: nobody waits there.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_tell_all, [pending for pending in answered if pending.loop is loop])
 
 
 def _tell_all(answered: Sequence[_Pending]) -> None:
