@@ -202,7 +202,7 @@ base.execute(f"CREATE TABLE t AS SELECT {{', '.join(columns)}} FROM '{TRANSACTIO
 print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    cpu, peak = done.stdout.split()
+    cpu, peak = done.stdout.split()[-2:]
     return float(cpu), float(peak)
 
 
