@@ -105,6 +105,7 @@ def test_one_process_redis_and_a_table_agree_on_20_000_events(redis_url):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7_200)
 def test_one_process_redis_and_a_table_agree_on_1_000_000_events(redis_url):
     wrong, other, one = compare(1_000_000, Redis(redis_url, timeout_s=10))
     assert wrong == 0
