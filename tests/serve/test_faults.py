@@ -20,6 +20,9 @@ from vedette.core.log import SqliteLog
 from vedette.run.faults import RULE
 from vedette.run.supervision import usage
 
+# Each server is two processes that load everything, and is replaced several times: too much for every run.
+pytestmark = pytest.mark.soak
+
 PORT = 8854
 IN_TIME_S, HUNG_S = 0.25, 1.0
 """Twice the deadlines and more: a busy machine is not what is looked at here."""
@@ -38,7 +41,7 @@ def worker_of(server):
 def served(tmp_path):
     home, rules = tmp_path / "home", tmp_path / "rules.txt"
     rules.write_text(RULES)
-    secret = make_key(home, "decisions:write", "decisions:read")
+    secret = make_key(home, "decisions:write")
     server = Server(home, PORT, "--rules", rules, "--supervised")
     server.start()
     yield server, secret, rules
