@@ -1,9 +1,9 @@
 """The router: few keys move, load is even and bounded, answers never change; failover does nothing twice."""
 
+import contextlib
 import itertools
 import json
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ from vedette.core.errors import ConflictError, DefinitionError, TransientError
 from vedette.move.dedup import SqlDedup
 from vedette.move.routing import Node, Placements, Router
 
+CHILD = Path(__file__).with_name("region_child.py")
 KEYS = [f"charge:ch_{n}" for n in range(20_000)]
 GOLDEN = {
     "charge:ch_0": "n2",
@@ -221,54 +223,29 @@ def test_many_at_once_agree(db, clock):
 REGIONS, LEASE_S = ("eu", "us"), 0.6
 
 
-def region(name, path, asked, answers):
-    """A region's process: does what is placed with it, once for each key, and says so."""
-    db, clock = open_database(path), SystemClock()
-    places, dedup = Placements(db, clock, Router(REGIONS), lease_s=LEASE_S), SqlDedup(db, clock)
-    row, last = sa.text("insert into effect values (:key, :node)"), 0.0
-    while True:
-        if time.monotonic() - last > LEASE_S / 4:
-            places.beat(name)
-            last = time.monotonic()
-        if not asked.poll(LEASE_S / 8):
-            continue
-        key = asked.recv()
-        try:
-            placed = places.place(key)
-            if placed.node != name:
-                answers.send((key, "elsewhere"))
-                continue
-            with db.begin() as connection:
-                places.fence(connection, placed)
-                if dedup.mark(connection, key):
-                    connection.execute(row, {"key": key, "node": name})
-            answers.send((key, "done"))
-        except (TransientError, ConflictError):
-            answers.send((key, "again"))
-
-
 class Region:
     def __init__(self, name, path):
-        forked = multiprocessing.get_context("fork")
-        self.asks, asked = forked.Pipe()
-        answers, self.told = forked.Pipe()
-        self.process = forked.Process(target=region, args=(name, path, asked, self.told), daemon=True)
-        self.answers = answers
-        self.process.start()
-        asked.close()
-        self.told.close()
+        command = [sys.executable, CHILD, name, str(path), str(LEASE_S), *REGIONS]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        assert self.process.stdout.readline() == "ready\n"
 
     def ask(self, key):
         """The answer, or None when there is none: then nobody knows whether it was done."""
         try:
-            self.asks.send(key)
-            while self.answers.poll(0.5):
-                answered, what = self.answers.recv()
-                if answered == key:
-                    return what
-        except (EOFError, OSError):
+            self.process.stdin.write(f"{key}\n")
+            answer = self.process.stdout.readline().split()
+        except OSError:
+            answer = []
+        if not answer:
             time.sleep(0.01)
-        return None
+            return None
+        assert answer[0] == key
+        return answer[1]
+
+    def end(self):
+        self.process.kill()
+        with contextlib.suppress(OSError):
+            self.process.communicate()
 
 
 @pytest.mark.kill
@@ -296,8 +273,7 @@ def test_a_region_that_is_killed_under_load_does_nothing_twice(tmp_path):
                 recovered = time.monotonic() - begun
     finally:
         for each in both.values():
-            each.process.kill()
-            each.process.join()
+            each.end()
     with db.read() as connection:
         done = Counter(connection.execute(sa.text("select key from effect")).scalars())
         where = Counter(connection.execute(sa.text("select node from effect")).scalars())
