@@ -120,7 +120,7 @@ def decide_batch(caller: Annotated[Caller, allow("decisions", "write")], body: J
     )
 
 
-@router.post("/decisions/{event_id}/dispute", status_code=202, openapi_extra=reads(OutcomeRequest, {}))
+@router.post("/decisions/{event_id}/dispute", status_code=202, openapi_extra=reads(OutcomeRequest, {"fraud": True}))
 async def dispute(
     caller: Annotated[Caller, allow("labels", "write")], event_id: str, body: JsonBody, platform: Served
 ) -> Response:
