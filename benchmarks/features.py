@@ -188,7 +188,7 @@ def line(name: str, rows: int, values: int, cpu: float, peak: float) -> None:
 def in_duckdb() -> tuple[float, float]:
     """CPU seconds and peak memory of the same windows in SQL, on one thread, in a process of its own."""
     program = f"""
-import duckdb, resource, time
+import duckdb, time
 base = duckdb.connect(config={{"threads": 1}})
 frames, columns = [], []
 for key in ("CUSTOMER_ID", "TERMINAL_ID"):
@@ -199,7 +199,9 @@ for key in ("CUSTOMER_ID", "TERMINAL_ID"):
         columns += [f"{{f}}(TX_AMOUNT) OVER {{name}} AS {{f}}_{{name}}" for f in ("count", "sum", "avg", "min", "max")]
 start = time.process_time()
 base.execute(f"CREATE TABLE t AS SELECT {{', '.join(columns)}} FROM '{TRANSACTIONS}' WINDOW {{', '.join(frames)}}")
-print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000)
+cpu = time.process_time() - start
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(cpu, int(peak.split()[1]) / 1_000)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     cpu, peak = done.stdout.split()[-2:]
@@ -208,7 +210,7 @@ print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 PEER = {
     "polars": """
-import json, os, resource, sys, time
+import json, os, sys, time
 os.environ["POLARS_MAX_THREADS"] = "1"
 import polars as pl
 frame = pl.read_parquet(sys.argv[1], columns=["TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT"])
@@ -223,11 +225,12 @@ for key in ("CUSTOMER_ID", "TERMINAL_ID"):
             amount.min().alias("l"), amount.max().alias("h"))
         kept += found.width - 2
 cpu = time.process_time() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+peak = int(peak.split()[1]) / 1_000
 print(json.dumps({"cpu": cpu, "peak": peak, "values": kept, "version": pl.__version__}))
 """,
     "pandas": """
-import json, resource, sys, time
+import json, sys, time
 import pandas as pd
 frame = pd.read_parquet(sys.argv[1], columns=["TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT"])
 start = time.process_time()
@@ -238,7 +241,8 @@ for key in ("CUSTOMER_ID", "TERMINAL_ID"):
         windows = held.groupby(key, sort=False)["TX_AMOUNT"].rolling(span, closed="both")
         kept += len([windows.count(), windows.sum(), windows.mean(), windows.min(), windows.max()])
 cpu = time.process_time() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+peak = int(peak.split()[1]) / 1_000
 print(json.dumps({"cpu": cpu, "peak": peak, "values": kept, "version": pd.__version__}))
 """,
 }
