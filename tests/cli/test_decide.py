@@ -23,7 +23,6 @@ from vedette.core.clock import SystemClock
 from vedette.core.decision import Decision
 from vedette.judge.decisions.opening import open_books
 from vedette.judge.decisions.rebuild import rebuild
-from vedette.judge.models import training
 from vedette.judge.models.model import Model, load_model
 from vedette.judge.payment.attributes import with_features
 from vedette.judge.payment.files import read_rules
@@ -49,10 +48,8 @@ KEYS = ["event_id", "action", "score", "risk_score", "reasons", "rules", "model"
 def world(tmp_path_factory):
     """A folder with a model, rules, and one history in every form."""
     folder = tmp_path_factory.mktemp("decide")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "ROUNDS", 15)
-        table = history()
-        fit_small(table, folder / "model")
+    table = history()
+    fit_small(table, folder / "model")
     (folder / "payment.yaml").write_text(RULES)
     part = table.slice(0, 2_500)
     pq.write_table(part, folder / "events.parquet")

@@ -225,7 +225,9 @@ class Objects:
             "/v1/payouts", secret, {"amount_minor": 10, "currency": "EUR", "merchant": MERCHANT}, key=fresh()
         ).json()
         number = uuid.uuid4().int >> 90  # at most 12 digits: a longer one is a card number now and then
-        decided = world.post("/v1/decisions", secret, {"event": card(number, CUSTOMER_ID=number)}).json()
+        decided = world.post(
+            "/v1/decisions", secret, {"event": card(number, CUSTOMER_ID=number, merchant=MERCHANT)}
+        ).json()
         world.platform.sightings.consume(world.platform.log)
         doomed = world.issue(READ_SCOPES, tenant)
         person = world.platform.access.people.create(tenant, "somebody")

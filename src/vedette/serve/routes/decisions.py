@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Response
+from fastapi.concurrency import run_in_threadpool
 
 from vedette.core.decision import Decision
 from vedette.core.errors import NotFoundError, VedetteError
@@ -135,6 +136,7 @@ async def refund(
     """The payment was given back; only one that was given back as fraudulent teaches something."""
     told: OutcomeRequest = convert(body, OutcomeRequest)
     if not told.fraud:
+        await run_in_threadpool(_find, platform, caller.tenant, event_id)
         return reply({"event_id": event_id, "learned": False}, 202)
     return await _learn(caller, event_id, told, "refund", platform)
 
@@ -161,6 +163,7 @@ async def label(caller: Annotated[Caller, allow("labels", "write")], body: JsonB
 
 
 async def _learn(caller: Caller, event_id: str, told: OutcomeRequest, kind: str, platform: Served) -> Response:
+    await run_in_threadpool(_find, platform, caller.tenant, event_id)
     now = platform.clock.now()
     observed = now if told.observed_time is None else min(told.observed_time, now)
     await platform.desk.learn(
