@@ -121,10 +121,12 @@ def test_the_first_login_sets_a_password_and_nothing_else(world, browser):
     one.get("/password?next=/people")
     assert one.post("/people", name="Mallory").headers["location"].startswith("/password")
     assert "Mallory" not in {each.name for each in world.platform.access.people.list(TENANT)}
+    # One in some hundreds is drawn without a digit, and refused for that first.
+    repeated = "used before" if any(each.isdigit() for each in issued.password.reveal()) else "too easy"
     for password, again, why in (
         ("short 1", "short 1", "too easy"),
         (GOOD, "x", "differ"),
-        (issued.password.reveal(), issued.password.reveal(), "used before"),
+        (issued.password.reveal(), issued.password.reveal(), repeated),
     ):
         refused = one.post("/password", password=password, again=again)
         assert refused.status_code == 400
