@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,11 +13,11 @@ import typer
 
 from vedette.act.alerts import Alerts
 from vedette.act.playbooks.interpreter import KIND, make_interpreter
+from vedette.cli._settings import environment, settings_of
 from vedette.core.clock import MICROS, SystemClock
 from vedette.core.errors import ConflictError, DataError
 from vedette.core.execute import Executor, Runs
 from vedette.core.render import printable
-from vedette.core.settings import load_settings
 from vedette.run.parts import Parts
 
 Config = Annotated[Path | None, typer.Option(help="Settings file.")]
@@ -37,11 +36,8 @@ class Opened(Parts):
     """
 
     def __init__(self, home: Path | None, tenant: str, config: Path | None = None) -> None:
-        environ = dict(os.environ)  # noqa: TID251 - the command line is where the environment enters
-        settings = load_settings(config, environ)
-        super().__init__(
-            msgspec.structs.replace(settings, home=home) if home else settings, clock=SystemClock(), environ=environ
-        )
+        settings = settings_of(home, config)
+        super().__init__(settings, clock=SystemClock(), environ=environment())
         self.tenant = tenant or settings.tenant
 
     @cached_property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import msgspec
 import typer
 
+from vedette.cli._settings import environment
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.errors import DataError, DefinitionError
 from vedette.core.ids import Ids
@@ -90,7 +90,7 @@ def make(
     """Make a key, and give each custodian a share of it."""
     _refuse_existing(transcript)
     clock = SystemClock()
-    provider = open_provider(keys, Secrets(secrets, _environ()), clock)
+    provider = open_provider(keys, Secrets(secrets, environment()), clock)
     signers = _open(officers)
     plan = Plan(
         goal=Goal.MAKE,
@@ -128,7 +128,7 @@ def rebuild(
     clock = SystemClock()
     made = _read(of)
     verify_transcript(made, ())
-    provider = open_provider(keys, Secrets(secrets, _environ()), clock)
+    provider = open_provider(keys, Secrets(secrets, environment()), clock)
     signers = _open(officers)
     plan = plan_to_rebuild(made, signers, label=label, place=repr(provider))
     rebuilding = Rebuilding(plan, made, signers, clock, Ids(clock))
@@ -243,7 +243,3 @@ def _key(text: str) -> VerifierKey:
         return parse_key(text)
     except Invalid as error:
         raise DefinitionError("ceremony.officer.key", f"not an officer's key: {error}", at=text[:80]) from None
-
-
-def _environ() -> dict[str, str]:
-    return dict(os.environ)  # noqa: TID251 - secrets may stand in it

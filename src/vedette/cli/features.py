@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -18,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from vedette.cli._progress import progress
+from vedette.cli._settings import settings_of
 from vedette.core.clock import SystemClock, from_datetime
 from vedette.core.errors import DataError, DefinitionError
 from vedette.core.render import printable
-from vedette.core.settings import Settings, load_settings
 from vedette.judge.models.model import load_model
 from vedette.run.backfill import backfill as run_backfill
 from vedette.run.consistency import check_served
@@ -81,7 +80,7 @@ def check(
     if not served:
         _tell(loaded, as_json=as_json)
         return
-    settings = _settings(home)
+    settings = settings_of(home)
     with progress() as report:
         found = check_served(settings, tenant or settings.tenant, loaded, share=share, log_folder=log, report=report)
     if as_json:
@@ -131,7 +130,7 @@ def backfill(
     Stop the service before filling. The state is what the service would hold had it taken every event, and every label
     when it became known; events that its log has are replayed over it at the next start. Again replaces the history.
     """
-    settings = _settings(home)
+    settings = settings_of(home)
     if bool(model) == bool(features):
         raise DefinitionError("features.backfill.of_what", "say either `--model` or `--features`")
     loaded = load_model(model) if model else None
@@ -254,13 +253,6 @@ def _matrix(features: FeatureSet, table: pa.Table, delay: int) -> Floats:
 def _load(named: str) -> FeatureSet:
     path = Path(named)
     return load_features(path if path.suffix in (".yaml", ".yml") or path.exists() else shipped(named))
-
-
-def _settings(home: Path | None) -> Settings:
-    environ = dict(os.environ)  # noqa: TID251 - the one place that hands the environment on
-    if home is not None:
-        environ["VEDETTE_HOME"] = str(home)
-    return load_settings(None, environ)
 
 
 def _print(values: Mapping[str, Any]) -> None:

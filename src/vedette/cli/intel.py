@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -12,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vedette.cli._settings import settings_of
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.egress import Egress
 from vedette.core.errors import NotFoundError, PermanentError
 from vedette.core.render import printable
-from vedette.core.settings import load_settings
 from vedette.sense.intel.attack import Attack, Technique, parent
 from vedette.sense.intel.bundle import (
     MAX_BYTES,
@@ -138,8 +137,7 @@ def _tell(shown: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _fetch(url: str) -> bytes:
-    settings = load_settings(None, os.environ)  # noqa: TID251 - the command line is where the environment enters
-    egress = Egress(settings.egress_allow)
+    egress = Egress(settings_of().egress_allow)
     try:
         answer = egress.request("GET", url, timeout=FETCH_S, max_bytes=MAX_BYTES)
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from vedette.cli._progress import progress
+from vedette.cli._settings import settings_of
 from vedette.core.clock import MICROS, SystemClock, from_datetime, seconds_of, to_iso
 from vedette.core.errors import DataError
 from vedette.core.render import printable
-from vedette.core.settings import Settings, load_settings
+from vedette.core.settings import Settings
 from vedette.judge.sigma.history import Engine
 from vedette.run.history import reach
 from vedette.run.jobs.ledger import Job
@@ -301,8 +301,7 @@ def stretches(gaps: Iterable[tuple[Schedule, Gap]]) -> list[dict[str, Any]]:
 @contextmanager
 def opened(home: Path | None, config: Path | None, tenant: str) -> Iterator[Opened]:
     """The installation that the options name."""
-    settings = load_settings(config, os.environ)  # noqa: TID251 - the command line is where the environment enters
-    settings = msgspec.structs.replace(settings, home=home) if home else settings
+    settings = settings_of(home, config)
     with Parts(settings, clock=SystemClock()) as parts:
         store = Store(settings.store_folder)
         yield Opened(settings, parts, store, Schedules(parts.state, store, parts.clock), tenant or settings.tenant)

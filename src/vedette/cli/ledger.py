@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vedette.cli._settings import settings_of
 from vedette.core.db import open_database
 from vedette.core.errors import DataError
 from vedette.core.render import printable
-from vedette.core.settings import load_settings
 from vedette.move.ledger.check import Report, check
 
 EXAMPLES = """Examples:
@@ -54,8 +53,7 @@ def run_check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Recompute every balance from the raw rows and compare."""
-    settings = load_settings(config, os.environ)  # noqa: TID251  # the command line is where the environment enters
-    settings = msgspec.structs.replace(settings, home=home) if home else settings
+    settings = settings_of(home, config)
     target = database or settings.database_url or str(settings.money_file)
     if not target.startswith("postgresql") and not Path(target).is_file():
         raise DataError("ledger.check.no_database", "no such file", hint="name it with --database", at=target)

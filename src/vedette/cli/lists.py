@@ -11,7 +11,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from vedette.cli.rules._sets import moment_of, settings_of
+from vedette.cli._settings import settings_of
+from vedette.cli.rules._sets import moment_of
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.errors import DataError
 from vedette.core.render import printable

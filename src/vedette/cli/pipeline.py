@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -20,11 +19,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from vedette.cli._rules import Lists, Pipeline, today
+from vedette.cli._settings import settings_of
 from vedette.cli.ingest import find_source
 from vedette.core.clock import SystemClock
 from vedette.core.errors import DataError
 from vedette.core.render import printable
-from vedette.core.settings import Settings, load_settings
+from vedette.core.settings import Settings
 from vedette.judge.sigma.pipelines import Pipelines, load_pipelines
 from vedette.run import quality
 from vedette.run.detection import Detection, load_detection
@@ -82,7 +82,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run log files through the log into the store, and through the rules into alerts."""
-    settings = _settings(home, config)
+    settings = settings_of(home, config)
     with _open(settings, _detection(settings, sigma, only, load_pipelines(pipeline or (), lists or ()))) as platform:
         whose = tenant or settings.tenant
         chosen = find_source(platform.sources, source) if source else None
@@ -118,7 +118,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Tell where each stage is in the log, how far behind its end, and with --for which stage is the slow one."""
-    settings = _settings(home, config)
+    settings = settings_of(home, config)
     if not settings.log_folder.is_dir():
         hint = "`vedette pipeline run` starts one"
         raise DataError("pipeline.log.missing", "there is no log yet", hint=hint, at=str(settings.log_folder))
@@ -169,11 +169,6 @@ def _stages(parts: Parts) -> list[Stage]:
         (quality.NAME, quality.TOPIC): partial(parts.index.place, quality.NAME),
     }
     return [Stage(name, topic, lambda: 0, place) for (name, topic), place in places.items()]
-
-
-def _settings(home: Path | None, config: Path | None) -> Settings:
-    settings = load_settings(config, os.environ)  # noqa: TID251 - the command line is where the environment enters
-    return msgspec.structs.replace(settings, home=home) if home else settings
 
 
 @contextmanager

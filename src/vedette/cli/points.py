@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from vedette.cli.rules._sets import settings_of
+from vedette.cli._settings import settings_of
 from vedette.core.clock import SystemClock
 from vedette.core.decision import Decision
 from vedette.core.errors import DataError, VedetteError

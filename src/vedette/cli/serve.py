@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vedette.cli._rules import Pipeline, today
+from vedette.cli._settings import environment
 from vedette.core.clock import SystemClock
 from vedette.core.settings import load_settings
 from vedette.judge.decisions.parts import Policy
@@ -67,7 +67,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
 ) -> None:
     """Serve the HTTP API, and run the pipelines behind it."""
-    environ = dict(os.environ)  # noqa: TID251 - the one place that hands the environment on
+    environ = environment()
     if home is not None:
         environ["VEDETTE_HOME"] = str(home)
     settings = load_settings(config, environ)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vedette.cli._progress import counting
+from vedette.cli._settings import environment
 from vedette.core.clock import SystemClock, seconds_of, to_iso
 from vedette.core.errors import ConflictError, DefinitionError
 from vedette.core.render import printable
@@ -111,7 +111,7 @@ def serve(
     home: Home = HOME,
 ) -> None:
     """Serve the vault."""
-    opened = open_vault(home, keys, _environ(), SystemClock())
+    opened = open_vault(home, keys, environment(), SystemClock())
     serve_vault(VaultApp(opened, tuple(origin or ())), host=host, port=port, tell=typer.echo)
 
 
@@ -124,7 +124,7 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Change a tenant's wrapping key: its cards' data keys are sealed anew, the cards themselves stay as they are."""
-    vault = open_vault(home, keys, _environ(), SystemClock()).vault
+    vault = open_vault(home, keys, environment(), SystemClock()).vault
     version = vault.rotate(tenant, by=BY)
     done = 0
     with counting("cards") as count:
@@ -149,7 +149,7 @@ def shred(
     """Destroy every key of a tenant: nobody can read its cards any more, in backups either."""
     if not yes:
         typer.confirm(f"Destroy the keys of {tenant} for good?", abort=True)
-    vault = open_vault(home, keys, _environ(), SystemClock()).vault
+    vault = open_vault(home, keys, environment(), SystemClock()).vault
     count = vault.shred(tenant, by=BY)
     shape = msgspec.json.encode({"tenant": tenant, "cards": count}).decode()
     typer.echo(shape if as_json else f"{count} cards of {tenant} can be read by nobody")
@@ -163,7 +163,7 @@ def inventory(
     as_json: AsJson = False,
 ) -> None:
     """List the keys with their age against their crypto-period."""
-    provider = open_vault(home, keys, _environ(), SystemClock()).provider
+    provider = open_vault(home, keys, environment(), SystemClock()).provider
     held = take_inventory(provider.list_keys(), SystemClock().now(), dict(_period(text) for text in period or ()))
     if as_json:
         typer.echo(msgspec.json.encode(held).decode())
@@ -184,7 +184,7 @@ def put(
 ) -> None:
     """Keep the first version of a credential."""
     value = Secret(typer.prompt(f"Value of {name}", hide_input=True, err=True))
-    credentials = open_vault(home, keys, _environ(), SystemClock()).credentials
+    credentials = open_vault(home, keys, environment(), SystemClock()).credentials
     typer.echo(f"{name} version {credentials.put(name, value, consumers=consumer or (), by=BY)}")
 
 
@@ -197,7 +197,7 @@ def allow(
     home: Home = HOME,
 ) -> None:
     """Let a service fetch a credential, or no longer."""
-    credentials = open_vault(home, keys, _environ(), SystemClock()).credentials
+    credentials = open_vault(home, keys, environment(), SystemClock()).credentials
     (credentials.withdraw if withdraw else credentials.allow)(name, key, by=BY)
 
 
@@ -213,13 +213,13 @@ def rotate_credential(
     if seconds is None:
         raise DefinitionError("vault.grace.invalid", "not a timespan", hint="15m, 1h or 7d", at=grace)
     value = Secret(typer.prompt(f"New value of {name}", hide_input=True, err=True))
-    credentials = open_vault(home, keys, _environ(), SystemClock()).credentials
+    credentials = open_vault(home, keys, environment(), SystemClock()).credentials
     typer.echo(f"{name} version {credentials.rotate(name, value, grace_s=seconds, by=BY)}")
 
 
 def status(name: CredentialName, *, keys: Keys = "", home: Home = HOME, as_json: AsJson = False) -> None:
     """Show versions and consumers, and who is behind."""
-    found = open_vault(home, keys, _environ(), SystemClock()).credentials.status(name)
+    found = open_vault(home, keys, environment(), SystemClock()).credentials.status(name)
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
@@ -241,7 +241,7 @@ def cut(
     home: Home = HOME,
 ) -> None:
     """Forget versions whose grace is over."""
-    gone = open_vault(home, keys, _environ(), SystemClock()).credentials.cut(name, force=force, by=BY)
+    gone = open_vault(home, keys, environment(), SystemClock()).credentials.cut(name, force=force, by=BY)
     typer.echo(f"forgotten: {', '.join(map(str, gone)) or 'none'}")
 
 
@@ -273,7 +273,3 @@ def _show(held: list[Held]) -> None:
         row = (one.label, one.use, one.check, made, f"{one.age_days} d", f"{one.period_days} d", one.state)
         table.add_row(*(printable(str(cell)) for cell in row))
     Console().print(table, markup=False)
-
-
-def _environ() -> dict[str, str]:
-    return dict(os.environ)  # noqa: TID251 - secrets may stand in it

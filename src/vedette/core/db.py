@@ -35,6 +35,7 @@ __all__ = [
     "insert_all_new",
     "insert_new",
     "open_database",
+    "overwrite_deleted",
     "sa",
 ]
 
@@ -102,6 +103,12 @@ def copy_in(connection: Connection, statement: str, text: str) -> None:
             copy.write(text)
     except psycopg.IntegrityError as error:
         raise sa.exc.IntegrityError(statement, None, error) from error
+
+
+def overwrite_deleted(connection: Connection) -> None:
+    """Has SQLite write zeros over what this connection deletes from now on; PostgreSQL leaves that to its vacuum."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")
 
 
 _PASSING = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN"})

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -66,7 +66,7 @@ from vedette.move.ledger.nouns import U128_MAX, Account, Transfer, TransferFlags
 from vedette.move.limits import Limits, Rate
 from vedette.move.outbox import Outbox
 from vedette.move.requests import ChargeRequest, parse_charge, parse_refund
-from vedette.move.told import Told
+from vedette.move.writer import CREATED, REFUSED, Step, Writer
 
 __all__ = [
     "MAX_AGE",
@@ -84,8 +84,6 @@ __all__ = [
 CREATE: Final = "POST /v1/charges"
 HOLD_S: Final = 7 * 86_400
 """A hold that nobody captures lapses after this many seconds."""
-CREATED: Final = 201
-REFUSED: Final = 402
 MAX_AGE: Final = DAY
 """How long ago a charge may have been asked for, microseconds."""
 MAX_BATCH: Final = 5_000
@@ -107,7 +105,6 @@ MAX_KNOWN: Final = 200_000
 Decide = Callable[[Sequence[Event]], Sequence[Decision | VedetteError]]
 """Decides on charges, in order. Asked again with the same event id it must answer the same, or not have answered
 before. What one is refused with stands in its place; what it raises is about all of them."""
-Step = Callable[[str], None]
 Outcome = Answer | VedetteError
 
 
@@ -182,20 +179,17 @@ class _Decided:
         return self.decision.action not in _FINAL
 
 
-class Charges:
+class Charges(Writer):
     """Makes and refunds charges.
 
     Args:
-        db: One database for keys, charges, ledger and outbox; migrated here.
-        clock: For times.
-        ids: For charge and refund ids.
-        keys: Idempotency keys, over `db`.
-        ledger: Over `db`.
-        outbox: Over `db`.
+        db, clock, ids, keys, ledger, outbox: As for any `Writer`.
         decide: The decision port.
         limits: Rate limiter and the rates; None: no limit.
         step: Told the name of each of `STEPS` and `REFUND_STEPS` as it is reached; tests stop a process there.
     """
+
+    COMPONENTS: ClassVar = {"charges": MIGRATIONS}
 
     def __init__(
         self,
@@ -210,20 +204,12 @@ class Charges:
         limits: tuple[Limits, ChargeLimits] | None = None,
         step: Step = lambda _name: None,
     ) -> None:
-        self._db = db
-        self._clock = clock
-        self._ids = ids
-        self._keys = keys
-        self._ledger = ledger
-        self._outbox = outbox
-        self._told = Told(db)
+        super().__init__(db, clock, ids, keys=keys, ledger=ledger, outbox=outbox, step=step)
         self._decide = decide
         self._limits = limits
-        self._step = step
         self._known: set[tuple[str, int]] = set()
         self._claiming: Group[Sequence[_Wanted], list[Claim | Outcome]] = Group(self._claim_together, limit=SLICE)
         self._settling: Group[Sequence[_Decided], list[Outcome]] = Group(self._settle_together, limit=SLICE)
-        db.migrate("charges", MIGRATIONS)
 
     def create(self, tenant: str, key: str, parameters: Any, *, api_key: str = "", time: int | None = None) -> Answer:
         """Charges once for each idempotency key; every retry gets the first answer, byte for byte.
@@ -314,7 +300,6 @@ class Charges:
         )
 
         def effect(connection: Connection, claim: Claim) -> Answer:
-            self._step("refund.claimed")
             charge = load(connection, tenant, charge_id, lock=True)
             left = refundable(charge)
             wanted = left if amount is None else amount
@@ -324,9 +309,7 @@ class Charges:
             self._step("refund.moved")
             return answer
 
-        answer = self._keys.once(request, self._ids.new("re"), effect)
-        self._step("refund.finished")
-        return answer
+        return self._once("refund", request, self._ids.new("re"), effect)
 
     # Making charges
 

@@ -19,14 +19,12 @@ none.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
-from vedette.core.clock import Clock
-from vedette.core.db import Connection, Database, sa
+from vedette.core.db import Connection, sa
 from vedette.core.errors import ConflictError
-from vedette.core.ids import Ids
 from vedette.core.label import Label
 from vedette.core.money import Money
 from vedette.move import charge as charge_rows
@@ -45,17 +43,11 @@ from vedette.move.dispute import (
     update,
 )
 from vedette.move.events import to_dispute, to_label
-from vedette.move.idempotency import Answer, Claim, Idempotency, Request, to_answer, to_refusal
-from vedette.move.ledger.ledgers import Ledgers
+from vedette.move.idempotency import Answer, Claim, Request, to_answer, to_refusal
 from vedette.move.ledger.nouns import U128_MAX, Transfer, TransferFlags, TransferStatus
-from vedette.move.outbox import Outbox
 from vedette.move.requests import DisputeRequest, parse_dispute, parse_evidence, parse_outcome
-from vedette.move.told import Told
+from vedette.move.writer import CONFLICT, CREATED, OK, REFUSED, Writer
 
-OK: Final = 200
-CREATED: Final = 201
-REFUSED: Final = 402
-CONFLICT: Final = 409
 STEPS: Final = ("dispute.claimed", "dispute.moved", "dispute.finished")
 """Names a `Step` hears in every write: key taken, money moved, committed."""
 SWEEP: Final = 100
@@ -65,40 +57,10 @@ _DECIDED: Final = (DisputeStatus.WON, DisputeStatus.LOST)
 _PARTS: Final = ("held", "covered")
 
 
-class Disputes:
-    """Opens, answers, decides and settles disputes.
+class Disputes(Writer):
+    """Opens, answers, decides and settles disputes. `step` hears the names of `STEPS`."""
 
-    Args:
-        db: One database for keys, disputes, charges, ledger and outbox; migrated here.
-        clock: For times.
-        ids: For dispute ids.
-        keys: Idempotency keys, over `db`.
-        ledger: Over `db`.
-        outbox: Over `db`.
-        step: Told the name of each of `STEPS` as it is reached; tests stop a process there.
-    """
-
-    def __init__(
-        self,
-        db: Database,
-        clock: Clock,
-        ids: Ids,
-        *,
-        keys: Idempotency,
-        ledger: Ledgers,
-        outbox: Outbox,
-        step: Callable[[str], None] = lambda _name: None,
-    ) -> None:
-        self._db = db
-        self._clock = clock
-        self._ids = ids
-        self._keys = keys
-        self._ledger = ledger
-        self._outbox = outbox
-        self._told = Told(db)
-        self._step = step
-        db.migrate("charges", charge_rows.MIGRATIONS)
-        db.migrate("disputes", MIGRATIONS)
+    COMPONENTS: ClassVar = {"charges": charge_rows.MIGRATIONS, "disputes": MIGRATIONS}
 
     def open(self, tenant: str, key: str, parameters: Any, *, api_key: str = "") -> Answer:
         """Opens a dispute and holds its amount: `{charge, reason, evidence_due, amount_minor, network_reason}`.
@@ -133,7 +95,7 @@ class Disputes:
             self._tell(connection, dispute, charge, claim.key, str(claim.context.get("by", "")))
             return to_answer(CREATED, dispute.to_json())
 
-        return self._once(request, self._ids.new("dp"), effect)
+        return self._write(request, self._ids.new("dp"), effect)
 
     def submit(self, tenant: str, key: str, dispute_id: str, parameters: Any, *, api_key: str = "") -> Answer:
         """Sends the merchant's evidence, `{evidence: {name: text}}`, while it is due.
@@ -225,16 +187,13 @@ class Disputes:
         with self._db.read() as connection:
             return [parse_row(row) for row in connection.execute(query.order_by(DISPUTES.c.opened, DISPUTES.c.id))]
 
-    def _once(self, request: Request, resource: str, effect: Callable[[Connection, Claim], Answer]) -> Answer:
-        def watched(connection: Connection, claim: Claim) -> Answer:
-            self._step("dispute.claimed")
+    def _write(self, request: Request, resource: str, effect: Callable[[Connection, Claim], Answer]) -> Answer:
+        def moved(connection: Connection, claim: Claim) -> Answer:
             answer = effect(connection, claim)
             self._step("dispute.moved")
             return answer
 
-        answer = self._keys.once(request, resource, watched)
-        self._step("dispute.finished")
-        return answer
+        return self._once("dispute", request, resource, moved)
 
     def _change(  # noqa: PLR0917  # one verb's route, body and effect
         self,
@@ -256,7 +215,7 @@ class Disputes:
             self._tell(connection, changed, charge, claim.key, str(claim.context.get("by", "")))
             return to_answer(OK, changed.to_json())
 
-        return self._once(request, dispute_id, effect)
+        return self._write(request, dispute_id, effect)
 
     def _decided(self, connection: Connection, dispute: Dispute, outcome: Outcome) -> Dispute:
         now = self._clock.now()

@@ -15,34 +15,24 @@ Status of a payout:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
-from vedette.core.clock import Clock
-from vedette.core.db import LONG, Connection, Database, Migration, create, insert_new, sa
+from vedette.core.db import LONG, Connection, Migration, create, insert_new, sa
 from vedette.core.errors import ConflictError, NotFoundError
-from vedette.core.ids import Ids
 from vedette.core.money import Money
 from vedette.move import chart
 from vedette.move.events import to_payout
-from vedette.move.idempotency import Answer, Claim, Idempotency, Request, to_answer, to_refusal
-from vedette.move.ledger.ledgers import Ledgers
+from vedette.move.idempotency import Answer, Claim, Request, to_answer, to_refusal
 from vedette.move.ledger.nouns import U128_MAX, Transfer, TransferFlags, TransferStatus
 from vedette.move.ledger.numbers import Unsigned
-from vedette.move.outbox import Outbox
 from vedette.move.requests import parse_freeze, parse_payout
-from vedette.move.told import Told
+from vedette.move.writer import CONFLICT, CREATED, OK, REFUSED, Writer
 
-OK: Final = 200
-CREATED: Final = 201
-REFUSED: Final = 402
-CONFLICT: Final = 409
 STEPS: Final = ("payout.claimed", "payout.moved", "payout.finished")
 """Names a `Step` hears in every write: key taken, money moved, committed."""
-Step = Callable[[str], None]
 
 
 class PayoutStatus(StrEnum):
@@ -113,39 +103,13 @@ class Payout(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-class Payouts:
+class Payouts(Writer):
     """Schedules, freezes, pays and takes back payouts. Every write takes an idempotency key and is one transaction.
 
-    Args:
-        db: One database for keys, payouts, ledger and outbox; migrated here.
-        clock: For times.
-        ids: For payout ids.
-        keys: Idempotency keys, over `db`.
-        ledger: Over `db`.
-        outbox: Over `db`.
-        step: Told the name of each of `STEPS` as it is reached; tests stop a process there.
+    `step` hears the names of `STEPS`.
     """
 
-    def __init__(
-        self,
-        db: Database,
-        clock: Clock,
-        ids: Ids,
-        *,
-        keys: Idempotency,
-        ledger: Ledgers,
-        outbox: Outbox,
-        step: Step = lambda _name: None,
-    ) -> None:
-        self._db = db
-        self._clock = clock
-        self._ids = ids
-        self._keys = keys
-        self._ledger = ledger
-        self._outbox = outbox
-        self._told = Told(db)
-        self._step = step
-        db.migrate("payouts", _MIGRATIONS)
+    COMPONENTS: ClassVar = {"payouts": _MIGRATIONS}
 
     def schedule(self, tenant: str, key: str, parameters: Any, *, api_key: str = "") -> Answer:
         """Reserves `{amount_minor, currency, merchant}` for a payout.
@@ -178,7 +142,7 @@ class Payouts:
             self._tell(connection, payout, claim)
             return to_answer(CREATED, payout.to_json())
 
-        return self._once(request, self._ids.new("po"), effect)
+        return self._once("payout", request, self._ids.new("po"), effect)
 
     def pay(self, tenant: str, key: str, payout_id: str, *, api_key: str = "") -> Answer:
         """Posts a scheduled payout: the money has left. A frozen one is refused with 409 and stays frozen.
@@ -243,15 +207,6 @@ class Payouts:
         with self._db.read() as connection:
             return _load(connection, tenant, payout_id)
 
-    def _once(self, request: Request, resource: str, effect: Callable[[Connection, Claim], Answer]) -> Answer:
-        def watched(connection: Connection, claim: Claim) -> Answer:
-            self._step("payout.claimed")
-            return effect(connection, claim)
-
-        answer = self._keys.once(request, resource, watched)
-        self._step("payout.finished")
-        return answer
-
     def _tell(self, connection: Connection, payout: Payout, claim: Claim) -> None:
         """Tells of a payout as it now is: a webhook, and an event for rules."""
         self._outbox.emit(connection, payout.tenant, f"payout.{payout.status}", payout.to_json())
@@ -299,7 +254,7 @@ class Payouts:
             self._tell(connection, payout, claim)
             return to_answer(OK, payout.to_json())
 
-        return self._once(request, payout_id, effect)
+        return self._once("payout", request, payout_id, effect)
 
     def _set_frozen(self, tenant: str, merchant: str, reason: str, key: str, *, frozen: bool) -> Answer:
         parse_freeze(key, merchant, reason)
@@ -329,7 +284,7 @@ class Payouts:
             }
             return to_answer(OK, shape)
 
-        return self._once(request, merchant, effect)
+        return self._once("payout", request, merchant, effect)
 
     def _reserve(self, connection: Connection, payout: Payout) -> TransferStatus:
         merchant = chart.account(chart.Kind.MERCHANT, payout.currency, payout.merchant)

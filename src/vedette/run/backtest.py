@@ -19,6 +19,7 @@ from vedette.act.load import Minutes
 from vedette.act.suppression import suppressed, suppression_key
 from vedette.core.clock import DAY, to_iso
 from vedette.core.signal import Level, Signal
+from vedette.judge.backtest.changes import Change, change_of
 from vedette.judge.correlation.correlator import Contribution, Correlator
 from vedette.judge.correlation.definition import Correlation
 from vedette.judge.detectors import Detector, detected
@@ -282,8 +283,12 @@ def _watched(rules: RuleSet) -> list[Rule | Correlation | Detector]:
 
 def _changed(new: RuleSet, old: RuleSet) -> set[str]:
     """Ids of rules that are not the same in both sets."""
-    now, before = ({one.id: one.version for one in _watched(rules)} for rules in (new, old))
-    return {name for name in now.keys() | before.keys() if now.get(name) != before.get(name)}
+    now, before = _versions(*_watched(new)), _versions(*_watched(old))
+    return {name for name in now.keys() | before.keys() if change_of(name, now, before) is not Change.SAME}
+
+
+def _versions(*rules: Rule | Correlation | Detector | None) -> dict[str, str]:
+    return {one.id: one.version for one in rules if one}
 
 
 def _only_those(rules: RuleSet, ids: set[str]) -> RuleSet:
@@ -343,7 +348,7 @@ class _Run:
             title=rule.title,
             level=rule.level,
             version=known.version if known else "",
-            change=self._change(known, former),
+            change=change_of(name, _versions(known), _versions(former)) if self.old else "",
             now=self._counted(rule.id, now),
             before=self._counted(rule.id, before) if before else None,
             gained=len(gained),
@@ -354,13 +359,6 @@ class _Run:
             lost_examples=tuple(_example(alert, before) for alert in lost[:EXAMPLES]),
             common=_common(mine.values()),
         )
-
-    def _change(self, known: Rule | Correlation | Detector | None, former: Rule | Correlation | Detector | None) -> str:
-        if self.old is None:
-            return ""
-        if known is None or former is None:
-            return "added" if known else "removed"
-        return "same" if known.version == former.version else "changed"
 
     def _counted(self, rule_id: str, held: _Raised | None) -> Counted:
         if held is None:

@@ -87,8 +87,9 @@ def take_backup(home: Path, target: Path, clock: Clock, tell: Tell = lambda *_: 
     if not home.is_dir():
         raise DefinitionError("backup.home.missing", "there is no home folder here", at=str(home))
     _make_empty(target)
-    databases = sorted(path for path in _files(home) if _is_database(path))
-    plain = [path for path in _files(home) if path not in set(databases) and _first(path, home) != _KEYS]
+    there = _files(home)
+    databases = sorted(path for path in there if _is_database(path))
+    plain = [path for path in there if path not in set(databases) and _first(path, home) != _KEYS]
     total = len(databases) + len(plain)
     for done, path in enumerate(plain, start=1):
         tell("files", done, total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
@@ -17,7 +16,7 @@ from rich.table import Table
 from vedette.core.clock import Clock
 from vedette.core.errors import DataError
 from vedette.core.render import printable
-from vedette.core.settings import Settings, load_settings
+from vedette.core.settings import Settings
 from vedette.judge.models.history import Extras, Report, reading
 from vedette.judge.models.model import Model
 from vedette.judge.models.registry import KEY, PURPOSE, Registry
@@ -40,12 +39,6 @@ Propensity = Annotated[
     typer.Option(metavar="COLUMN", help="Column with the probability that a payment was let through."),
 ]
 Segment = Annotated[str, typer.Option(metavar="COLUMN", help="Column whose values the report tells apart.")]
-
-
-def settings_of(home: Path | None) -> Settings:
-    """The settings, with the home that was named."""
-    settings = load_settings(None, os.environ)  # noqa: TID251 - the command line is where the environment enters
-    return msgspec.structs.replace(settings, home=home) if home else settings
 
 
 def registry_of(settings: Settings, clock: Clock) -> Registry:

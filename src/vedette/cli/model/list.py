@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vedette.cli._settings import settings_of
 from vedette.cli.model import _options
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.render import printable
@@ -27,7 +28,7 @@ def register(group: typer.Typer) -> None:
 
 def run(*, home: _options.Home = None, as_json: _options.Json = False) -> None:
     """List the registered models."""
-    settings, clock = _options.settings_of(home), SystemClock()
+    settings, clock = settings_of(home), SystemClock()
     registry = _options.registry_of(settings, clock)
     entries, damaged = registry.entries(), registry.damaged()
     if as_json:

@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from vedette.cli._progress import progress
+from vedette.cli._settings import settings_of
 from vedette.cli.model import _options
 from vedette.core.clock import SystemClock
 from vedette.core.render import printable
@@ -56,7 +57,7 @@ def run(
     """Retrain when it is due."""
     definitions, extras = load_features(features or shipped(source)), Extras(propensity=propensity)
     cadence = Cadence(window_days=window_days, test_days=test_days, delay_days=delay_days, every_days=every_days)
-    with Parts(_options.settings_of(home), clock=SystemClock()) as parts:
+    with Parts(settings_of(home), clock=SystemClock()) as parts:
         work = Retraining(parts, definitions, cadence=cadence, recipe=Recipe(learner, rounds=rounds), extras=extras)
         with progress() as report:
             table = _options.read([*events, *(more or ())], definitions, report, extras)

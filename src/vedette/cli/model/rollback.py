@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from vedette.cli._settings import settings_of
 from vedette.cli.model import _options
 from vedette.cli.model.ship import tell
 from vedette.core.clock import SystemClock
@@ -40,7 +41,7 @@ def run(
     as_json: _options.Json = False,
 ) -> None:
     """Take a part's last change back."""
-    with Parts(_options.settings_of(home), clock=SystemClock()) as parts:
+    with Parts(settings_of(home), clock=SystemClock()) as parts:
         standing = parts.scoring_shipments.rollback(part, operator=by or getpass.getuser(), note=note)
         tell(parts, "model.rollback", standing, standing.live)
     if as_json:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from vedette.cli._settings import settings_of
 from vedette.cli.model import _options
 from vedette.core.clock import SystemClock
 from vedette.core.errors import DataError
@@ -67,7 +68,7 @@ def run(
     if sum((bool(name), rules is not None, features is not None)) != 1:
         raise DataError("model.ship.part", "name one model, or --rules FILE, or --features FILE")
     share, operator = WHOLE if live else percent or 0, by or getpass.getuser()
-    with Parts(_options.settings_of(home), clock=SystemClock()) as parts:
+    with Parts(settings_of(home), clock=SystemClock()) as parts:
         obstacles: list[Obstacle] = []
         if name:
             entry = _registered(parts, name, operator, note)

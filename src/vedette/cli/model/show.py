@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vedette.cli._settings import settings_of
 from vedette.cli.model import _options
 from vedette.core.clock import SystemClock
 from vedette.judge.models.model import load_model
@@ -33,5 +34,5 @@ def run(
     """Show a model's card."""
     if (model is None) == (not name):
         raise typer.BadParameter("name either a registered model or --model DIR")
-    loaded = load_model(model) if model else _options.registry_of(_options.settings_of(home), SystemClock()).load(name)
+    loaded = load_model(model) if model else _options.registry_of(settings_of(home), SystemClock()).load(name)
     _options.show(dict(loaded.card) if as_json else _options.summary(loaded), as_json=as_json)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vedette.cli._progress import progress
+from vedette.cli._settings import settings_of
 from vedette.cli.model import _options
 from vedette.core.clock import DAY, SystemClock, to_iso
 from vedette.core.decision import Decision
@@ -58,7 +59,7 @@ def run(
         start = _options.to_day(since) * DAY if since else 0
         found = list(over_events(loaded, table, every=every, since=start))
     else:
-        with Parts(_options.settings_of(home), clock=SystemClock()) as parts:
+        with Parts(settings_of(home), clock=SystemClock()) as parts:
             found = list(over_decisions(loaded, _decisions(parts), every=every))
     if as_json:
         typer.echo(msgspec.json.encode({"windows": found}).decode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from vedette.cli import _rules
 from vedette.cli._progress import counting
 from vedette.core.clock import DAY, from_datetime, to_datetime
 from vedette.core.errors import DataError
-from vedette.core.settings import Settings, load_settings
+from vedette.core.settings import Settings
 from vedette.judge.sigma.files import RuleFile, rule_files
 from vedette.judge.sigma.load import RuleSet, build
 from vedette.judge.sigma.logsources import LogSources
@@ -58,12 +57,6 @@ def places_of(
 def set_of(files: Sequence[RuleFile], places: LogSources, now: int) -> RuleSet:
     """A rule set as of a moment, microseconds UTC: exceptions past their day do not apply."""
     return build(files, places, to_datetime(now).date())
-
-
-def settings_of(home: Path | None) -> Settings:
-    """The settings, with the home that was named."""
-    settings = load_settings(None, os.environ)  # noqa: TID251 - the command line is where the environment enters
-    return msgspec.structs.replace(settings, home=home) if home else settings
 
 
 def moment_of(text: str, now: int) -> int:

@@ -14,6 +14,7 @@ from rich.table import Table
 from vedette.act.alerts import Alerts
 from vedette.act.load import Minutes, fetch_minutes
 from vedette.act.triage import Triage
+from vedette.cli._settings import settings_of
 from vedette.cli.rules import _payment, _sets
 from vedette.core.clock import SystemClock
 from vedette.core.db import open_database
@@ -70,7 +71,7 @@ def run(
     as_json: _sets.AsJson = False,
 ) -> None:
     """Count the alerts that rules would have raised, and those that another version would not."""
-    now, settings, known = SystemClock().now(), _sets.settings_of(home), load_sources(sources)
+    now, settings, known = SystemClock().now(), settings_of(home), load_sources(sources)
     end = _sets.moment_of(until, now) if until else None if events else now
     period = _sets.Period(_sets.moment_of(since, now) if since else None, end)
     if _payment.all_payment(rules):

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vedette.cli._settings import settings_of
 from vedette.cli.rules import _sets
 from vedette.core.clock import SystemClock, to_datetime
 from vedette.core.render import printable
@@ -84,7 +85,7 @@ def run(
     if used:
         counting = _Counting(files, rules.filters, places)
         period = _sets.Period(None if events else _sets.moment_of(since, now), None)
-        with _sets.records(events or [], _sets.settings_of(home), known, period, counting.reads) as batches:
+        with _sets.records(events or [], settings_of(home), known, period, counting.reads) as batches:
             counts = counting.over(batches)
     today = to_datetime(now).date()
     rows = [_row(one, today, counts.get(one.id, 0) if used else None) for one in rules.filters]

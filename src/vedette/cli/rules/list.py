@@ -9,6 +9,7 @@ from rich.table import Table
 
 from vedette.act.quieting import Shadow
 from vedette.act.scores import Score, fetch_scores
+from vedette.cli._settings import settings_of
 from vedette.cli.rules import _sets
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.errors import DataError
@@ -51,7 +52,7 @@ def register(group: typer.Typer) -> None:
 
 def run(*, home: _sets.Home = None, as_json: _sets.AsJson = False) -> None:
     """List the shipped rules with their stages."""
-    settings = _sets.settings_of(home)
+    settings = settings_of(home)
     if not (settings.database_url or settings.state_file.is_file()):
         raise DataError("rules.home.missing", "there is no installation here", at=str(settings.home))
     with Parts(settings, clock=SystemClock()) as parts:

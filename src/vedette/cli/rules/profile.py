@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vedette.cli._progress import progress
+from vedette.cli._settings import settings_of
 from vedette.cli.rules._sets import (
     AsJson,
     Home,
@@ -23,7 +24,6 @@ from vedette.cli.rules._sets import (
     files_of,
     places_of,
     set_of,
-    settings_of,
 )
 from vedette.core.clock import SystemClock
 from vedette.core.content import shipped

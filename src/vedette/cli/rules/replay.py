@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from vedette.cli.rules._sets import AsJson, Home, Only, files_of, places_of, set_of, settings_of
+from vedette.cli._settings import settings_of
+from vedette.cli.rules._sets import AsJson, Home, Only, files_of, places_of, set_of
 from vedette.core.clock import SystemClock
 from vedette.core.content import shipped
 from vedette.core.errors import DataError

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from vedette.cli._settings import settings_of
 from vedette.cli.rules import _sets
 from vedette.cli.rules.ship import tell
 from vedette.core.clock import SystemClock
@@ -42,7 +43,7 @@ def run(
 ) -> None:
     """Put a rule back to what stood before its last change."""
     operator = by or getpass.getuser()
-    with Parts(_sets.settings_of(home), clock=SystemClock()) as parts:
+    with Parts(settings_of(home), clock=SystemClock()) as parts:
         act = parts.shipments.switch_off if off else parts.shipments.rollback
         standing = act(rule, operator=operator, note=note)
         tell(parts, "rules.off" if off else "rules.rollback", standing, standing.trial or standing.live)

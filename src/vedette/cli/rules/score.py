@@ -14,7 +14,8 @@ from rich.table import Column, Table
 from vedette.act.load import Minutes, fetch_minutes
 from vedette.act.scores import fetch_scores
 from vedette.act.worth import Worth, weigh
-from vedette.cli.rules._sets import AsJson, Home, Only, files_of, places_of, set_of, settings_of
+from vedette.cli._settings import settings_of
+from vedette.cli.rules._sets import AsJson, Home, Only, files_of, places_of, set_of
 from vedette.core.clock import SystemClock
 from vedette.core.errors import NotFoundError
 from vedette.core.render import printable

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from vedette.cli._settings import settings_of
 from vedette.cli.model.ship import run as ship_part
 from vedette.cli.rules import _payment, _sets
 from vedette.cli.rules.check import attack_of, source_names
@@ -118,7 +119,7 @@ def run(
     if sum((shadow, live, percent is not None)) > 1:
         raise DataError("rules.ship.stage", "one of --shadow, --percent and --live")
     share = WHOLE if live else percent or 0
-    now, settings, known = SystemClock().now(), _sets.settings_of(home), load_sources(sources)
+    now, settings, known = SystemClock().now(), settings_of(home), load_sources(sources)
     places = _sets.places_of(known, lists, pipeline)
     if not (paths or detector):
         raise DataError("rules.ship.nothing", "name rule files, or a detector")

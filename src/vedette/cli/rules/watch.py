@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vedette.cli._progress import counting
+from vedette.cli._settings import settings_of
 from vedette.cli.rules import _payment, _sets
 from vedette.core.clock import SystemClock
 from vedette.core.errors import NotFoundError
@@ -40,7 +41,7 @@ def run(
     as_json: _sets.AsJson = False,
 ) -> None:
     """Count what live payment rules decided."""
-    settings, clock = _sets.settings_of(home), SystemClock()
+    settings, clock = settings_of(home), SystemClock()
     if not settings.log_folder.is_dir():
         raise NotFoundError("rules.home.missing", f"there is no log in `{settings.home}`", hint="name a --home")
     now = clock.now()

@@ -35,9 +35,6 @@ MAX_KEY_CHARS = 100
 MAX_NUMBER_CHARS = 24
 """Longest number: sign, digits and point. More than any amount needs, and never infinite."""
 
-METADATA_PREFIXES = ("customer:", "destination:", "account:")
-"""Whose metadata a key reads; a key without one reads the payment's own."""
-
 _ACTIONS = {
     "challenge": Action.CHALLENGE,
     "request 3d secure": Action.CHALLENGE,

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from vedette.core.clock import MICROS, Clock
-from vedette.core.db import LONG, Connection, Database, Migration, create, insert_new, sa
+from vedette.core.db import LONG, Connection, Database, Migration, create, insert_new, overwrite_deleted, sa
 from vedette.core.errors import ConflictError, DefinitionError, DeniedError, NotFoundError
 from vedette.core.ids import Ids
 from vedette.prove.audit import Audit, AuditRecord, Outcome
-from vedette.prove.custody.provider import KeyProvider, KeyUse
+from vedette.prove.custody.provider import KeyProvider, KeyUse, ensure_key
 from vedette.prove.secrets import MAX_BYTES, Secret
 
 LEASE_S = 900
@@ -124,7 +124,7 @@ class Credentials:
             ConflictError: `credentials.name.taken`; rotate it.
         """
         _check(name, value)
-        self._have_key()
+        ensure_key(self._provider, KEY, KeyUse.WRAP)
         sealed = self._seal(name, 1, value)
         with self._db.begin() as connection:
             row = {"version": 1, "sealed": sealed, "created": self._clock.now(), "ends": None}
@@ -241,8 +241,7 @@ class Credentials:
             )
         over = (_versions.c.name == name, _versions.c.ends <= self._clock.now(), _versions.c.sealed.is_not(None))
         with self._db.begin() as connection:
-            if self._db.is_sqlite:
-                connection.exec_driver_sql("PRAGMA secure_delete=ON")
+            overwrite_deleted(connection)
             gone = list(connection.execute(sa.select(_versions.c.version).where(*over)).scalars())
             connection.execute(_versions.update().where(*over).values(sealed=None))
         if gone:
@@ -286,13 +285,6 @@ class Credentials:
 
     def _open(self, name: str, row: Any) -> Secret:
         return Secret(self._provider.open(KEY, row.sealed, _aad(name, row.version)).decode())
-
-    def _have_key(self) -> None:
-        try:
-            self._provider.create(KEY, KeyUse.WRAP)
-        except DefinitionError as error:
-            if error.code != "custody.key.exists":
-                raise
 
     def _tell(self, action: str, name: str, by: str, **detail: str) -> None:
         self._audit.record("system", action, actor=by, target=name, detail=detail)

@@ -23,6 +23,8 @@ NONCE_BYTES = 12
 TAG_BYTES = 16
 CHECK_BYTES = 3
 CHECK_INPUT = bytes(16)
+TAKEN = "custody.key.exists"
+"""Code of the error for a label that is taken."""
 
 _LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}(:[a-z0-9][a-z0-9._-]{0,62}){0,3}")
 
@@ -85,6 +87,19 @@ class KeyProvider(Protocol):
         """Ends a key for good: what it sealed can be opened by nobody. A key that is not there is no error."""
 
 
+def ensure_key(provider: KeyProvider, label: str, use: KeyUse) -> None:
+    """Makes a key unless it is there: another process, or this one before it died, may have made it.
+
+    Raises:
+        DefinitionError: `custody.key.label`.
+    """
+    try:
+        provider.create(label, use)
+    except DefinitionError as error:
+        if error.code != TAKEN:
+            raise
+
+
 def check_label(label: str) -> None:
     """Lets a label pass.
 
@@ -109,7 +124,7 @@ def unknown(label: str) -> NotFoundError:
 
 def exists(label: str) -> DefinitionError:
     """A key of that label is there already."""
-    return DefinitionError("custody.key.exists", f"there is a key `{label}` already", hint="use the next version")
+    return DefinitionError(TAKEN, f"there is a key `{label}` already", hint="use the next version")
 
 
 def invalid() -> DefinitionError:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from vedette.core.clock import MICROS, Clock
-from vedette.core.db import Connection, Database, insert_new, sa
-from vedette.core.errors import ConflictError, DataError, DefinitionError, DeniedError, NotFoundError, VedetteError
+from vedette.core.db import Connection, Database, insert_new, overwrite_deleted, sa
+from vedette.core.errors import ConflictError, DataError, DeniedError, NotFoundError, VedetteError
 from vedette.core.ids import Ids
 from vedette.prove.audit import Audit, AuditRecord, Outcome
-from vedette.prove.custody.provider import KeyProvider, KeyUse
+from vedette.prove.custody.provider import KeyProvider, KeyUse, ensure_key
 from vedette.prove.dlp import to_brand
 from vedette.prove.secrets import Secret
 from vedette.prove.vault.cards import (
@@ -233,8 +234,7 @@ class Vault:
             NotFoundError: `vault.token.unknown`.
         """
         with self._db.begin() as connection:
-            if self._db.is_sqlite:
-                connection.exec_driver_sql("PRAGMA secure_delete=ON")
+            overwrite_deleted(connection)
             self._row(connection, tenant, token)
             gone = cards.update().where(cards.c.token == token, cards.c.erased.is_(None))
             connection.execute(gone.values(sealed=None, sealed_key=None, erased=self._clock.now()))
@@ -273,7 +273,7 @@ class Vault:
         """
         with self._db.read() as connection:
             version = self._version(connection, tenant) + 1
-        self._have(wrapping_label(tenant, version), KeyUse.WRAP)
+        ensure_key(self._provider, wrapping_label(tenant, version), KeyUse.WRAP)
         with self._db.begin() as connection:
             moved = tenants.update().where(tenants.c.tenant == tenant, tenants.c.version == version - 1)
             connection.execute(moved.values(version=version, rotated=self._clock.now()))
@@ -340,10 +340,8 @@ class Vault:
         claim: Callable[[Connection, str], bool],
     ) -> Card | None:
         """Seals and inserts a card; None when `claim` says no inside the transaction, which then leaves nothing."""
-        self._open_tenant(tenant)
         while True:
-            with self._db.read() as connection:
-                version = self._version(connection, tenant)
+            version = self._current(tenant)
             token = new_token()
             envelope = seal_card(self._provider, tenant, token, version, number)
             card = Card(
@@ -364,23 +362,15 @@ class Vault:
                 connection.execute(cards.insert().values(**_to_row(card, envelope)))
             return card
 
-    def _open_tenant(self, tenant: str) -> None:
-        with self._db.read() as connection:
-            known = connection.execute(sa.select(tenants.c.tenant).where(tenants.c.tenant == tenant)).first()
-        if known:
-            return
-        self._have(wrapping_label(tenant, 1), KeyUse.WRAP)
-        self._have(fingerprint_label(tenant), KeyUse.MAC)
+    def _current(self, tenant: str) -> int:
+        """Version of the wrapping key that new cards use; a new tenant's keys are made."""
+        with suppress(NotFoundError), self._db.read() as connection:
+            return self._version(connection, tenant)
+        ensure_key(self._provider, wrapping_label(tenant, 1), KeyUse.WRAP)
+        ensure_key(self._provider, fingerprint_label(tenant), KeyUse.MAC)
         with self._db.begin() as connection:
             insert_new(connection, tenants, tenant=tenant, version=1, rotated=self._clock.now(), shredded=None)
-
-    def _have(self, label: str, use: KeyUse) -> None:
-        """Makes a key unless it is there: another process, or this one before it died, may have made it."""
-        try:
-            self._provider.create(label, use)
-        except DefinitionError as error:
-            if error.code != "custody.key.exists":
-                raise
+            return self._version(connection, tenant)
 
     def _rewrapped(self, row: Any, version: int) -> bytes:
         data_key = open_key(self._provider, row.tenant, row.token, row.version, row.sealed_key)

@@ -35,7 +35,6 @@ V_CAPACITY, V_RETAIN, V_LABEL_RETAIN, V_LATENESS, V_LABELS, V_KEYED = 0, 1, 2, 3
 V_OPS, V_LABEL_OPS, V_END, V_WIDTH, V_COLS, V_COLS_END = 6, 7, 8, 9, 10, 11
 """Ops of a view: those of events in [V_OPS, V_LABEL_OPS), those of labels in [V_LABEL_OPS, V_END). V_WIDTH: words of an
 event row. Its measures are rows [V_COLS, V_COLS_END) of `cols`."""
-VIEW_WIDTH = 12
 
 # measure columns: place in the view's part of an input row, column in an event row, words there
 C_INPUT, C_COLUMN, C_WORDS = 0, 1, 2

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from vedette.core.decision import Decision
 from vedette.core.errors import NotFoundError, VedetteError
 from vedette.core.label import Label
-from vedette.judge.decisions.lines import DecisionLine, to_line
+from vedette.judge.decisions.lines import to_line
 from vedette.judge.decisions.register import Place
 from vedette.judge.reasons import load_words, merchant_view
 from vedette.run.explaining import account_for
@@ -90,7 +90,7 @@ def list_decisions(
 @router.get("/decisions/{event_id}")
 def read_decision(caller: Annotated[Caller, allow("decisions", "read")], event_id: str, platform: Served) -> Response:
     """The recorded decision of an event."""
-    return reply(_find(platform, caller.tenant, event_id))
+    return reply(to_line(_find(platform, caller.tenant, event_id)))
 
 
 @router.get("/decisions/{event_id}/explanation")
@@ -101,11 +101,11 @@ def explain(
     view: Annotated[Literal["full", "merchant"], Query()] = "full",
 ) -> Response:
     """Why a decision is what it is. A caller bound to merchants has their view only: no score, value or threshold."""
-    record = platform.desk.find(caller.tenant, event_id)
+    record = _find(platform, caller.tenant, event_id)
     bound = caller.principal.accounts
-    merchant = str(record.event.get("merchant", "")) if record else ""
-    if record is None or (bound and merchant not in bound):
-        raise NotFoundError("decision.event.unknown", "no decision on an event of that id", at=event_id[:64])
+    merchant = str(record.event.get("merchant", ""))
+    if bound and merchant not in bound:
+        raise _unknown(event_id)
     rules = platform.desk.rules_of(record)
     if bound or view == "merchant":
         return reply(merchant_view(record, rules, load_words(), merchant=merchant))
@@ -126,7 +126,7 @@ async def dispute(
     caller: Annotated[Caller, allow("labels", "write")], event_id: str, body: JsonBody, platform: Served
 ) -> Response:
     """A payer disputes the payment: fraud, unless the request says that it is about something else."""
-    return await _learn(caller, event_id, convert(body, OutcomeRequest), "dispute", platform)
+    return await _outcome(caller, event_id, convert(body, OutcomeRequest), "dispute", platform)
 
 
 @router.post("/decisions/{event_id}/refund", status_code=202, openapi_extra=reads(OutcomeRequest, {"fraud": False}))
@@ -138,7 +138,7 @@ async def refund(
     if not told.fraud:
         await run_in_threadpool(_find, platform, caller.tenant, event_id)
         return reply({"event_id": event_id, "learned": False}, 202)
-    return await _learn(caller, event_id, told, "refund", platform)
+    return await _outcome(caller, event_id, told, "refund", platform)
 
 
 @router.post("/decisions/{event_id}/review", status_code=202, openapi_extra=reads(OutcomeRequest, {"fraud": False}))
@@ -146,38 +146,41 @@ async def review(
     caller: Annotated[Caller, allow("labels", "write")], event_id: str, body: JsonBody, platform: Served
 ) -> Response:
     """What a person found who looked at the payment: fraud or genuine."""
-    return await _learn(caller, event_id, convert(body, OutcomeRequest), "verdict", platform)
+    return await _outcome(caller, event_id, convert(body, OutcomeRequest), "verdict", platform)
 
 
 @router.post("/labels", status_code=202, openapi_extra=reads(LabelRequest, {"event_id": "1", "fraud": True}))
 async def label(caller: Annotated[Caller, allow("labels", "write")], body: JsonBody, platform: Served) -> Response:
     """Takes the truth about an event; features know it from then on, and never before."""
     told: LabelRequest = convert(body, LabelRequest)
-    now = platform.clock.now()
-    observed = now if told.observed_time is None else min(told.observed_time, now)
-    learned = Label(
-        event_id=told.event_id, tenant=caller.tenant, fraud=told.fraud, observed_time=observed, kind=told.kind
-    )
-    await platform.desk.learn(learned)
+    await _learn(platform, caller.tenant, told.event_id, told, told.kind)
     return reply({"event_id": told.event_id}, 202)
 
 
-async def _learn(caller: Caller, event_id: str, told: OutcomeRequest, kind: str, platform: Served) -> Response:
+async def _outcome(caller: Caller, event_id: str, told: OutcomeRequest, kind: str, platform: Served) -> Response:
+    """Learns what became of a decision; one of another tenant is as unknown as none."""
     await run_in_threadpool(_find, platform, caller.tenant, event_id)
+    await _learn(platform, caller.tenant, event_id, told, kind)
+    return reply({"event_id": event_id, "learned": True}, 202)
+
+
+async def _learn(platform: Served, tenant: str, event_id: str, told: OutcomeRequest | LabelRequest, kind: str) -> None:
     now = platform.clock.now()
     observed = now if told.observed_time is None else min(told.observed_time, now)
-    await platform.desk.learn(
-        Label(event_id=event_id, tenant=caller.tenant, fraud=told.fraud, observed_time=observed, kind=kind)
-    )
-    return reply({"event_id": event_id, "learned": True}, 202)
+    learned = Label(event_id=event_id, tenant=tenant, fraud=told.fraud, observed_time=observed, kind=kind)
+    await platform.desk.learn(learned)
 
 
 def _line(found: Decision | VedetteError) -> Any:
     return to_line(found) if isinstance(found, Decision) else {"error": found.to_dict()}
 
 
-def _find(platform: Served, tenant: str, event_id: str) -> DecisionLine:
+def _find(platform: Served, tenant: str, event_id: str) -> Decision:
     found = platform.desk.find(tenant, event_id)
     if found is None:
-        raise NotFoundError("decision.event.unknown", "no decision on an event of that id", at=event_id[:64])
-    return to_line(found)
+        raise _unknown(event_id)
+    return found
+
+
+def _unknown(event_id: str) -> NotFoundError:
+    return NotFoundError("decision.event.unknown", "no decision on an event of that id", at=event_id[:64])
