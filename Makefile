@@ -18,6 +18,8 @@ demo: assets
 
 test: .venv/.test assets
 	scripts/test-packages
+	@# Once for all the processes that tests start.
+	$(BIN)/python -m compileall -q src
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --randomly-seed=$(SEED) $(ARGS)
 
 check: .venv/.test

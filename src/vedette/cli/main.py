@@ -76,13 +76,24 @@ def build(arguments: Sequence[str], known: Mapping[str, Path]) -> typer.Typer:
         name="vedette", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=_EPILOG
     )
     app.callback(help=_HELP)(_root)
-    asked = next((word for word in arguments if not word.startswith("-")), "")
-    if asked in known:
-        importlib.import_module(f"vedette.cli.{asked.replace('-', '_')}").register(app)
-        return app
-    for verb, path in known.items():
-        app.command(name=verb, help=summary(path))(lambda: None)
+    _mount(app, "vedette.cli", known, [word for word in arguments if not word.startswith("-")])
     return app
+
+
+def _mount(app: typer.Typer, package: str, known: Mapping[str, Path], words: Sequence[str]) -> None:
+    """Adds the verb that is asked for, or every verb by name and help only. A verb of several is mounted likewise."""
+    asked = words[0] if words else ""
+    if asked not in known:
+        for verb, path in known.items():
+            app.command(name=verb, help=summary(path))(lambda: None)
+        return
+    module = importlib.import_module(f"{package}.{asked.replace('-', '_')}")
+    if known[asked].name != "__init__.py":
+        module.register(app)
+        return
+    group = typer.Typer(no_args_is_help=True, epilog=module.EXAMPLES)
+    _mount(group, module.__name__, verbs(known[asked].parent), words[1:])
+    app.add_typer(group, name=asked, help=module.__doc__)
 
 
 def _report(error: VedetteError, arguments: Sequence[str]) -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
@@ -97,6 +96,8 @@ def copy_in(connection: Connection, statement: str, text: str) -> None:
     Raises:
         sa.exc.IntegrityError: A key is taken; the transaction, or its savepoint, is void.
     """
+    import psycopg
+
     raw = connection.connection.driver_connection
     try:
         with raw.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[union-attr]

@@ -1,7 +1,8 @@
 """Redis: state that several processes share and that may be lost. What must not be lost is in SQL.
 
 Everything that reads and then writes is a Lua script, so that it is one step for everybody; times in scripts are the
-server's own (`TIME`), never a client's. This module is the one door to the Redis library.
+server's own (`TIME`), never a client's. This module is the one door to the Redis library, which is imported when it is
+first used: it takes a tenth of a second, and most commands never need it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
-
-import redis
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vedette.core.errors import DefinitionError, TransientError
+
+if TYPE_CHECKING:
+    import redis
 
 TIMEOUT_S: Final = 1.0
 """How long one answer is waited for."""
@@ -44,6 +46,8 @@ class Call(NamedTuple):
 @contextmanager
 def passing() -> Iterator[None]:
     """Around plain commands: raises TransientError `core.redis.unavailable` or `core.redis.full` for what may pass."""
+    import redis
+
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError) as error:
@@ -65,6 +69,8 @@ class Redis:
     """
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        import redis
+
         try:
             self.client: redis.Redis = redis.Redis.from_url(
                 url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
@@ -80,6 +86,8 @@ class Redis:
             TransientError: `core.redis.unavailable`, `core.redis.full`. The script ran wholly or not at all; after the
                 first nobody can say which.
         """
+        import redis
+
         with passing():
             try:
                 return self.client.evalsha(script.sha, len(keys), *keys, *args)
@@ -92,6 +100,8 @@ class Redis:
         Raises:
             TransientError: As `call`.
         """
+        import redis
+
         with passing():
             found = self._pipe(calls)
             missing = [place for place, each in enumerate(found) if isinstance(each, redis.exceptions.NoScriptError)]

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-
-import typer
-
 EXAMPLES = """Examples:
 
   vedette model train --events history.parquet --train-start 2018-07-25 --train-days 7 --delay-days 7 --out model/
@@ -16,12 +11,3 @@ EXAMPLES = """Examples:
   vedette model ship model/ --shadow
 
   vedette model watch --model model/ --events today.parquet"""
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verbs: one file each, found by their names."""
-    group = typer.Typer(no_args_is_help=True, epilog=EXAMPLES)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if not path.stem.startswith("_"):
-            importlib.import_module(f"vedette.cli.model.{path.stem}").register(group)
-    app.add_typer(group, name="model", help=__doc__)

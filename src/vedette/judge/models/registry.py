@@ -12,14 +12,17 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from vedette.core.clock import Clock
 from vedette.core.errors import ConflictError, DataError, NotFoundError
-from vedette.judge.models.model import CARD, FILES, Model, load_model
 from vedette.prove.keys import KeyRing
 from vedette.prove.verifier import Invalid, VerifierKey, open_note
+
+if TYPE_CHECKING:
+    from vedette.judge.models.model import Model
 
 KEY = "vedette.local/models"
 PURPOSE = "models"
@@ -77,6 +80,8 @@ class Registry:
         Raises:
             DataError: What `load_model` refuses.
         """
+        from vedette.judge.models.model import CARD, FILES, load_model
+
         model = load_model(folder)
         place = self._folder / model.sha256
         if place.exists():
@@ -147,6 +152,8 @@ class Registry:
                     hint="restore the folder from a backup, or register the model again",
                     at=str(place / file),
                 )
+        from vedette.judge.models.model import load_model
+
         model = load_model(place, sha256=entry.sha256)
         if (model.sha256, model.feature_set.version) != (entry.sha256, entry.features_version):
             raise DataError("model.registry.changed", "the model is not the one that was registered", at=entry.id)
