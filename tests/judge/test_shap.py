@@ -40,7 +40,7 @@ def test_equal_to_lightgbm_and_to_the_score(kind, leaves):
     assert np.abs(trees.bias + found.sum(1) - trees.raws(rows)).max() < CLOSE
 
 
-@pytest.mark.parametrize("bug", ["cover", "leaf cover", "other side", "weights", "no undoing"])
+@pytest.mark.parametrize("bug", ["cover", "leaf cover", "other side", "weights", "same above", "gain"])
 def test_the_comparison_sees_planted_bugs(bug):
     booster = train_booster(3)
     trees, rows = flatten(booster.dump_model()), plain_rows(5, booster, 50)
@@ -50,11 +50,13 @@ def test_the_comparison_sees_planted_bugs(bug):
         "other side": {"left": trees.right, "right": trees.left},
     }
     wrong = dataclasses.replace(trees, **changes.get(bug, {}))
-    for splits, _, _, weights, numbers in wrong.paths.groups:
+    for splits, _, factors, weights in wrong.paths.groups:
         if bug == "weights":
             weights[:] = weights * 1.000001
-        if bug == "no undoing":
-            splits["same"], numbers[:, 0] = 0, 1.0
+        if bug == "same above":
+            splits["same"] = 0
+        if bug == "gain":
+            factors[:, shap.LEFT, 2 * shap.BLOCK :] *= 1.000001
     assert np.abs(explained(wrong, rows) - booster.predict(rows, pred_contrib=True)[:, :-1]).max() > CLOSE
 
 

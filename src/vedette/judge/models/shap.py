@@ -1,4 +1,4 @@
-"""Exact Shapley values of trees: what each input added to a raw score, in about 5 ns an edge of a tree.
+"""Exact Shapley values of trees: what each input added to a raw score, in about 6 ns an edge of a tree.
 
 The game is that of path-dependent TreeSHAP: an input that is left out sends a row down both ways, in the shares of the
 training rows that went there. For a leaf with inputs `j` on its path, shares `z_j`, and `o_j` 1 where the row's value
@@ -9,6 +9,8 @@ goes the leaf's way, input `i` gets
 because Shapley's weights `|S|! (d - 1 - |S|)! / d!` are Beta integrals. The integrand is a polynomial of degree
 `d - 1`, so Gauss-Legendre quadrature with `d / 2` points gives it without an error of method. Products are shared by
 all leaves below an edge on the way down, sums of leaves on the way up: each tree is walked twice, whatever the row.
+What a split multiplies by depends on the row in three ways only (it goes left here, right here, or not at all), so all
+of it is computed when the trees are loaded, and a row costs multiplications and additions without a branch.
 
 Source: the game and its weights: Lundberg, Erion, Chen, DeGrave, Prutkin, Nair, Katz, Himmelfarb, Bansal, Lee, "From
 local explanations to global understanding with explainable AI for trees" (2020); one walk down and one up with shared
@@ -43,16 +45,17 @@ _DIGITS = 40
 
 _NUMBERS = ("threshold", "share", "left", "right", "left_leaf", "right_leaf")
 _PLACES = ("feature", "parent", "same")
-_FLAGS = ("odd", "left_inner", "right_inner")
-SPLIT = np.dtype(
-    [(name, kind) for kind, names in (("f8", _NUMBERS), ("u4", _PLACES), ("i4", _FLAGS)) for name in names]
-)
+ROW = np.dtype([(name, "f8") for name in _NUMBERS] + [(name, "u4") for name in _PLACES] + [("odd", "i4")])
 """One split and its two edges, which stand at twice its place and one or two after in the scratch arrays of its tree.
 
 `share`: share of training rows that the path's splits on this input let pass, above this split; `left`, `right`: the
 same below it. `parent`: edge that leads here. `same`: last edge above that split on the same input. Both are 0, an edge
-that every row goes, where there is none.
+that every row goes, where there is none. `left_leaf`, `right_leaf`: value of the leaf on that side; 1 where a split is.
 """
+SPLIT = np.dtype([("threshold", "f8"), *((name, "u4") for name in _PLACES), ("odd", "i4")])
+"""What a walk reads of a split, beside its factors."""
+ELSEWHERE, RIGHT, LEFT = 0, 1, 2
+"""How a row passes a split: a split on the same input above it led the row another way, or it goes right or left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Paths:
     """Trees as the kernel walks them, by the number of points that they need."""
 
     groups: tuple[tuple[Any, ...], ...]
-    """Splits of all trees parents first, where each tree starts, points, weights, and the splits' numbers there."""
+    """Splits of all trees parents first, where each tree starts, their factors, and the weights of the points."""
 
     def add(self, vector: Floats, out: Floats) -> None:
         """Adds each input's Shapley value, in log odds.
@@ -69,8 +72,10 @@ class Paths:
             vector: The model's inputs, tidied as the trees read them.
             out: One number for each input.
         """
+        sums = np.zeros((len(out), BLOCK))
         for group in self.groups:
-            walk(*group, vector, out)
+            walk(*group, vector, sums)
+        out += (sums[:, 0] + sums[:, 1]) + (sums[:, 2] + sums[:, 3])
 
 
 def to_paths(roots: Iterable[int], columns: Sequence[Any], covers: tuple[Floats, Floats, Floats]) -> Paths:
@@ -93,25 +98,44 @@ def to_paths(roots: Iterable[int], columns: Sequence[Any], covers: tuple[Floats,
             trees.setdefault(-(-inputs // (2 * BLOCK)), []).append(rows)
     groups: list[tuple[Any, ...]] = []
     for blocks, mine in sorted(trees.items()):
-        splits = np.array([row for rows in mine for row in rows], SPLIT)
+        table = np.array([row for rows in mine for row in rows], ROW)
+        splits = np.empty(len(table), SPLIT)
+        for name in splits.dtype.names or ():
+            splits[name] = table[name]
         starts = np.cumsum([0, *map(len, mine)])
         points, weights = map(np.array, quadrature(blocks * BLOCK))
         for place in range(0, blocks * BLOCK, BLOCK):
             some = slice(place, place + BLOCK)
-            groups.append((splits, starts, points[some], weights[some], _numbers(points[some], splits)))
+            groups.append((splits, starts, _factors(points[some], table), weights[some]))
     return Paths(tuple(groups))
 
 
-def _numbers(t: Floats, splits: Any) -> Floats:
-    """Of each split and point: by what to undo the split on the same input above, and the gain of going left or right.
+def _factors(t: Floats, rows: Any) -> Floats:
+    """Of each split and way to pass it, at four points each: factors of its two edges, then what the sums below count.
 
-    A gain counts beyond what that split gave already.
+    A leaf's value is part of its edge's factor. An input's gain counts beyond what the split on it above gave already.
     """
-    share, left, right = (splits[name][:, None] for name in ("share", "left", "right"))
+    names = ("share", "left", "right", "left_leaf", "right_leaf")
+    share, left, right, one, two = (rows[name][:, None] for name in names)
     undo = 1.0 / (share + (1.0 - share) * t)
     above = (1.0 - share) * undo
-    gains = ((1.0 - z) / (z + (1.0 - z) * t) - above for z in (left, right))
-    return np.ascontiguousarray(np.stack([undo, *gains], axis=1))
+    lost = -1.0 / (1.0 - t) - above
+    hot, cold, gain = [], [], []
+    for z in (left, right):
+        passed = z + (1.0 - z) * t
+        hot.append(undo * passed)
+        cold.append(undo * (z * (1.0 - t)))
+        gain.append((1.0 - z) / passed - above)
+    ways = {
+        ELSEWHERE: (one * (left / share), two * (right / share)),
+        RIGHT: (one * cold[0], two * hot[1], lost, gain[1]),
+        LEFT: (one * hot[0], two * cold[1], gain[0], lost),
+    }
+    found = np.zeros((len(rows), len(ways), 4, BLOCK))
+    for way, factors in ways.items():
+        for place, factor in enumerate(factors):
+            found[:, way, place] = factor
+    return found.reshape(len(rows), len(ways), 4 * BLOCK)
 
 
 def _tree(
@@ -128,18 +152,17 @@ def _tree(
         node, parent, way = todo.pop()
         read = int(feature[node])
         same, share = way.get(read, (0, 1.0))
-        edge, shares, leaves, inner = 2 * len(rows) + 1, [0.0, 0.0], [0.0, 0.0], [0, 0]
+        edge, shares, leaves = 2 * len(rows) + 1, [0.0, 0.0], [1.0, 1.0]
         for side, child in enumerate((int(left[node]), int(right[node]))):
             cover = split_cover[child] if child >= 0 else leaf_cover[~child]
             shares[side] = share * float(cover) / float(split_cover[node])
             below = {**way, read: (edge + side, shares[side])}
             deepest = max(deepest, len(below))
             if child >= 0:
-                inner[side] = 1
                 todo.append((child, edge + side, below))
             else:
                 leaves[side] = float(leaf[~child])
-        rows.append((threshold[node], share, *shares, *leaves, read, parent, same, odd[node], *inner))
+        rows.append((threshold[node], share, *shares, *leaves, read, parent, same, odd[node]))
     return rows, deepest
 
 
@@ -182,79 +205,59 @@ def goes_left(node, value):
 
 
 @njit(cache=True, nogil=True)
-def walk(splits, starts, t, w, numbers, vector, out):
-    """Adds to `out` what four quadrature points give of each input's value."""
+def walk(splits, starts, factors, w, vector, sums):
+    """Adds to each input's `sums` what four quadrature points give of its value."""
     most = 0
     for tree in range(starts.shape[0] - 1):
         most = max(most, starts[tree + 1] - starts[tree])
     # Of each edge: the product of its path's factors, then the sum of the leaves below it; whether the row goes it.
     held = np.empty((2 * most + 1, BLOCK))
     goes = np.empty(2 * most + 1, np.uint8)
+    ways = np.empty(most, np.uint8)
     goes[0] = 1
     for tree in range(starts.shape[0] - 1):
         held[0, 0], held[0, 1], held[0, 2], held[0, 3] = w[0], w[1], w[2], w[3]
         first, stop = np.uint64(starts[tree]), np.uint64(starts[tree + 1])
-        _down(splits, first, stop, t, numbers, vector, held, goes)
-        _up(splits, first, stop, t, numbers, held, goes, out)
+        _down(splits, first, stop, factors, vector, held, goes, ways)
+        _up(splits, first, stop, factors, held, ways, sums)
 
 
 @njit(cache=True)
-def _down(splits, first, stop, t, numbers, vector, held, goes):
-    """Products of the factors of each edge's path."""
-    t0, t1, t2, t3 = t[0], t[1], t[2], t[3]
-    s0, s1, s2, s3 = 1.0 - t0, 1.0 - t1, 1.0 - t2, 1.0 - t3
+def _down(splits, first, stop, factors, vector, held, goes, ways):
+    """Products of the factors of each edge's path, and the way in which the row passes each split."""
     edge = np.uint64(1)
     for place in range(first, stop):
-        node, number = splits[place], numbers[place]
-        left = goes_left(node, vector[node.feature])
-        a0, a1, a2, a3 = held[node.parent, 0], held[node.parent, 1], held[node.parent, 2], held[node.parent, 3]
+        node = splits[place]
         other = edge + np.uint64(1)
-        if goes[node.same]:
-            goes[edge], goes[other] = left, 1 - left
-            hot, cold = (node.left, node.right) if left else (node.right, node.left)
-            rest = 1.0 - hot
-            a0, a1, a2, a3 = a0 * number[0, 0], a1 * number[0, 1], a2 * number[0, 2], a3 * number[0, 3]
-            b0, b1, b2, b3 = a0 * (cold * s0), a1 * (cold * s1), a2 * (cold * s2), a3 * (cold * s3)
-            a0, a1 = a0 * (hot + rest * t0), a1 * (hot + rest * t1)
-            a2, a3 = a2 * (hot + rest * t2), a3 * (hot + rest * t3)
-            warm = edge + np.uint64(1 - left)
-            chill = edge + np.uint64(left)
-        else:
-            goes[edge], goes[other] = 0, 0
-            one, two = node.left / node.share, node.right / node.share
-            b0, b1, b2, b3 = a0 * two, a1 * two, a2 * two, a3 * two
-            a0, a1, a2, a3 = a0 * one, a1 * one, a2 * one, a3 * one
-            warm, chill = edge, other
-        held[warm, 0], held[warm, 1], held[warm, 2], held[warm, 3] = a0, a1, a2, a3
-        held[chill, 0], held[chill, 1], held[chill, 2], held[chill, 3] = b0, b1, b2, b3
+        here, left = goes[node.same], np.uint8(goes_left(node, vector[node.feature]))
+        goes[edge], goes[other] = here & left, here & (left ^ np.uint8(1))
+        way = np.uint8(here + (here & left))
+        ways[place - first] = way
+        by = factors[place, way]
+        up = node.parent
+        a0, a1, a2, a3 = held[up, 0], held[up, 1], held[up, 2], held[up, 3]
+        b0, b1, b2, b3 = a0 * by[4], a1 * by[5], a2 * by[6], a3 * by[7]
+        a0, a1, a2, a3 = a0 * by[0], a1 * by[1], a2 * by[2], a3 * by[3]
+        held[edge, 0], held[edge, 1], held[edge, 2], held[edge, 3] = a0, a1, a2, a3
+        held[other, 0], held[other, 1], held[other, 2], held[other, 3] = b0, b1, b2, b3
         edge += np.uint64(2)
 
 
 @njit(cache=True)
-def _up(splits, first, stop, t, numbers, held, goes, out):
+def _up(splits, first, stop, factors, held, ways, sums):
     """Sums of the leaves below each edge, and what each split gives its input."""
-    n0, n1, n2, n3 = -1.0 / (1.0 - t[0]), -1.0 / (1.0 - t[1]), -1.0 / (1.0 - t[2]), -1.0 / (1.0 - t[3])
     edge = np.uint64(2) * (stop - first) + np.uint64(1)
     for back in range(stop - first):
         place = stop - np.uint64(1) - np.uint64(back)
         edge -= np.uint64(2)
         other = edge + np.uint64(1)
-        node, number = splits[place], numbers[place]
-        one = 1.0 if node.left_inner else node.left_leaf
-        two = 1.0 if node.right_inner else node.right_leaf
-        a0, a1, a2, a3 = held[edge, 0] * one, held[edge, 1] * one, held[edge, 2] * one, held[edge, 3] * one
-        b0, b1, b2, b3 = held[other, 0] * two, held[other, 1] * two, held[other, 2] * two, held[other, 3] * two
-        up = node.parent
+        node = splits[place]
+        by = factors[place, ways[place - first]]
+        a0, a1, a2, a3 = held[edge, 0], held[edge, 1], held[edge, 2], held[edge, 3]
+        b0, b1, b2, b3 = held[other, 0], held[other, 1], held[other, 2], held[other, 3]
+        up, mine = node.parent, node.feature
         held[up, 0], held[up, 1], held[up, 2], held[up, 3] = a0 + b0, a1 + b1, a2 + b2, a3 + b3
-        if goes[node.same]:
-            # What the split adds beyond the split on the same input above it, which counts these leaves too.
-            rest = 1.0 - node.share
-            l0, l1 = n0 - rest * number[0, 0], n1 - rest * number[0, 1]
-            l2, l3 = n2 - rest * number[0, 2], n3 - rest * number[0, 3]
-            if goes[edge]:
-                a0, a1, a2, a3 = a0 * number[1, 0], a1 * number[1, 1], a2 * number[1, 2], a3 * number[1, 3]
-                b0, b1, b2, b3 = b0 * l0, b1 * l1, b2 * l2, b3 * l3
-            else:
-                a0, a1, a2, a3 = a0 * l0, a1 * l1, a2 * l2, a3 * l3
-                b0, b1, b2, b3 = b0 * number[2, 0], b1 * number[2, 1], b2 * number[2, 2], b3 * number[2, 3]
-            out[node.feature] += ((a0 + b0) + (a1 + b1)) + ((a2 + b2) + (a3 + b3))
+        sums[mine, 0] += a0 * by[8] + b0 * by[12]
+        sums[mine, 1] += a1 * by[9] + b1 * by[13]
+        sums[mine, 2] += a2 * by[10] + b2 * by[14]
+        sums[mine, 3] += a3 * by[11] + b3 * by[15]
