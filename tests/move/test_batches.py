@@ -132,8 +132,8 @@ def shuffled(world):
     """The answer of one line is given to the next."""
     inner = world.charges._carry_out
 
-    def carry_out(begun):
-        outcomes = inner(begun)
+    def carry_out(begun, decide):
+        outcomes = inner(begun, decide)
         places = sorted(outcomes)
         return dict(zip(places, [outcomes[place] for place in [*places[1:], *places[:1]]], strict=True))
 

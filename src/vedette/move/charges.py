@@ -154,6 +154,7 @@ class _Claimed:
     event: Event
 
 
+_Admit = Callable[[_Wanted], None]
 _FINAL: Final = {Action.BLOCK: ChargeStatus.BLOCKED, Action.CHALLENGE: ChargeStatus.CHALLENGED}
 
 
@@ -184,7 +185,9 @@ class Charges(Writer):
 
     Args:
         db, clock, ids, keys, ledger, outbox: As for any `Writer`.
-        decide: The decision port.
+        decide: Decides on the charges of a batch, which are one tenant's.
+        decide_each: Decides on single charges that came at the same time, of any tenants; who sent them waits. As
+            `decide` when left out.
         limits: Rate limiter and the rates; None: no limit.
         step: Told the name of each of `STEPS` and `REFUND_STEPS` as it is reached; tests stop a process there.
     """
@@ -201,11 +204,13 @@ class Charges(Writer):
         ledger: Ledgers,
         outbox: Outbox,
         decide: Decide,
+        decide_each: Decide | None = None,
         limits: tuple[Limits, ChargeLimits] | None = None,
         step: Step = lambda _name: None,
     ) -> None:
         super().__init__(db, clock, ids, keys=keys, ledger=ledger, outbox=outbox, step=step)
         self._decide = decide
+        self._decide_each = decide_each or decide
         self._limits = limits
         self._known: set[tuple[str, int]] = set()
         self._claiming: Group[Sequence[_Wanted], list[Claim | Outcome]] = Group(self._claim_together, limit=SLICE)
@@ -230,11 +235,22 @@ class Charges(Writer):
             ConflictError: `idempotency.key_in_use`, `idempotency.lease_lost`.
             TransientError: `limits.rate.exceeded`; nothing is stored, retry with the same key.
         """
-        wanted = self._check(tenant, 0, ChargeItem(key, parameters, time, api_key))
-        outcome = self._round([wanted], lambda: self._admit(tenant, api_key))[0]
+        (outcome,) = self.create_each([(tenant, ChargeItem(key, parameters, time, api_key))])
         if isinstance(outcome, VedetteError):
             raise outcome
         return outcome
+
+    def create_each(self, asked: Sequence[tuple[str, ChargeItem]]) -> list[Outcome]:
+        """Single charges that came at the same time, each as `create` makes it: (tenant, charge) in, outcome out.
+
+        They share commits, and are decided side by side. What one is refused with stands in its place; what nobody
+        foresaw is raised for all of them, which may then be tried one by one.
+        """
+        outcomes, wanted = self._checked(asked)
+        while wanted:
+            outcomes |= self._attempt(wanted, self._decide_each, self._admit)
+            wanted = [one for one in wanted if one.place not in outcomes]
+        return [outcomes[place] for place in range(len(asked))]
 
     def create_many(self, tenant: str, items: Sequence[ChargeItem]) -> list[Outcome]:
         """Charges as `create` would, one after the other in order of their times, equal times in the order given.
@@ -251,18 +267,12 @@ class Charges(Writer):
         if self._limits:
             limiter, rates = self._limits
             limiter.take([(f"batch:{tenant}", rates.per_batch)])
-        outcomes: dict[int, Outcome] = {}
-        wanted: list[_Wanted] = []
-        for place, item in enumerate(items):
-            try:
-                wanted.append(self._check(tenant, place, item))
-            except VedetteError as error:
-                outcomes[place] = error
+        outcomes, wanted = self._checked([(tenant, item) for item in items])
         wanted.sort(key=lambda one: one.time)
         for start in range(0, len(wanted), SLICE):
             left = wanted[start : start + SLICE]
             while left:
-                outcomes |= self._attempt(left)
+                outcomes |= self._attempt(left, self._decide, lambda _one: None)
                 # A key that came twice: the later one asks again, and mostly finds the answer.
                 left = [one for one in left if one.place not in outcomes]
         return [outcomes[place] for place in range(len(items))]
@@ -313,6 +323,17 @@ class Charges(Writer):
 
     # Making charges
 
+    def _checked(self, asked: Sequence[tuple[str, ChargeItem]]) -> tuple[dict[int, Outcome], list[_Wanted]]:
+        """What is refused as it stands, and the rest."""
+        outcomes: dict[int, Outcome] = {}
+        wanted: list[_Wanted] = []
+        for place, (tenant, item) in enumerate(asked):
+            try:
+                wanted.append(self._check(tenant, place, item))
+            except VedetteError as error:
+                outcomes[place] = error
+        return outcomes, wanted
+
     def _check(self, tenant: str, place: int, item: ChargeItem) -> _Wanted:
         charge = parse_charge(item.key, item.charge)
         check_key(item.key)
@@ -326,44 +347,60 @@ class Charges(Writer):
             context["time"] = time
         return _Wanted(place, Request(tenant, item.key, CREATE, msgspec.to_builtins(charge), context), charge, time)
 
-    def _admit(self, tenant: str, api_key: str) -> None:
+    def _admit(self, one: _Wanted) -> None:
         if self._limits is not None:
             limiter, rates = self._limits
-            limiter.take([(f"key:{tenant}:{api_key}", rates.per_key), (f"account:{tenant}", rates.per_account)])
+            tenant, asker = one.request.tenant, one.request.context.get("by", "")
+            limiter.take([(f"key:{tenant}:{asker}", rates.per_key), (f"account:{tenant}", rates.per_account)])
 
-    def _attempt(self, wanted: Sequence[_Wanted]) -> dict[int, Outcome]:
+    def _attempt(self, wanted: Sequence[_Wanted], decide: Decide, admit: _Admit) -> dict[int, Outcome]:
         """As `_round`; what is about all of them stands in the place of each that has no answer."""
         try:
-            return self._round(wanted)
+            return self._round(wanted, decide, admit)
         except VedetteError as error:
             return {one.place: error for one in wanted}
 
-    def _round(self, wanted: Sequence[_Wanted], admit: Callable[[], None] = lambda: None) -> dict[int, Outcome]:
+    def _round(self, wanted: Sequence[_Wanted], decide: Decide, admit: _Admit) -> dict[int, Outcome]:
         """One charge for each key that is not finished yet; place -> outcome. Of a key that comes twice the first.
 
         Args:
-            wanted: Of one tenant, in the order to decide.
+            wanted: In the order to decide.
+            decide: What decides on them.
             admit: Asked when a key is new; it may refuse before anything is stored.
         """
-        outcomes: dict[int, Outcome] = {}
-        fresh: dict[str, _Wanted] = {}
-        for one, found in zip(wanted, self._keys.look([one.request for one in wanted]), strict=True):
-            if isinstance(found, Answer | VedetteError):
-                outcomes[one.place] = found
-            elif fresh.setdefault(one.request.key, one) is one and found != OPEN:
-                # A key that is taken was let through before: whoever takes it over finishes what was begun.
-                admit()
+        outcomes, fresh = self._look(wanted, admit)
         if not fresh:
             return outcomes
-        claims = self._claim(list(fresh.values()))
+        claims = self._claim(fresh)
         outcomes |= {one.place: found for one, found in claims if not isinstance(found, Claim)}
         mine = [(one, found) for one, found in claims if isinstance(found, Claim)]
         try:
-            return outcomes | (self._carry_out([_begin(one, claim) for one, claim in mine]) if mine else {})
+            return outcomes | (self._carry_out([_begin(one, claim) for one, claim in mine], decide) if mine else {})
         except BaseException:
             # Whatever stopped us, the next retry need not wait for the lease: it goes on from the claim.
             self._keys.release(*(claim for _, claim in mine))
             raise
+
+    def _look(self, wanted: Sequence[_Wanted], admit: _Admit) -> tuple[dict[int, Outcome], list[_Wanted]]:
+        """What has its answer already or is not admitted, and the first of each other key."""
+        outcomes: dict[int, Outcome] = {}
+        fresh: dict[tuple[str, str], _Wanted] = {}
+        for tenant in {one.request.tenant: None for one in wanted}:
+            mine = [one for one in wanted if one.request.tenant == tenant]
+            for one, found in zip(mine, self._keys.look([one.request for one in mine]), strict=True):
+                if isinstance(found, Answer | VedetteError):
+                    outcomes[one.place] = found
+                    continue
+                first = fresh.setdefault((tenant, one.request.key), one) is one
+                if not first or found == OPEN:
+                    # A key that is taken was let through before: whoever takes it over finishes what was begun.
+                    continue
+                try:
+                    admit(one)
+                except VedetteError as error:
+                    outcomes[one.place] = error
+                    del fresh[tenant, one.request.key]
+        return outcomes, list(fresh.values())
 
     def _claim(self, wanted: Sequence[_Wanted]) -> list[tuple[_Wanted, Claim | Outcome]]:
         found = self._claiming.do(wanted, len(wanted))
@@ -391,10 +428,10 @@ class Charges(Writer):
             for call in calls
         ]
 
-    def _carry_out(self, begun: list[_Claimed]) -> dict[int, Outcome]:
+    def _carry_out(self, begun: list[_Claimed], decide: Decide) -> dict[int, Outcome]:
         # By event time: that of a claim that is taken over is its first attempt's.
         begun.sort(key=lambda one: one.event.event_time)
-        found = list(zip(begun, self._decide([one.event for one in begun]), strict=True))
+        found = list(zip(begun, decide([one.event for one in begun]), strict=True))
         self._step("charge.decided")
         refused = [(one, said) for one, said in found if isinstance(said, VedetteError)]
         if refused:

@@ -132,6 +132,7 @@ class Platform(Parts):
             ledger=self.ledger,
             outbox=self.outbox,
             decide=self.desk.decide_charges,
+            decide_each=self.desk.decide_each,
             limits=(Limits(clock), ChargeLimits(PER_KEY, PER_ACCOUNT, PER_BATCH)),
         )
         self.told = Told(self.money)

@@ -34,6 +34,7 @@ from vedette.judge.payment.relist import relist
 from vedette.judge.payment.rules import PaymentRules
 from vedette.judge.points.point import Point
 from vedette.judge.points.scorecard import Scorecard
+from vedette.run.loops import Loops
 from vedette.run.metrics import Meters
 from vedette.run.shipped import set_for, shipped_sets
 from vedette.sense.features.definition import FeatureSet
@@ -151,6 +152,7 @@ class Desk:
         self._open: dict[tuple[str, str], tuple[Books, DecisionService]] = {}
         self._asked: dict[tuple[str, str], tuple[int | str, ...]] = {}
         self._lock = threading.Lock()
+        self._loops = Loops()
 
     def open(self, tenant: str) -> None:
         """Opens the tenant's services, so that no request waits for that; points that are only shipped when used."""
@@ -302,13 +304,10 @@ class Desk:
     def decide_charges(self, events: Sequence[Event]) -> Sequence[Decision | VedetteError]:
         """The decisions on charges of one tenant; called from a worker thread, never from an event loop.
 
-        One charge has an answer within the deadline. More are decided in order, however long that takes: who sends a
-        batch does not wait at a till.
+        They are decided in order, however long that takes: who sends a batch does not wait at a till.
         """
         service = self.service(events[0].tenant)
         payments = [self.to_payment(event) for event in events]
-        if len(payments) == 1:
-            return [asyncio.run(self.decide(payments[0]))]
         started = self._clock.monotonic()
         found = service.decide_many(payments)
         each = (self._clock.monotonic() - started) / len(found)
@@ -316,6 +315,17 @@ class Desk:
             if isinstance(decision, Decision):
                 self._meters.decision(decision.action, decision.fallback or "", each)
         return found
+
+    def decide_each(self, events: Sequence[Event]) -> Sequence[Decision | VedetteError]:
+        """The decisions on charges that came at the same time, each within the deadline; from a worker thread."""
+        return self._loops.run(self._decide_each([self.to_payment(event) for event in events]))
+
+    async def _decide_each(self, payments: Sequence[Event]) -> list[Decision | VedetteError]:
+        found = await asyncio.gather(*map(self.decide, payments), return_exceptions=True)
+        failed = next((one for one in found if not isinstance(one, Decision | VedetteError)), None)
+        if failed is not None:
+            raise failed
+        return [one for one in found if isinstance(one, Decision | VedetteError)]
 
     def decide_batch(
         self, tenant: str, records: Sequence[Mapping[str, Any]], source: str = ""
@@ -384,3 +394,4 @@ class Desk:
                 asyncio.run(service.close())
                 books.checkpoint()
             self._open.clear()
+        self._loops.close()
