@@ -121,14 +121,14 @@ def test_decisions_repeat_by_event_id_without_any_key(world):
 def test_a_request_in_hand_elsewhere_is_told_to_come_again(world, monkeypatch):
     """While the first request waits for its decision, a second one with the key does not wait and does nothing."""
     key, arrived, go_on = fresh(), Event(), Event()
-    decide = world.platform.charges._decide
+    decide = world.platform.charges._decide_each
 
     def wait(event):
         arrived.set()
         assert go_on.wait(20)
         return decide(event)
 
-    monkeypatch.setattr(world.platform.charges, "_decide", wait)
+    monkeypatch.setattr(world.platform.charges, "_decide_each", wait)
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(world.post, "/v1/charges", world.full, charge(), key=key)
         assert arrived.wait(20)

@@ -101,29 +101,51 @@ class Audit:
         if self._write is None:
             return
         self._write(
-            AuditRecord(
-                id=self._ids.new("aud"),
-                tenant=tenant,
-                time=self._clock.now(),
-                actor=actor,
-                actor_kind=NOBODY if actor == NOBODY else _KINDS.get(actor.partition("_")[0], "system"),
-                action=action,
-                target=target,
-                outcome=outcome,
-                code=code,
-                origin=origin,
-                detail=detail or {},
+            self.make(
+                tenant, action, actor=actor, target=target, outcome=outcome, code=code, origin=origin, detail=detail
             )
+        )
+
+    def make(
+        self,
+        tenant: str,
+        action: str,
+        *,
+        actor: str,
+        target: str = "",
+        outcome: Outcome = Outcome.SUCCESS,
+        code: str = "",
+        origin: str = "",
+        detail: dict[str, str] | None = None,
+    ) -> AuditRecord:
+        """A record as `record` would write it."""
+        return AuditRecord(
+            id=self._ids.new("aud"),
+            tenant=tenant,
+            time=self._clock.now(),
+            actor=actor,
+            actor_kind=NOBODY if actor == NOBODY else _KINDS.get(actor.partition("_")[0], "system"),
+            action=action,
+            target=target,
+            outcome=outcome,
+            code=code,
+            origin=origin,
+            detail=detail or {},
         )
 
 
 def to_log(sink: Sink) -> Callable[[AuditRecord], None]:
     """Writes records to the topic `audit`, scrubbed and cut. They are there when the call returns."""
+    return lambda record: write_all(sink, [record])
 
-    def write(record: AuditRecord) -> None:
-        sink.append(TOPIC, record.tenant, [msgspec.json.encode(_clean(record))])
 
-    return write
+def write_all(sink: Sink, records: Sequence[AuditRecord]) -> None:
+    """Writes records as `to_log` does, those of a tenant in one append."""
+    by_tenant: dict[str, list[bytes]] = {}
+    for record in records:
+        by_tenant.setdefault(record.tenant, []).append(msgspec.json.encode(_clean(record)))
+    for tenant, values in by_tenant.items():
+        sink.append(TOPIC, tenant, values)
 
 
 def _clean(record: AuditRecord) -> AuditRecord:

@@ -1,4 +1,4 @@
-"""The application: the hot decision route in front, everything else behind, one outermost handler."""
+"""The application: the hot routes in front, everything else behind, one outermost handler."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vedette.run.platform import Platform
 from vedette.serve import console, routes
 from vedette.serve.addresses import Addresses, fenced, of_api
 from vedette.serve.body import bounded
+from vedette.serve.charging import HotCharges
 from vedette.serve.console.page import show_error
 from vedette.serve.errors import ERROR, UNAUTHENTICATED, body_of, headers_of, outermost, status_of, unforeseen
 from vedette.serve.hot import HotAnswers, HotDecisions
@@ -44,7 +45,8 @@ def build_app(platform: Platform, *, listening: tuple[str, int] = LISTENING, ans
         # Without looking for a session: whoever asks did not come to our address, or not from it.
         await _respond(Request({**scope, "app": api}), error, known=False)(scope, receive, send)
 
-    return outermost(platform, bounded(fenced(addresses, HotDecisions(answers or HotAnswers(platform), api), refuse)))
+    hot = HotDecisions(answers or HotAnswers(platform), HotCharges(platform, api))
+    return outermost(platform, bounded(fenced(addresses, hot, refuse)))
 
 
 def build_api(platform: Platform) -> FastAPI:

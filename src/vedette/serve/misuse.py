@@ -6,6 +6,7 @@ from fastapi import Request
 
 from vedette.core.errors import VedetteError
 from vedette.move.misuse import Misuse, MisuseKind
+from vedette.prove.access import Principal
 from vedette.run.platform import Platform
 
 _BY_CODE: dict[str, MisuseKind] = {
@@ -17,10 +18,13 @@ _LIMITS = "limits."
 
 def note_refusal(request: Request, error: VedetteError) -> None:
     """Notes a refusal that is a sign of misuse, when it is known who asked; everything else passes by."""
-    kind = MisuseKind.LIMIT if error.code.startswith(_LIMITS) else _BY_CODE.get(error.code)
     principal = getattr(request.state, "principal", None)
-    if kind is None or principal is None:
-        return
-    platform: Platform = request.app.state.platform
-    origin = request.client.host if request.client else ""
-    platform.misuses.note(Misuse(principal.tenant, kind, error.code, asked_by=principal.id, ip=origin))
+    if principal is not None:
+        note(request.app.state.platform, principal, request.client.host if request.client else "", error)
+
+
+def note(platform: Platform, principal: Principal, origin: str, error: VedetteError) -> None:
+    """Notes what a known caller was refused with, when it is a sign of misuse."""
+    kind = MisuseKind.LIMIT if error.code.startswith(_LIMITS) else _BY_CODE.get(error.code)
+    if kind is not None:
+        platform.misuses.note(Misuse(principal.tenant, kind, error.code, asked_by=principal.id, ip=origin))

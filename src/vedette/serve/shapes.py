@@ -43,7 +43,12 @@ async def _lines(request: Request) -> bytes:
     return await request.body()
 
 
-def _key(idempotency_key: Annotated[str | None, Header()] = None) -> str:
+def check_key(idempotency_key: Annotated[str | None, Header()] = None) -> str:
+    """The idempotency key of a request that moves money.
+
+    Raises:
+        DataError: `idempotency.key_missing`.
+    """
     if not idempotency_key:
         raise DataError(
             "idempotency.key_missing",
@@ -60,7 +65,7 @@ JsonBody = Annotated[Any, Depends(_json)]
 LinesBody = Annotated[bytes, Depends(_lines)]
 """Records as they were sent, one a line; bounded in size."""
 
-IdempotencyKey = Annotated[str, Depends(_key)]
+IdempotencyKey = Annotated[str, Depends(check_key)]
 """The header of that name; refused when missing."""
 
 
