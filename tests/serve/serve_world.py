@@ -241,6 +241,7 @@ class Objects:
             "dispute_id": self.dispute(),
             "merchant": MERCHANT,
             "event_id": decided["event_id"],
+            "trace_id": charged["id"],
             "type": "customer",
             "id": str(number),
             "key_id": doomed.key.id,

@@ -24,8 +24,7 @@ from vedette.judge.decisions.bindings import binding_of
 from vedette.judge.decisions.decider import Decider
 from vedette.judge.decisions.files import read_rows
 from vedette.judge.decisions.intake import to_event
-from vedette.judge.decisions.recorder import DECISIONS
-from vedette.judge.decisions.seen import Seen, key_of
+from vedette.judge.decisions.recorded import find_recorded
 from vedette.judge.explain import (
     DecisionExplanation,
     RuleExplanation,
@@ -41,9 +40,6 @@ from vedette.judge.sigma.load import load
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.pipelines import NO_PIPELINES, Pipelines
 from vedette.sense.sources import Source, load_sources, sniff
-
-MAX_TAIL = 100_000
-"""Most decisions that the index of a folder lags behind."""
 
 EXAMPLES = """Examples:
 
@@ -157,20 +153,13 @@ def _recorded(folder: Path | None, home: Path | None, event_id: str, tenant: str
 def _from_log(folder: Path, index: Path, event_id: str, tenant: str) -> Decision:
     if not folder.is_dir() or not index.is_file():
         raise NotFoundError("explain.log.missing", f"`{folder}` holds no decisions of `{tenant}`")
-    seen = Seen(index)
     log = SqliteLog(folder, SystemClock())
     try:
-        place = seen.get(key_of(tenant, event_id))
-        records = [] if place is None else log.read(DECISIONS, 0, place, 1)
-        # What the index does not know yet; the last record of an event is the answer that was given.
-        records += [one for one in log.read(DECISIONS, 0, seen.next, MAX_TAIL) if event_id.encode() in one.value]
-        found = [msgspec.json.decode(record.value, type=Decision) for record in records]
-        mine = [one for one in found if (one.tenant, one.event_id) == (tenant, event_id)]
-        if mine:
-            return mine[-1]
+        found = find_recorded(log, index, tenant, event_id)
     finally:
-        seen.close()
         log.close()
+    if found:
+        return found
     raise NotFoundError("explain.decision.missing", f"no decision on event `{event_id:.80}`")
 
 

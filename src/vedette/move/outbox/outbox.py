@@ -74,6 +74,8 @@ class Delivery:
     """Id of the object that the event is about, where order is kept."""
     error: str
     """Code or status of the last failure."""
+    created: int
+    """When its effect was, microseconds UTC."""
 
 
 class Outbox:
@@ -162,7 +164,8 @@ class Outbox:
             connection: The transaction of the effect.
             tenant: Whose effect.
             kind: Such as `charge.captured`.
-            data: The thing as it is now, ready for JSON; its `id` is the object whose order is kept where asked.
+            data: The thing as it is now, ready for JSON. Its `id`, or that of the charge in it, is the object whose
+                order is kept where asked.
         """
         self.emit_many(connection, tenant, [(kind, data)])
 
@@ -175,7 +178,7 @@ class Outbox:
         for index, (kind, data) in enumerate(told if to else ()):
             id_ = self._ids.new("evt")
             body = msgspec.json.encode({"id": id_, "type": kind, "created": to_iso(now), "data": data})
-            subject = str(data.get("id", "")) if isinstance(data, dict) else ""
+            subject = _subject(data)
             shared = {
                 "tenant": tenant,
                 "event_id": id_,
@@ -209,6 +212,13 @@ class Outbox:
         with self._db.read() as connection:
             rows = connection.execute(query.order_by(deliveries.c.created, deliveries.c.event_id).limit(limit))
             return [to_delivery(row) for row in rows]
+
+    def about(self, tenant: str, subject: str) -> list[Delivery]:
+        """What was told of one object, oldest first. Goes through the tenant's deliveries: for people who look."""
+        query = joined().where(deliveries.c.tenant == tenant, deliveries.c.subject == subject)
+        with self._db.read() as connection:
+            rows = connection.execute(query.order_by(deliveries.c.created, deliveries.c.event_id)).all()
+        return [to_delivery(row) for row in rows]
 
     def replay(self, tenant: str, event_id: str, endpoint_id: str) -> None:
         """Sends a dead delivery again by hand: the same event id and body, the schedule from its start.
@@ -256,6 +266,12 @@ def to_delivery(row: sa.Row[Any], **changed: Any) -> Delivery:
     """A row of `joined`."""
     values = {name: getattr(row, name) for name in Delivery.__slots__} | changed
     return Delivery(**{**values, "status": DeliveryStatus(values["status"])})
+
+
+def _subject(data: Any) -> str:
+    told = data if isinstance(data, dict) else {}
+    held = told.get("charge")
+    return str(told.get("id") or (held.get("id") if isinstance(held, dict) else "") or "")
 
 
 def _truths(row: sa.Row[Any]) -> dict[str, bool]:

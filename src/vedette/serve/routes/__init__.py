@@ -14,6 +14,7 @@ from vedette.serve.routes import (
     people,
     playbooks,
     query,
+    traces,
     webhooks,
 )
 
@@ -27,6 +28,7 @@ _MODULES = (
     events,
     entities,
     query,
+    traces,
     alerts,
     playbooks,
     keys,
