@@ -175,3 +175,32 @@ def test_a_person_gets_a_one_time_password_and_codes(run):
     assert "access.person.unknown" in run("people", "codes", "per_none")[2]
     run("people", "disable", ada["id"])
     assert "access.person.invalid" in run("people", "password", ada["id"])[2]
+
+
+def test_an_app_is_made_rolled_and_disabled(run, tmp_path: Path) -> None:
+    made = json.loads(run("apps", "create", "till", "--scope", "charges:write", "--live", "--json")[1])
+    assert made["client_secret"].startswith("vs_")
+    rolled = json.loads(run("apps", "roll", made["id"], "--overlap", "1h", "--json")[1])
+    assert rolled["client_secret"] != made["client_secret"]
+    for _ in range(2):
+        assert run("apps", "disable", made["id"])[:2] == (0, f"{made['id']} disabled\n")
+    listed = json.loads(run("apps", "list", "--json")[1])
+    assert [(app["state"], app["mode"], "client_secret" in app) for app in listed] == [("disabled", "live", False)]
+    assert made["id"] in run("apps", "list")[1]
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    for secret in (made["client_secret"], rolled["client_secret"]):
+        assert secret.encode() not in stored
+    assert run("apps", "roll", made["id"])[0] == run("apps", "create", "x", "--scope", "keys:read")[0] == 2
+
+
+def test_a_connection_is_given_listed_and_taken_back(run) -> None:
+    code, out, _ = run("connections", "give", "market", "--scope", "charges:write", "--merchant", "m-1", "--json")
+    made = json.loads(out)
+    assert (code, made["state"], made["merchants"], made["mode"]) == (0, "active", ["m-1"], "test")
+    held = json.loads(run("connections", "list", "--held", "--tenant", "market", "--json")[1])
+    assert [each["account"] for each in held] == ["default"]
+    assert made["id"] in run("connections", "list")[1]
+    for _ in range(2):
+        assert json.loads(run("connections", "revoke", made["id"], "--json")[1])["state"] == "revoked"
+    assert run("connections", "give", "market", "--scope", "charges:write", "--expires", "400d")[0] == 2
+    assert run("connections", "revoke", made["id"], "--tenant", "market")[0] == 2

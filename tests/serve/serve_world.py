@@ -30,6 +30,7 @@ HOST = "http://api"
 MERCHANT, STRANGER = "m_9", "m_stranger"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 ALL_SCOPES = {resource: Reach.WRITE for (resource, _), need in POLICY.items() if need.key}
+LENT_SCOPES = {resource: Reach.WRITE for (resource, _), need in POLICY.items() if need.app}
 READ_SCOPES = dict.fromkeys(ALL_SCOPES, Reach.READ)
 TRAIL = {
     "eventID": "e-1",
@@ -147,6 +148,17 @@ class World:
         self.platform.access.people.grant(tenant, person.id, Role(role), by="system")
         return person.id, self.token(tenant, person.id)
 
+    def connect(self, scopes, platform=OTHER, account=TENANT, **more):
+        """Lets a platform act in an account; gives the connection."""
+        wanted = {"mode": Mode.TEST, "expires_s": 86_400, "by": "per_owner"} | more
+        return self.platform.access.connections.give(account, platform, scopes=scopes, **wanted)
+
+    def app_token(self, scopes, tenant=TENANT, account=""):
+        """A token of a fresh app."""
+        apps = self.platform.access.apps
+        made = apps.create(tenant, "some app", scopes=scopes, mode=Mode.TEST, by="system")
+        return apps.token(made.app.id, made.secret, account=account).token.reveal()
+
     def staff(self, roles, tenant=TENANT):
         """Personal token of somebody with several roles."""
         person = self.platform.access.people.create(tenant, "somebody")
@@ -190,7 +202,7 @@ class World:
                 for method in sorted(route.methods):
                     yield method, path, described[path][method.lower()]
 
-    def ask(self, method, path, operation, secret, ids):
+    def ask(self, method, path, operation, secret, ids, *, account=""):
         """Sends the route's own example with the ids put into its path; everything the description says is needed."""
         missing = set(PLACEHOLDER.findall(path)) - ids.keys()
         assert not missing, f"{path}: no object for {missing}: add it to Objects"
@@ -200,7 +212,7 @@ class World:
             if each["in"] == "query" and each["required"]
         }
         media = next(iter(operation.get("requestBody", {}).get("content", {}).items()), None)
-        content, headers = None, {"idempotency-key": fresh()}
+        content, headers = None, {"idempotency-key": fresh()} | ({"vedette-account": account} if account else {})
         if media:
             kind, described = media
             example = ids.get(("body", method, path), described["example"])
@@ -216,6 +228,14 @@ class Objects:
         self.world, self.tenant = world, tenant
         self.secret = world.key(ALL_SCOPES, tenant)
         self.requester, _ = world.person("analyst", tenant)
+        self.looked_at = {}
+
+    def of(self, method):
+        """The same ones for every look, which changes none of them; fresh ones for what may."""
+        if method != "GET":
+            return self.make()
+        self.looked_at = self.looked_at or self.make()
+        return self.looked_at
 
     def make(self):
         """Fresh ones, by the name of the path's parameter; special bodies by `("body", method, path)`."""
@@ -232,6 +252,7 @@ class Objects:
         doomed = world.issue(READ_SCOPES, tenant)
         person = world.platform.access.people.create(tenant, "somebody")
         token = world.platform.access.issue_token(tenant, person.id, by="system")
+        app = world.platform.access.apps.create(tenant, "some app", scopes=LENT_SCOPES, mode=Mode.TEST, by="system")
         alert_id, run = self.run(doomed.key.id)
         case = world.platform.cases.of_alert(tenant, alert_id)
         changed = world.platform.triage.change(tenant, [alert_id], operator=self.requester, assignee=self.requester)
@@ -247,6 +268,8 @@ class Objects:
             "key_id": doomed.key.id,
             "person_id": person.id,
             "token_id": token.id,
+            "app_id": app.app.id,
+            "connection_id": world.connect(LENT_SCOPES, platform="nobody", account=tenant).id,
             "role": "analyst",
             "alert_id": alert_id,
             "change_id": changed.id,
@@ -254,6 +277,8 @@ class Objects:
             "run_id": run.id,
             **self.dead_letter(),
             ("body", "POST", "/v1/playbooks/runs/{run_id}/approvals"): {"approve": True, "seen": run.approval.hash},
+            ("body", "POST", "/v1/oauth/token"): "grant_type=client_credentials&"
+            f"client_id={app.app.id}&client_secret={app.secret.reveal()}",
             ("body", "POST", "/v1/alerts/changes"): {"alerts": [alert_id], "state": "in_progress"},
             ("body", "POST", "/v1/playbooks/runs"): {"playbook": "compromised_api_key", "alert_id": alert_id},
             ("body", "POST", "/v1/disputes"): self.disputed(charged["id"]),

@@ -1,7 +1,7 @@
 """Refusals over HTTP that tell of misuse become events of the log, once, with who asked."""
 
 import pytest
-from serve_world import ALL_SCOPES, STRANGER, World, charge, fresh
+from serve_world import ALL_SCOPES, OTHER, STRANGER, World, charge, fresh
 
 from vedette.run.storing import TOPIC, to_event
 
@@ -34,6 +34,13 @@ def test_what_is_refused_is_told(world):
     theirs = world.key(ALL_SCOPES, accounts=[STRANGER])
     for _ in range(3):
         assert world.send("GET", f"/v1/charges/{made['id']}", theirs).status_code == 404
+    headers = {"vedette-account": OTHER}
+    for _ in range(2):
+        assert world.send("GET", f"/v1/charges/{made['id']}", world.full, headers=headers).status_code == 404
     events = {(each["type"], each["reason"]): each["count"] for each in told(world)}
-    assert events == {("idempotency.refused", "idempotency.mismatch"): 2, ("tenant.refused", "access.not_found"): 3}
-    assert len(told(world)) == 2, "each once"
+    assert events == {
+        ("idempotency.refused", "idempotency.mismatch"): 2,
+        ("tenant.refused", "access.not_found"): 3,
+        ("tenant.refused", "access.account.unknown"): 2,
+    }
+    assert len(told(world)) == 3, "each once"

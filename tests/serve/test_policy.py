@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 
 import pytest
 from fastapi import APIRouter, FastAPI
-from serve_world import ALL_SCOPES, MERCHANT, OTHER, READ_SCOPES, STRANGER, TENANT, code_of
+from serve_world import (
+    ALL_SCOPES,
+    LENT_SCOPES,
+    MERCHANT,
+    OTHER,
+    READ_SCOPES,
+    STRANGER,
+    TENANT,
+    card,
+    charge,
+    code_of,
+    fresh,
+)
 
 from vedette.core.errors import DefinitionError
-from vedette.prove.access import POLICY, Role
+from vedette.prove.access import POLICY, Mode, Role
 from vedette.prove.access.policy import Level
 from vedette.serve.addresses import of_api
 from vedette.serve.policy import allow, policies, require_policies
@@ -30,6 +43,8 @@ SPECIMENS = {
     "case_id",
     "run_id",
     "token_id",
+    "app_id",
+    "connection_id",
     "id",
     "endpoint_id",
     "message_id",
@@ -91,6 +106,12 @@ class Caller:
     owns: bool = True
     """False for one who may use the route and must not find the object."""
     bound: bool = False
+    account: str = ""
+    """Which account it says it acts for."""
+    connected: bool = True
+    """False for one that the named account let do nothing."""
+    lent: bool = False
+    """An app, or a platform in an account of somebody else."""
 
     def allowed(self, policy):
         if policy.open:
@@ -99,7 +120,7 @@ class Caller:
         if self.role:
             return self.role in need.roles
         wanted = Level.READ if policy.verb == "read" else Level.WRITE
-        return need.key and (self.scopes or {}).get(policy.resource, Level.NONE) >= wanted
+        return (need.app if self.lent else need.key) and (self.scopes or {}).get(policy.resource, Level.NONE) >= wanted
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +143,63 @@ def callers(world):
         ),
         "another tenant's key": Caller(world.key(ALL_SCOPES, OTHER), scopes=ALL_SCOPES, owns=False),
     }
+    found |= platforms(world) | apps(world)
     for role in Role:
         found[f"person: {role}"] = Caller(world.person(role)[1], role=role)
         found[f"another tenant's {role}"] = Caller(world.person(role, OTHER)[1], role=role, owns=False)
     return found
 
 
-UNPROVEN = ("no key", "no bearer", "bad key", "not a key", "revoked key")
+def platforms(world):
+    """Keys of another tenant that name this one as the account they act for."""
+    world.connect(LENT_SCOPES)
+    full = world.key(ALL_SCOPES, OTHER)
+    revoked = world.connect(LENT_SCOPES, platform="past")
+    expired = world.connect(LENT_SCOPES, platform="bazaar", expires_s=0.000_001)
+    access = world.platform.access
+    for name in ("past", "bazaar", "booth", "stand"):
+        access.create_tenant(name)
+    access.connections.revoke(TENANT, revoked.id, by="per_owner")
+    assert not expired.holds(world.platform.clock.now())
+    reads = dict.fromkeys(LENT_SCOPES, Level.READ)
+    world.connect(reads, platform="booth")
+    world.connect(LENT_SCOPES, platform="stand", merchants=[MERCHANT])
+    of = {"account": TENANT, "lent": True}
+    live = access.issue_key(OTHER, scopes=ALL_SCOPES, mode=Mode.LIVE).secret.reveal()
+    bound = world.key(ALL_SCOPES, OTHER, accounts=[MERCHANT])
+    return {
+        "platform with a connection": Caller(full, scopes=LENT_SCOPES, **of),
+        "platform's key that reads": Caller(world.key(READ_SCOPES, OTHER), scopes=reads, **of),
+        "platform with a connection to read": Caller(world.key(ALL_SCOPES, "booth"), scopes=reads, **of),
+        "platform for a merchant": Caller(world.key(ALL_SCOPES, "stand"), scopes=LENT_SCOPES, bound=True, **of),
+        "platform whose connection was revoked": Caller(world.key(ALL_SCOPES, "past"), connected=False, **of),
+        "platform whose connection has expired": Caller(world.key(ALL_SCOPES, "bazaar"), connected=False, **of),
+        "platform in the other mode": Caller(live, connected=False, **of),
+        "platform's key of a merchant": Caller(bound, connected=False, **of),
+        "key for an account that nobody has": Caller(world.full, connected=False, account="nobody", lent=True),
+        "key for an account that gave nothing": Caller(world.full, connected=False, account=OTHER, lent=True),
+        "key for its own account": Caller(world.full, scopes=ALL_SCOPES, account=TENANT),
+        "person for another account": Caller(world.person("admin", OTHER)[1], connected=False, **of),
+    }
+
+
+def apps(world):
+    """Tokens of apps: at home, in an account, and without a right to it."""
+    reads = dict.fromkeys(LENT_SCOPES, Level.READ)
+    doomed = world.platform.access.apps.create(TENANT, "gone", scopes=LENT_SCOPES, mode=Mode.TEST, by="system")
+    gone = world.platform.access.apps.token(doomed.app.id, doomed.secret).token.reveal()
+    world.platform.access.apps.disable(TENANT, doomed.app.id, by="system")
+    return {
+        "app": Caller(world.app_token(LENT_SCOPES), scopes=LENT_SCOPES, lent=True),
+        "app that reads": Caller(world.app_token(reads), scopes=reads, lent=True),
+        "app of a platform": Caller(world.app_token(LENT_SCOPES, OTHER, TENANT), scopes=LENT_SCOPES, lent=True),
+        "another tenant's app": Caller(world.app_token(LENT_SCOPES, OTHER), scopes=LENT_SCOPES, lent=True, owns=False),
+        "disabled app": Caller(gone),
+        "client secret": Caller(doomed.secret.reveal()),
+    }
+
+
+UNPROVEN = ("disabled app", "client secret", "no key", "no bearer", "bad key", "not a key", "revoked key")
 
 
 def names_an_object(path, ids, method):
@@ -152,6 +223,8 @@ def verdict(name, caller, route, policy, ids):
         return {200}
     if name in UNPROVEN:
         return {401}
+    if not caller.connected:
+        return {404}
     if not caller.allowed(policy) or (caller.bound and not policy.by_account):
         return {403}
     if not caller.owns and (
@@ -165,15 +238,17 @@ def verdict(name, caller, route, policy, ids):
 def test_every_caller_on_every_route_gets_what_the_policy_says(world, objects, callers, method, path):
     described = {(m, p): operation for m, p, operation in world.routes()}
     policy = TABLE[method, path]
-    ids = objects.make()
+    ids = objects.of(method)
     wrong = []
     for name, caller in callers.items():
-        answer = world.ask(method, path, described[method, path], caller.secret, ids)
+        answer = world.ask(method, path, described[method, path], caller.secret, ids, account=caller.account)
         expected = verdict(name, caller, (method, path), policy, ids)
         refused = answer.status_code in {401, 403, 404} or answer.status_code >= 500 or answer.status_code == 400
         if refused if expected is None else answer.status_code not in expected:
             wrong.append((name, answer.status_code, code_of(answer), f"expected {expected or 'an answer'}"))
-        if not caller.owns:
+        if not caller.connected and not policy.open and code_of(answer) != "access.account.unknown":
+            wrong.append((name, answer.status_code, code_of(answer), "tells more than that it is unknown"))
+        if not caller.owns or not caller.connected:
             text = answer.text
             sent = str(ids.get(("body", method, path), ""))
             others = {ids[name] for name in SPECIMENS - {"merchant"}}
@@ -181,6 +256,124 @@ def test_every_caller_on_every_route_gets_what_the_policy_says(world, objects, c
             if answer.status_code < 400 and leaked:
                 wrong.append((name, answer.status_code, f"tells of {leaked}"))
     assert not wrong, wrong
+
+
+KINDS = ("key", "app", "platform")
+
+
+@pytest.fixture(scope="module")
+def holders(world):
+    """Secret and account of a key, an app and a platform's key that hold these scopes, made once for each."""
+    made = {}
+
+    def holder(kind, scopes):
+        name = (kind, tuple(sorted(scopes.items())))
+        if name not in made:
+            if kind == "app":
+                made[name] = (world.app_token(scopes), "")
+            elif kind == "platform":
+                tenant = f"p{len(made)}"
+                world.platform.access.create_tenant(tenant)
+                world.connect(scopes, platform=tenant)
+                made[name] = (world.key(ALL_SCOPES, tenant), TENANT)
+            else:
+                made[name] = (world.key(scopes), "")
+        return made[name]
+
+    return holder
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(TABLE), ids=str)
+def test_every_route_asks_for_its_own_resource_and_level(world, objects, holders, method, path):
+    """Route x resource x kind of key: nothing but the scope of its own resource opens a route, and it does."""
+    policy = TABLE[method, path]
+    if policy.open:
+        return
+    operation = next(each for m, p, each in world.routes() if (m, p) == (method, path))
+    ids, need, wrong = objects.of(method), POLICY[policy.resource, policy.verb], []
+    for kind in KINDS:
+        reach = ALL_SCOPES if kind == "key" else LENT_SCOPES
+        rest = {name: level for name, level in reach.items() if name != policy.resource}
+        for scopes in (rest, {policy.resource: Level.READ}, {policy.resource: Level.WRITE}):
+            if not scopes.keys() <= reach.keys():
+                continue
+            open_to = need.key if kind == "key" else need.app
+            enough = scopes.get(policy.resource, Level.NONE) >= (Level.READ if policy.verb == "read" else Level.WRITE)
+            secret, account = holders(kind, scopes)
+            answer = world.ask(method, path, operation, secret, ids, account=account)
+            refused = answer.status_code in {401, 403}
+            if refused is (open_to and enough):
+                wrong.append((kind, scopes if len(scopes) == 1 else "all others", answer.status_code, code_of(answer)))
+    assert not wrong, wrong
+
+
+def test_a_header_that_is_ignored_would_be_found(world, callers, monkeypatch):
+    """Planted: a platform's key acts at home although it names an account that let it do nothing."""
+    caller = callers["platform in the other mode"]
+    headers = {"vedette-account": TENANT}
+    assert world.send("GET", "/v1/decisions", caller.secret, headers=headers).status_code == 404
+    monkeypatch.setattr(world.platform.access.connections, "act_for", lambda principal, _account, **_more: principal)
+    assert world.send("GET", "/v1/decisions", caller.secret, headers=headers).status_code == 200
+
+
+def test_an_account_is_named_once(world):
+    for headers in ([("vedette-account", TENANT)] * 2, [("vedette-account", TENANT), ("Vedette-Account", OTHER)]):
+        sent = [*headers, ("authorization", f"Bearer {world.full}")]
+        answer = world.wait(world.client.request("GET", "/v1/decisions", headers=sent))
+        assert (answer.status_code, code_of(answer)) == (400, "request.account.repeated")
+
+
+def test_a_decision_for_an_account_is_the_accounts(world):
+    """The short way to a decision knows no accounts: it hands such a request on."""
+    world.connect(LENT_SCOPES)
+    secret = world.key(ALL_SCOPES, OTHER)
+    body = {"event": card(987_001)}
+    made = world.post("/v1/decisions", secret, body, headers={"vedette-account": TENANT})
+    assert made.status_code == 200, made.text
+    assert world.send("GET", "/v1/decisions/987001", world.full).status_code == 200
+    assert world.send("GET", "/v1/decisions/987001", secret).status_code == 404
+    assert world.post("/v1/decisions", secret, body, headers={"vedette-account": "nobody"}).status_code == 404
+
+
+def test_an_app_gets_its_token_as_oauth_says(world):
+    apps = world.platform.access.apps
+    made = apps.create(TENANT, "till", scopes={"charges": Level.WRITE}, mode=Mode.TEST, by="system")
+    secret = made.secret.reveal()
+    media = {"content-type": "application/x-www-form-urlencoded"}
+
+    def ask(body, **headers):
+        return world.send("POST", "/v1/oauth/token", content=body, headers=media | headers)
+
+    basic = base64.b64encode(f"{made.app.id}:{secret}".encode()).decode()
+    asked = ask("grant_type=client_credentials&scope=charges:read", authorization=f"Basic {basic}")
+    assert asked.status_code == 200, asked.text
+    assert asked.headers["cache-control"] == "no-store"
+    told = asked.json()
+    assert (told["token_type"], told["expires_in"], told["scope"]) == ("Bearer", 3_600, "charges:read")
+    assert world.send("GET", "/v1/charges/ch_none", told["access_token"]).status_code == 404
+    refused = world.post("/v1/charges", told["access_token"], charge(), key=fresh())
+    assert (refused.status_code, code_of(refused)) == (403, "access.denied")
+    wrong = base64.b64encode(f"{made.app.id}:vs_{'A' * 43}".encode()).decode()
+    for body, headers, code in [
+        ("grant_type=client_credentials", {"authorization": f"Basic {wrong}"}, "access.app.invalid"),
+        ("grant_type=client_credentials", {"authorization": "Basic !!!"}, "access.app.invalid"),
+        ("grant_type=client_credentials", {}, "access.app.invalid"),
+        ("grant_type=password", {"authorization": f"Basic {basic}"}, "access.grant.unsupported"),
+        (
+            f"grant_type=client_credentials&client_secret={secret}",
+            {"authorization": f"Basic {basic}"},
+            ("access.app.twice"),
+        ),
+        ("grant_type=client_credentials&grant_type=client_credentials", {}, "http.body.form"),
+        ("&".join(f"a{n}=1" for n in range(20)), {}, "http.body.form"),
+        ("grant_type=client_credentials&account=nobody", {"authorization": f"Basic {basic}"}, "access.account.unknown"),
+        (
+            "grant_type=client_credentials&scope=payouts:write",
+            {"authorization": f"Basic {basic}"},
+            ("access.scope.beyond"),
+        ),
+    ]:
+        assert code_of(ask(body, **headers)) == code, body
 
 
 def test_a_bound_key_sees_its_own_objects_and_no_others(world, objects):

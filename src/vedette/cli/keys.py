@@ -16,7 +16,7 @@ from vedette.core.errors import DefinitionError
 from vedette.core.ids import Ids
 from vedette.core.log import SqliteLog
 from vedette.core.render import printable
-from vedette.prove.access import Access, ApiKey, IssuedKey, Mode, Token
+from vedette.prove.access import Access, ApiKey, Connection, IssuedKey, Mode, Token
 from vedette.prove.access.policy import format_scopes, parse_scopes
 from vedette.prove.audit import to_log
 
@@ -142,7 +142,7 @@ def parse_duration(text: str) -> int:
     return seconds
 
 
-def state(key: ApiKey | Token, now: int) -> str:
+def state(key: ApiKey | Token | Connection, now: int) -> str:
     """`active`, `revoked` or `expired` at a time."""
     if key.revoked is not None:
         return "revoked"

@@ -26,7 +26,7 @@ NOBODY = "unknown"
 """Actor of a request that could not be attributed."""
 
 
-_KINDS = {"key": "key", "per": "person"}
+_KINDS = {"key": "key", "per": "person", "app": "app"}
 
 
 class Outcome(StrEnum):
@@ -48,9 +48,9 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     time: int
     """Microseconds UTC."""
     actor: str
-    """Id of the key or person; `unknown` when it did not prove who it is."""
+    """Id of the key, person or app; `unknown` when it did not prove who it is."""
     actor_kind: str
-    """`key`, `person`, `system` or `unknown`."""
+    """`key`, `person`, `app`, `system` or `unknown`."""
     action: str
     """`resource.verb` of a policy decision, such as `charges.write`, or of a change, such as `keys.revoke`."""
     target: str = ""

@@ -60,6 +60,7 @@ ERROR: dict[str, Any] = {
 _BY_CODE: dict[str, int] = {
     "access.unauthenticated": 401,
     "access.key.invalid": 401,
+    "access.app.invalid": 401,
     "access.token.invalid": 401,
     "access.person.invalid": 401,
     "idempotency.key_missing": 400,

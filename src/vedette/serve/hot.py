@@ -19,6 +19,7 @@ from vedette.run.platform import Platform
 from vedette.serve.body import MAX_BODY, read_body
 from vedette.serve.errors import body_of, caught, headers_of, internal, status_of
 from vedette.serve.gate import Gate
+from vedette.serve.policy import ACCOUNT
 from vedette.serve.routes.decisions import DecisionRequest
 from vedette.serve.shapes import JSON, MAX_DEPTH, check_media, convert
 
@@ -83,7 +84,9 @@ class HotDecisions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+        hot = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST"
+        # For another account: the long way, which asks what it gave.
+        if not hot or _header(scope, ACCOUNT.encode()) is not None:
             await self._app(scope, receive, send)
             return
         scope["vedette_route"] = PATH

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vedette.serve.hot import PATH, HotAnswers, Reply
+from vedette.serve.policy import ACCOUNT
 
 _START = f"POST {PATH} HTTP/1.1\r\n".encode()
 _VALUE = rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?"
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(" + _VALUE + rb")?[ \t]*")
 _PLAIN = {b"keep-alive", b"close"}
-_OTHER_WAY = {b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer"}
+_OTHER_WAY = {b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", ACCOUNT.encode()}
 _ONCE = {b"host", b"content-length", b"authorization", b"content-type", b"connection"}
 MAX_HEADERS = 64
 _JSON = "content-type: application/json\r\ncontent-length: "

@@ -12,6 +12,7 @@ from vedette.run.platform import Platform
 _BY_CODE: dict[str, MisuseKind] = {
     "idempotency.mismatch": MisuseKind.IDEMPOTENCY,
     "access.not_found": MisuseKind.TENANT,
+    "access.account.unknown": MisuseKind.TENANT,
 }
 _LIMITS = "limits."
 

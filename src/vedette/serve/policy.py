@@ -11,11 +11,13 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.routing import iter_route_contexts
 from starlette.convertors import Convertor, register_url_convertor
 
-from vedette.core.errors import DefinitionError, DeniedError, NotFoundError
+from vedette.core.errors import DataError, DefinitionError, DeniedError, NotFoundError
 from vedette.prove.access import POLICY, Access, Principal
 from vedette.run.platform import Platform
 
 _MARK = "vedette_policy"
+ACCOUNT = "vedette-account"
+"""Header that names the account for which a platform's key or app acts; without it the caller acts at home."""
 _CONVERTED = re.compile(r":\w+}")
 """What the description of a route leaves out: `{id:whole}` is called `{id}`."""
 
@@ -127,6 +129,17 @@ def bearer(header: str | None) -> str:
     return secret.strip()
 
 
+def one_account(named: Sequence[str]) -> str:
+    """The account that a request names.
+
+    Raises:
+        DataError: `request.account.repeated`.
+    """
+    if len(named) != 1:
+        raise DataError("request.account.repeated", "a request acts for one account", at=f"$header.{ACCOUNT}")
+    return named[0]
+
+
 def allow(resource: str, verb: str, *, by_account: bool = False) -> Any:
     """Dependency of a route: authenticates the caller and checks the grant; gives a `Caller`.
 
@@ -142,6 +155,9 @@ def allow(resource: str, verb: str, *, by_account: bool = False) -> Any:
         origin = request.client.host if request.client else ""
         principal = access.authenticate(bearer(request.headers.get("authorization")), origin=origin)
         request.state.principal = principal
+        named = request.headers.getlist(ACCOUNT)
+        if named:
+            principal = access.connections.act_for(principal, one_account(named), origin=origin)
         account = min(principal.accounts, default=None) if by_account else None
         access.authorize(principal, resource, verb, account=account, origin=origin)
         return Caller(principal, origin, access, policy)
@@ -214,12 +230,27 @@ def require_policies(app: FastAPI) -> None:
 def describe_security(document: dict[str, Any], table: Mapping[tuple[str, str], RoutePolicy | None]) -> None:
     """Says in the OpenAPI document which operations need a key or token, and what it must hold."""
     schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-    schemes["key"] = {"type": "http", "scheme": "bearer", "description": "An API key `vk_...`, or a person's `vp_...`."}
+    schemes["key"] = {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, or a person's or app's token.",
+    }
     for (method, path), policy in table.items():
         if policy and not policy.open and not policy.page:
             operation = document["paths"][path][method.lower()]
             operation["security"] = [{"key": []}]
             operation["x-vedette-policy"] = {"resource": policy.resource, "verb": policy.verb}
+            if POLICY[policy.resource, policy.verb].app:
+                operation.setdefault("parameters", []).append(_FOR_ACCOUNT)
+
+
+_FOR_ACCOUNT = {
+    "name": ACCOUNT,
+    "in": "header",
+    "required": False,
+    "description": "The connected account that a platform acts for.",
+    "schema": {"type": "string"},
+}
 
 
 def _policy(call: Callable[..., Any] | None) -> RoutePolicy | None:

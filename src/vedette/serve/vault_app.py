@@ -40,7 +40,7 @@ from vedette.prove.vault.cards import Card, Purpose
 from vedette.prove.vault.vault import Vault
 from vedette.serve.body import read_body
 from vedette.serve.errors import body_of, guard, headers_of, status_of
-from vedette.serve.policy import bearer
+from vedette.serve.policy import ACCOUNT, bearer
 from vedette.serve.server import run_app
 from vedette.serve.shapes import JSON, check_media, convert
 
@@ -158,6 +158,8 @@ class VaultApp:
         if route is None:
             raise NotFoundError("http.route", "there is nothing at this path")
         secret = bearer(_header(scope, b"authorization"))
+        if _header(scope, ACCOUNT.encode()) is not None:
+            raise DeniedError("vault.account.refused", "the vault acts for nobody but the key's own tenant")
         body = await read_body(receive, MAX_BODY)
         if method == "POST":
             check_media(_header(scope, b"content-type"), JSON)

@@ -13,6 +13,8 @@ Example:
 """
 
 from vedette.prove.access.access import Access, ApiKey, IssuedKey
+from vedette.prove.access.apps import App, IssuedAccess, IssuedApp
+from vedette.prove.access.connections import Connection
 from vedette.prove.access.factors import Factors, FactorState, Pending
 from vedette.prove.access.logins import IssuedPassword, Logins, LoginState
 from vedette.prove.access.people import People, Person
@@ -24,8 +26,12 @@ __all__ = [
     "POLICY",
     "Access",
     "ApiKey",
+    "App",
+    "Connection",
     "FactorState",
     "Factors",
+    "IssuedAccess",
+    "IssuedApp",
     "IssuedKey",
     "IssuedPassword",
     "IssuedToken",

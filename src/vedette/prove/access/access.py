@@ -15,13 +15,15 @@ from vedette.core.clock import MICROS, Clock
 from vedette.core.db import Connection, Database, insert_new, sa
 from vedette.core.errors import ConflictError, DefinitionError, DeniedError, NotFoundError
 from vedette.core.ids import Ids
+from vedette.prove.access.apps import TOKEN_PREFIX, Apps
+from vedette.prove.access.connections import Connections
 from vedette.prove.access.factors import Factors
 from vedette.prove.access.logins import Logins
 from vedette.prove.access.passwords import Passwords
 from vedette.prove.access.people import People
 from vedette.prove.access.policy import Kind, Level, Mode, Principal, format_scopes, parse_scopes, permit, read_scopes
 from vedette.prove.access.sessions import Sessions
-from vedette.prove.access.tables import MIGRATIONS, join_accounts, keys, split_accounts, tenants, tokens
+from vedette.prove.access.tables import MIGRATIONS, apps, join_accounts, keys, split_accounts, tenants, tokens
 from vedette.prove.access.throttle import Throttle
 from vedette.prove.access.tokens import DEFAULT_LIFETIME_S, PREFIX, IssuedToken, Token, Tokens, read_token
 from vedette.prove.audit import NOBODY, Audit, AuditRecord, Outcome
@@ -36,7 +38,7 @@ MAX_CACHED = 50_000
 MAX_OVERLAP = 7 * 86_400
 """Longest time in seconds for which a rolled key may still be used."""
 
-_SECRET = re.compile(r"v(?:k_(?:test|live)|p)_[0-9A-Za-z_-]{43}")
+_SECRET = re.compile(r"v(?:[ka]_(?:test|live)|p)_[0-9A-Za-z_-]{43}")
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _RANDOM_BYTES = 32
 
@@ -120,6 +122,16 @@ class Access:
             db, clock, self._audit, sessions=self.sessions, throttle=self._throttle, keeper=Passwords()
         )
         self._tokens = Tokens(db, clock, ids, self._audit, self._random_text)
+        self.connections = Connections(db, clock, ids, self._audit, changed=self._forget_all, max_age=max_age)
+        self.apps = Apps(
+            db,
+            clock,
+            ids,
+            self._audit,
+            connections=self.connections,
+            random_text=self._random_text,
+            changed=self._forget,
+        )
         self._random_bytes = random_bytes
         self._max_age = max_age
         self._cache: dict[bytes, _Cached] = {}
@@ -286,7 +298,7 @@ class Access:
     # Proof
 
     def authenticate(self, secret: str | Secret, *, origin: str = "") -> Principal:
-        """Who this API key or personal token belongs to, a person with the roles held now.
+        """Who this API key, personal token or token of an app belongs to, a person with the roles held now.
 
         Microseconds when it was seen within `max_age`, else an indexed read.
 
@@ -300,7 +312,7 @@ class Access:
         digest = hashlib.sha256(text.encode()).digest()
         cached = self._cache.get(digest)
         if cached is None or self._clock.monotonic() - cached.read_at >= self._max_age:
-            cached = self._read(digest, is_token=text.startswith(PREFIX))
+            cached = self._read(digest, text[:3])
         now = self._clock.now()
         if cached is None:
             raise self._refused(origin, self._ended(digest))
@@ -349,8 +361,8 @@ class Access:
         return cached.principal
 
     def sweep(self) -> int:
-        """Deletes sessions and counts of failures that say nothing any more; gives how many. Call it now and then."""
-        return self.sessions.sweep() + self._throttle.sweep()
+        """Deletes sessions, tokens and counts of failures that say nothing any more; gives how many."""
+        return self.sessions.sweep() + self._throttle.sweep() + self.apps.sweep()
 
     def flush(self) -> None:
         """Writes when keys and tokens were last used. Call it every minute or so: a write at each use costs a sync."""
@@ -359,7 +371,7 @@ class Access:
         if used:
             with self._db.begin() as connection:
                 for held_id, when in sorted(used.items()):
-                    table = keys if held_id.startswith("key_") else tokens
+                    table = _HOLDERS[held_id.partition("_")[0]]
                     connection.execute(table.update().where(table.c.id == held_id).values(last_used=when))
 
     # The decision
@@ -403,6 +415,7 @@ class Access:
             outcome=Outcome.DENIED if why else Outcome.SUCCESS,
             code=f"access.{why}" if why else "",
             origin=origin,
+            detail={"platform": principal.platform} if principal.platform else None,
         )
         if not why:
             return
@@ -431,12 +444,13 @@ class Access:
     def _random_text(self) -> str:
         return urlsafe_b64encode(self._random_bytes(_RANDOM_BYTES)).decode().rstrip("=")
 
-    def _read(self, digest: bytes, *, is_token: bool) -> _Cached | None:
+    def _read(self, digest: bytes, prefix: str) -> _Cached | None:
         """Reads a key or token and caches it, unless something was taken away while it was being read."""
+        read = {PREFIX: read_token, TOKEN_PREFIX: self.apps.read_token}.get(prefix, _read_key)
         generation = self._generation
         read_at = self._clock.monotonic()
         with self._db.read() as connection:
-            found = read_token(connection, digest) if is_token else _read_key(connection, digest)
+            found = read(connection, digest)
         with self._lock:
             if found is None:
                 self._cache.pop(digest, None)
@@ -455,6 +469,11 @@ class Access:
             self._generation += 1
             for digest in [digest for digest, held in self._cache.items() if held.principal.id == principal_id]:
                 del self._cache[digest]
+
+    def _forget_all(self) -> None:
+        with self._lock:
+            self._generation += 1
+            self._cache.clear()
 
     def _ended(self, digest: bytes) -> Principal | None:
         """Whose key this was that is no more; None for one that never was."""
@@ -478,6 +497,9 @@ class Access:
             hint="send one that is neither revoked nor expired",
         )
 
+
+_HOLDERS = {"key": keys, "tok": tokens, "app": apps}
+"""Table of what has an id with this prefix, and a time of last use."""
 
 _HINTS = {
     "policy": "nobody may do this",

@@ -2,7 +2,8 @@
 
 A row says, for a resource and a verb, whether an API key may have it at all (`key`) and which roles of people have it.
 What is not in the table is denied to everybody. A key further needs its own scope for the resource: `write` includes
-`read`; there is no scope for `approve`, because only a person approves.
+`read`; there is no scope for `approve`, because only a person approves. `app` in the place of `key` says that apps may
+have it too, and platforms that act for a connected account: what is `key` only stays with an account's own keys.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Kind(StrEnum):
 
     KEY = "key"
     PERSON = "person"
+    APP = "app"
+    """An app, by a token of its own."""
 
 
 class Role(StrEnum):
@@ -64,6 +67,8 @@ class Need:
     """True when an API key may have it, by its scope."""
     roles: frozenset[Role]
     """A person needs one of these."""
+    app: bool = False
+    """True when an app may have it, and a platform that acts for another account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,29 +86,31 @@ class Principal:
     """Of a key; None for a person, who sees both."""
     accounts: frozenset[str] = frozenset()
     """Accounts or merchants it is bound to; empty: all of the tenant."""
+    platform: str = ""
+    """Tenant whose key or app this is, when it acts here by a connection; empty at home."""
 
 
 _TABLE = """
-charges    read     key analyst risk compliance merchant
-charges    write    key merchant
+charges    read     app analyst risk compliance merchant
+charges    write    app merchant
 charges    batch    key -
-refunds    read     key analyst risk compliance merchant
-refunds    write    key merchant
+refunds    read     app analyst risk compliance merchant
+refunds    write    app merchant
 cards      read     key compliance
 cards      write    key -
 numbers    read     key -
 credentials read     key -
-disputes   read     key analyst risk compliance merchant
-disputes   write    key merchant
+disputes   read     app analyst risk compliance merchant
+disputes   write    app merchant
 disputes   settle   key -
-payouts    read     key analyst responder risk compliance merchant
-payouts    write    key merchant
+payouts    read     app analyst responder risk compliance merchant
+payouts    write    app merchant
 payouts    freeze   - responder risk
 payouts    approve  - risk
-ledger     read     key risk compliance
+ledger     read     app risk compliance
 ledger     write    key -
-decisions  read     key analyst responder risk model compliance
-decisions  write    key -
+decisions  read     app analyst responder risk model compliance
+decisions  write    app -
 reviews    read     - analyst risk compliance
 reviews    write    - analyst risk
 events     read     key analyst responder risk model compliance
@@ -111,17 +118,17 @@ events     write    key -
 query      read     key analyst responder risk model compliance
 features   read     key analyst risk model compliance
 features   write    - model
-labels     read     key analyst risk model compliance
-labels     write    key analyst risk
+labels     read     app analyst risk model compliance
+labels     write    app analyst risk
 models     read     key risk model compliance
 models     write    - model
 models     approve  - risk
 rules      read     key analyst responder risk model compliance
 rules      write    - analyst risk
 rules      approve  - risk responder
-lists      read     key analyst risk compliance
-lists      write    key risk
-alerts     read     key analyst responder risk compliance
+lists      read     app analyst risk compliance
+lists      write    app risk
+alerts     read     app analyst responder risk compliance
 alerts     write    key analyst responder
 cases      read     key analyst responder risk compliance
 cases      write    key analyst responder
@@ -129,16 +136,22 @@ playbooks  read     key analyst responder risk compliance
 playbooks  write    - responder
 playbooks  run      key analyst responder
 playbooks  approve  - responder risk
-indicators read     key analyst responder compliance
-indicators write    key analyst responder
+indicators read     app analyst responder compliance
+indicators write    app analyst responder
 controls   read     key compliance admin
 controls   write    - compliance
 audit      read     key compliance admin
-webhooks   read     key merchant admin
-webhooks   write    key merchant admin
+webhooks   read     app merchant admin
+webhooks   write    app merchant admin
 keys       read     - responder compliance merchant admin
 keys       write    - admin
 keys       revoke   - responder admin
+apps       read     - responder compliance admin
+apps       write    - admin
+apps       revoke   - responder admin
+connections read    key responder compliance merchant admin
+connections write   - admin
+connections revoke  - responder admin
 people     read     - compliance admin
 people     write    - admin
 settings   read     - compliance admin
@@ -152,7 +165,8 @@ def _parse(table: str) -> dict[tuple[str, str], Need]:
     for line in table.split("\n"):
         if line:
             resource, verb, key, *roles = line.split()
-            policy[resource, verb] = Need(key == "key", frozenset(Role(role) for role in roles if role != "-"))
+            held = frozenset(Role(role) for role in roles if role != "-")
+            policy[resource, verb] = Need(key in {"key", "app"}, held, app=key == "app")
     return policy
 
 
@@ -160,6 +174,8 @@ POLICY: Mapping[tuple[str, str], Need] = _parse(_TABLE)
 """(resource, verb) -> what it needs. Deny by default: a pair that is absent is denied."""
 
 RESOURCES = frozenset(resource for resource, _ in POLICY)
+LENT = frozenset(resource for (resource, _), need in POLICY.items() if need.app)
+"""Resources that apps may have a scope for, and platforms in another account."""
 
 
 def permit(
@@ -198,7 +214,8 @@ def permit(
     if principal.kind is Kind.PERSON:
         return "" if need.roles & principal.roles else "role"
     wanted = Level.READ if verb == "read" else Level.WRITE
-    return "" if need.key and principal.scopes.get(resource, Level.NONE) >= wanted else "scope"
+    own = principal.kind is Kind.KEY and not principal.platform
+    return "" if (need.key if own else need.app) and principal.scopes.get(resource, Level.NONE) >= wanted else "scope"
 
 
 def parse_scopes(text: str) -> dict[str, Level]:
@@ -222,6 +239,25 @@ def parse_scopes(text: str) -> dict[str, Level]:
             )
         scopes[resource] = Level[level.upper()]
     return scopes
+
+
+def check_lent(scopes: Mapping[str, Level]) -> None:
+    """Lets scopes pass that an app may have, or a platform in another account.
+
+    Raises:
+        DefinitionError: `access.scope.none`, `access.scope.own_keys_only`.
+    """
+    if not any(scopes.values()):
+        raise DefinitionError("access.scope.none", "at least one scope is needed", hint=f"of {', '.join(sorted(LENT))}")
+    for resource in sorted(scopes.keys() - LENT):
+        raise DefinitionError(
+            "access.scope.own_keys_only", f"only an account's own keys may have `{resource}`", hint="leave it out"
+        )
+
+
+def narrow(scopes: Mapping[str, Level], bound: Mapping[str, Level]) -> dict[str, Level]:
+    """What is in both, each at the lower of its two levels."""
+    return {name: min(level, bound[name]) for name, level in scopes.items() if bound.get(name, Level.NONE)}
 
 
 def _near(resource: str) -> list[str]:

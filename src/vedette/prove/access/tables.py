@@ -144,10 +144,71 @@ throttles = sa.Table(
 )
 """Failed logins by person, by unknown name and by origin; from `until` on the next attempt is looked at."""
 
+_APPS = sa.MetaData()
+"""Tables of the fourth step."""
+
+apps = sa.Table(
+    "access_apps",
+    _APPS,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False, index=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("mode", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("created", _MICROS, nullable=False),
+    sa.Column("disabled", _MICROS),
+    sa.Column("last_used", _MICROS),
+    sqlite_strict=True,
+)
+
+app_secrets = sa.Table(
+    "access_app_secrets",
+    _APPS,
+    sa.Column("hash", sa.LargeBinary, primary_key=True),
+    sa.Column("app", sa.Text, sa.ForeignKey(apps.c.id), nullable=False, index=True),
+    sa.Column("created", _MICROS, nullable=False),
+    sa.Column("expires", _MICROS),
+    sqlite_strict=True,
+)
+"""`expires` is empty for the secret of now; that of before has the end of its overlap."""
+
+app_tokens = sa.Table(
+    "access_app_tokens",
+    _APPS,
+    sa.Column("hash", sa.LargeBinary, primary_key=True),
+    sa.Column("app", sa.Text, sa.ForeignKey(apps.c.id), nullable=False, index=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("created", _MICROS, nullable=False),
+    sa.Column("expires", _MICROS, nullable=False, index=True),
+    sqlite_strict=True,
+)
+"""`account` is the tenant that the token acts in: the app's own, or one that is connected to it."""
+
+connections = sa.Table(
+    "access_connections",
+    _APPS,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("platform", sa.Text, nullable=False, index=True),
+    sa.Column("mode", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("merchants", sa.Text, nullable=False),
+    sa.Column("given_by", sa.Text, nullable=False),
+    sa.Column("created", _MICROS, nullable=False),
+    sa.Column("expires", _MICROS, nullable=False),
+    sa.Column("revoked", _MICROS),
+    sqlite_strict=True,
+)
+"""`account` is the tenant that gave it, `platform` the one that it was given to."""
+
+sa.Index("access_connections_alive", connections.c.account, connections.c.platform, connections.c.mode)
+
 MIGRATIONS = (
     Migration(1, "tenants, keys, people, grants", create(_METADATA)),
     Migration(2, "personal tokens", create(_TOKENS)),
     Migration(3, "passwords, second factors, sessions, throttles", create(_LOGIN)),
+    Migration(4, "apps, their secrets and tokens, connected accounts", create(_APPS)),
 )
 
 

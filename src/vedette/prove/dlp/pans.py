@@ -81,7 +81,7 @@ _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"[0-9A-Fa-f-]*")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HEX = re.compile(r"[0-9a-fA-F]{24,}")
-_SECRET = re.compile(r"\b(vk_(?:test|live)_|vp_)[0-9A-Za-z_-]{8,}")
+_SECRET = re.compile(r"\b(v[ka]_(?:test|live)_|v[ps]_)[0-9A-Za-z_-]{8,}")
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 

@@ -54,7 +54,12 @@ RULES: tuple[SecretRule, ...] = (
         2.0,
     ),
     _rule("webhook-signing-secret", "whsec_", r"\bwhsec_[0-9A-Za-z+/_\-]{24,128}={0,2}", 3.0),
-    _rule("vedette-api-key", "vk_test_ vk_live_ vp_", r"\b(?:vk_(?:test|live)|vp)_[0-9A-Za-z_\-]{20,}", 3.0),
+    _rule(
+        "vedette-api-key",
+        "vk_test_ vk_live_ va_test_ va_live_ vp_ vs_",
+        r"\b(?:v[ka]_(?:test|live)|v[ps])_[0-9A-Za-z_\-]{20,}",
+        3.0,
+    ),
     _rule("slack-bot-token", "xoxb", r"xoxb-[0-9]{10,13}-[0-9]{10,13}[0-9A-Za-z-]*", 2.5),
     _rule("slack-user-token", "xoxp- xoxe-", r"xox[pe](?:-[0-9]{10,13}){3}-[0-9A-Za-z-]{28,34}", 2.0),
     _rule("slack-app-token", "xapp", r"(?i:xapp-\d-[A-Z0-9]+-\d+-[a-z0-9]+)", 2.0),

@@ -2,8 +2,10 @@
 
 from vedette.serve.routes import (
     alerts,
+    apps,
     audit,
     charges,
+    connections,
     decisions,
     disputes,
     entities,
@@ -32,6 +34,8 @@ _MODULES = (
     alerts,
     playbooks,
     keys,
+    apps,
+    connections,
     people,
     audit,
 )
