@@ -12,9 +12,11 @@ from vedette.act.actions import Actions
 from vedette.act.alerts import Alerts
 from vedette.act.approvals import Approvals
 from vedette.act.cases import Cases
-from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key
-from vedette.act.playbooks.interpreter import Request, World
+from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key, unfreeze_payouts
+from vedette.act.playbooks.caps import Caps
+from vedette.act.playbooks.pulses import Pulses
 from vedette.act.playbooks.responder import Responder, alert_scope, bind
+from vedette.act.playbooks.world import Request, World
 from vedette.core.event import Entity
 from vedette.core.ids import Ids
 from vedette.core.signal import Level, Signal
@@ -106,6 +108,10 @@ class Payouts:
         self.frozen[key] = (tenant, account, reason)
         return Answer(200)
 
+    def unfreeze(self, tenant, account, reason, key):
+        self.frozen = {held: value for held, value in self.frozen.items() if value[:2] != (tenant, account)}
+        return Answer(200)
+
     def is_frozen(self, tenant, account):
         return any(held[:2] == (tenant, account) for held in self.frozen.values())
 
@@ -132,10 +138,13 @@ class Office:
                 "notify": self.effects.notify,
                 "revoke_key": revoke_key(self.keys),
                 "freeze_payouts": freeze_payouts(self.payouts),
+                "unfreeze_payouts": unfreeze_payouts(self.payouts),
             },
             {"revoke_key": preview_key(self.keys), "freeze_payouts": preview_freeze(self.payouts)},
         )
-        self.world = World(self.actions, self.approvals, self.cases, clock)
+        self.pulses = Pulses(database, clock)
+        self.caps = Caps(database, clock)
+        self.world = World(self.actions, self.approvals, self.cases, clock, self.caps, self.pulses)
 
     def responder(self, runs):
         return Responder(
@@ -145,6 +154,7 @@ class Office:
             cases=self.cases,
             approvals=self.approvals,
             clock=self.clock,
+            pulses=self.pulses,
         )
 
     def alert(self):

@@ -23,6 +23,8 @@ class MemorySteps:
         self.on_wait = on_wait
         self.place = 0
         self.slept = 0.0
+        self.interpreters = {}
+        self.inside = {}
 
     def _once(self, name, make):
         if self.place < len(self.recorded):
@@ -62,6 +64,22 @@ class MemorySteps:
             return seconds
 
         self._once("sleep", rest)
+
+    def parallel(self, branches):
+        """Each branch to its end, one after the other; what they recorded is in `inside`."""
+
+        def all_of_them():
+            found = []
+            for branch in branches:
+                steps = self.inside.setdefault(
+                    branch.name, MemorySteps(self.clock, self.messages, on_wait=self.on_wait)
+                )
+                steps.run_id, steps.interpreters, steps.place = f"{self.run_id}/{branch.name}", self.interpreters, 0
+                found.append(self.interpreters[branch.kind](steps, branch.definition, branch.inputs))
+                self.slept += steps.slept
+            return found
+
+        return self._once("parallel", all_of_them)
 
     @property
     def names(self):

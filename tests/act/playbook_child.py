@@ -18,7 +18,10 @@ from vedette.act.alerts import Alerts
 from vedette.act.approvals import Approvals
 from vedette.act.cases import Cases
 from vedette.act.effects import Effects
-from vedette.act.playbooks.interpreter import KIND, World, make_interpreter
+from vedette.act.playbooks.caps import Caps
+from vedette.act.playbooks.interpreter import make_interpreters
+from vedette.act.playbooks.pulses import Pulses
+from vedette.act.playbooks.world import KIND, World
 from vedette.core import execute
 from vedette.core.clock import SystemClock
 from vedette.core.db import open_database
@@ -66,16 +69,25 @@ def build(folder, probe):
 
     perform = {name: outside.perform(name) for name in ("revoke_key", "freeze_payouts", "notify")}
     actions = Actions({**perform, "snapshot_evidence": snapshot})
-    world = World(actions, Approvals(state, clock), Cases(state, clock, Ids(clock)), clock, probe)
-    interpreter = make_interpreter(world)
+    world = World(
+        actions,
+        Approvals(state, clock),
+        Cases(state, clock, Ids(clock)),
+        clock,
+        Caps(state, clock),
+        Pulses(state, clock),
+        probe,
+    )
+    interpreters = make_interpreters(world)
+    interpreter = interpreters[KIND]
     if os.environ.get("VEDETTE_CHILD_CODE") != "new":
-        return interpreter
+        return interpreters
 
     def changed(steps, definition, inputs):
         # Another function body: the library's own version hash would strand every pending run.
         return interpreter(steps, {**definition}, {**inputs})
 
-    return changed
+    return {**interpreters, KIND: changed}
 
 
 def main(folder, kill):
@@ -83,7 +95,7 @@ def main(folder, kill):
         if f"{step}:{moment}" == kill:
             die()
 
-    with Executor(folder / "runs.db", {KIND: build(folder, probe)}) as runs:
+    with Executor(folder / "runs.db", build(folder, probe)) as runs:
         print("ready", flush=True)
         pending = [run.id for run in runs.list_runs() if not run.state.finished]
         for line in iter(sys.stdin.readline, ""):

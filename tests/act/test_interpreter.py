@@ -9,9 +9,10 @@ import pytest
 from act_world import SHIPPED, Office
 from memory_steps import CutError, MemorySteps
 
-from vedette.act.playbooks.interpreter import make_interpreter
+from vedette.act.playbooks.interpreter import make_interpreters
 from vedette.act.playbooks.loader import load_playbook, read_playbook
 from vedette.act.playbooks.playbook import to_definition
+from vedette.act.playbooks.world import KIND
 from vedette.core.db import open_database
 from vedette.core.documents import load_yaml
 from vedette.core.errors import ConflictError, DeniedError, PermanentError, TransientError
@@ -49,7 +50,8 @@ def approve(office, *, by="bob", approve=True):
 
 def play(office, playbook, steps, request=None):
     request = request or office.request(playbook)
-    return make_interpreter(office.world)(steps, to_definition(playbook), request)
+    steps.interpreters = make_interpreters(office.world)
+    return steps.interpreters[KIND](steps, to_definition(playbook), request)
 
 
 def kinds(office):

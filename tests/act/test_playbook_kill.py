@@ -18,6 +18,7 @@ from vedette.act.approvals import Approvals
 from vedette.act.cases import Cases
 from vedette.act.playbooks.loader import load_playbook, read_playbook
 from vedette.act.playbooks.playbook import ActionStep, ApprovalStep, walk
+from vedette.act.playbooks.pulses import Pulses
 from vedette.act.playbooks.responder import Responder
 from vedette.core.clock import SystemClock
 from vedette.core.db import open_database
@@ -62,6 +63,7 @@ class Site:
             cases=self.cases,
             approvals=self.approvals,
             clock=self.clock,
+            pulses=Pulses(self.state, self.clock),
         )
 
     def spawn(self, kill="", **env):

@@ -32,6 +32,12 @@ class FakeRuns:
             raise NotFoundError("execute.run.unknown", "no such run")
         return Run(run_id, *self.runs[run_id][:1], State.RUNNING, *self.runs[run_id][1:], None, "", 0, 0)
 
+    def find(self, run_ids):
+        return {each: self.status(each) for each in run_ids if each in self.runs}
+
+    def branches(self, run_id):
+        return []
+
     def send(self, run_id, topic, message, *, key):
         self.sent.append((run_id, topic, key))
 

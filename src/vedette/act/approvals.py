@@ -76,6 +76,10 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     decided_by: str = ""
     decided_time: int = 0
     reason: str = ""
+    listener: str = ""
+    """The branch of the run that waits; empty: the run itself."""
+    escalated_time: int = 0
+    """When others were told that nobody decides; 0: not yet."""
 
 
 def binding(run_id: str, step: str, actions: Iterable[Covered], evidence: Mapping[str, Any]) -> str:
@@ -159,6 +163,26 @@ class Approvals:
             decided = msgspec.structs.replace(approval, **values)
             _store(connection, decided)
             return decided
+
+    def escalate(self, tenant: str, run_id: str, step: str) -> Approval:
+        """Marks a request that nobody decides on as told to others; again changes nothing."""
+        with self._database.begin() as connection:
+            approval = _load(connection, tenant, run_id, step, lock=True)
+            if approval.state is ApprovalState.PENDING and not approval.escalated_time:
+                approval = msgspec.structs.replace(approval, escalated_time=self._clock.now())
+                _store(connection, approval)
+            return approval
+
+    def withdraw(self, tenant: str, run_id: str) -> int:
+        """Ends what a cancelled run asked for; gives how many requests that were."""
+        here = (_APPROVAL.c.tenant == tenant) & (_APPROVAL.c.run_id == run_id) & (_APPROVAL.c.state == "pending")
+        query = sa.select(_APPROVAL.c.body).where(here)
+        with self._database.begin() as connection:
+            bodies = connection.execute(query.with_for_update()).scalars().all()
+            for body in bodies:
+                approval = msgspec.json.decode(body, type=Approval)
+                _store(connection, msgspec.structs.replace(approval, state=ApprovalState.EXPIRED))
+        return len(bodies)
 
     def settle(self, tenant: str, run_id: str, step: str) -> Approval:
         """What the waiting run reads: the decision; a request whose deadline has passed becomes expired."""

@@ -67,6 +67,9 @@ class Freezer(Protocol):
     def freeze(self, tenant: str, account: str, reason: str, key: str) -> Any:
         """Freezes; the same key again gives the same answer."""
 
+    def unfreeze(self, tenant: str, account: str, reason: str, key: str) -> Any:
+        """Lets payouts go on; the same key again gives the same answer."""
+
     def is_frozen(self, tenant: str, account: str) -> bool:
         """Whether it is frozen already."""
 
@@ -189,16 +192,31 @@ def freeze_payouts(payouts: Freezer) -> Perform:
     """Freezes an account's payouts; the ledger room's own idempotency holds the key."""
 
     def perform(call: ActionCall) -> ActionResult:
-        arguments = call.arguments
-        answer = payouts.freeze(call.tenant, arguments["account"], arguments["reason"], call.key)
-        if answer.status >= 500:  # noqa: PLR2004 - HTTP
-            raise TransientError("action.freeze.busy", f"the payouts answered {answer.status}")
-        if answer.status >= 300:  # noqa: PLR2004 - HTTP
-            raise PermanentError("action.freeze.refused", f"the payouts answered {answer.status}")
-        held = answer.json()
-        return ActionResult({"account": arguments["account"], "payouts": held.get("payouts", [])})
+        account, before = call.arguments["account"], payouts.is_frozen(call.tenant, call.arguments["account"])
+        held = _answered(payouts.freeze(call.tenant, account, call.arguments["reason"], call.key))
+        return ActionResult({"account": account, "payouts": held.get("payouts", []), "changed": not before})
 
     return perform
+
+
+def unfreeze_payouts(payouts: Freezer) -> Perform:
+    """Lets an account's payouts go on."""
+
+    def perform(call: ActionCall) -> ActionResult:
+        account, reason = call.arguments["account"], call.arguments.get("reason") or f"taken back by {call.run_id}"
+        if call.arguments.get("changed", True):
+            _answered(payouts.unfreeze(call.tenant, account, reason, call.key))
+        return ActionResult({"account": account})
+
+    return perform
+
+
+def _answered(answer: Any) -> Any:
+    if answer.status >= 500:  # noqa: PLR2004 - HTTP
+        raise TransientError("action.freeze.busy", f"the payouts answered {answer.status}")
+    if answer.status >= 300:  # noqa: PLR2004 - HTTP
+        raise PermanentError("action.freeze.refused", f"the payouts answered {answer.status}")
+    return answer.json()
 
 
 def preview_freeze(payouts: Freezer) -> Preview:

@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from vedette.act.alerts import Alerts
-from vedette.act.playbooks.interpreter import KIND, make_interpreter
+from vedette.act.playbooks.interpreter import make_interpreters
 from vedette.cli._settings import environment, settings_of
 from vedette.core.clock import MICROS, SystemClock
 from vedette.core.errors import ConflictError, DataError
@@ -53,7 +53,7 @@ class Opened(Parts):
     def execute(self) -> Iterator[tuple[Runs, bool]]:
         """The runs, and whether this process executes them: another one (a server) may be doing so."""
         try:
-            opened: Runs = Executor(self.runs_target, {KIND: make_interpreter(self.world)})
+            opened: Runs = Executor(self.runs_target, make_interpreters(self.world))
         except ConflictError as error:
             if error.code != "execute.executor.busy":
                 raise

@@ -178,6 +178,23 @@ class Steps(Protocol):
     def sleep(self, seconds: float) -> None:
         """Waits; a restart waits only for the rest."""
 
+    def parallel(self, branches: Sequence[Branch]) -> list[Json]:
+        """Carries out branches at the same time; gives their results in the order of `branches` when all are over.
+
+        Each is a run of its own, named `<run>/<branch>`: it survives a kill by itself, and one that waits holds up no
+        other. What a branch raises is raised here, after the others are over.
+        """
+
+
+class Branch(msgspec.Struct, frozen=True):
+    """One of several things to do at the same time."""
+
+    name: str
+    """Stable within the run."""
+    kind: str
+    definition: Json
+    inputs: Json
+
 
 Interpreter = Callable[[Steps, Json, Json], Json]
 """(steps, definition, inputs) -> result. What it raises fails the run."""
@@ -213,9 +230,10 @@ def _guarded(body: Callable[[], Json]) -> Outcome:
 class _Steps:
     """`Steps` on DBOS: each attempt and each wait is one recorded operation."""
 
-    def __init__(self, dbos: Any, run_id: str) -> None:
+    def __init__(self, dbos: Any, run_id: str, begin: Callable[[str, str, Json, Json], Any]) -> None:
         self._dbos = dbos
         self._run_id = run_id
+        self._begin = begin
 
     @property
     def run_id(self) -> str:
@@ -238,6 +256,18 @@ class _Steps:
         # Waiting for a message that never comes: unlike the library's own sleep, it can be interrupted by `close`.
         if seconds > 0:
             self._dbos.recv(_NOTHING, seconds)
+
+    def parallel(self, branches: Sequence[Branch]) -> list[Json]:
+        begun = [self._begin(f"{self._run_id}/{b.name}", b.kind, b.definition, b.inputs) for b in branches]
+        results, errors = [], []
+        for each in begun:
+            try:
+                results.append(each.get_result(polling_interval_sec=POLL_S))
+            except Exception as error:  # noqa: BLE001 - the other branches are waited for first
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return results
 
 
 class Runs:
@@ -284,7 +314,7 @@ class Runs:
             )
         return run
 
-    def _begin(self, run_id: str, kind: str, definition: Json, inputs: Json) -> None:
+    def _begin(self, run_id: str, kind: str, definition: Json, inputs: Json) -> Any:
         options = {"queue_name": _QUEUE, "workflow_name": _WORKFLOW, "workflow_id": run_id, "app_version": VERSION}
         self._client.enqueue(options, kind, definition, inputs)
 
@@ -308,10 +338,20 @@ class Runs:
             raise NotFoundError("execute.run.unknown", "no such run", at=run_id)
         return _to_run(found[0])
 
+    def find(self, run_ids: Sequence[str]) -> dict[str, Run]:
+        """Those of the runs that are known, by their ids."""
+        found = self._client.list_workflows(workflow_ids=list(run_ids)) if run_ids else []
+        return {each.workflow_id: _to_run(each) for each in found}
+
     def list_runs(self, *, states: Sequence[State] = (), limit: int = 100) -> list[Run]:
-        """Newest first."""
+        """Newest first; branches of runs are left out."""
         names = [name for name, state in _STATES.items() if state in states] or None
-        found = self._client.list_workflows(status=names, limit=min(limit, MAX_LIST), sort_desc=True)
+        found = self._client.list_workflows(status=names, limit=min(limit, MAX_LIST), sort_desc=True, has_parent=False)
+        return [_to_run(each) for each in found]
+
+    def branches(self, run_id: str) -> list[Run]:
+        """The branches of a run, at any depth, oldest first."""
+        found = self._client.list_workflows(workflow_id_prefix=f"{run_id}/", limit=MAX_LIST)
         return [_to_run(each) for each in found]
 
     def history(self, run_id: str) -> list[StepRecord]:
@@ -328,14 +368,15 @@ class Runs:
         ]
 
     def cancel(self, run_id: str) -> None:
-        """Stops a run before its next step. What it did stays done; a finished run is left as it is."""
+        """Stops a run and its branches before their next steps. What it did stays done; a finished run is left."""
         if not self.status(run_id).state.finished:
-            self._client.cancel_workflow(run_id)
+            self._client.cancel_workflow(run_id, cancel_children=True)
 
     def resume(self, run_id: str) -> None:
-        """Continues a cancelled or stuck run from its last recorded step; others are left as they are."""
-        if self.status(run_id).state in (State.CANCELLED, State.STUCK):
-            self._client.resume_workflow(run_id, queue_name=_QUEUE)
+        """Continues a cancelled or stuck run, and its branches that are, from the last recorded steps."""
+        for run in (*self.branches(run_id), self.status(run_id)):
+            if run.state in (State.CANCELLED, State.STUCK):
+                self._client.resume_workflow(run.id, queue_name=_QUEUE)
 
     def wait(self, run_id: str, *, timeout_s: float, until: Callable[[Run], bool] | None = None) -> Run:
         """Watches until the run is finished (or `until` says so) or the time is over; gives the run as it then is."""
@@ -433,17 +474,17 @@ class Executor(Runs):
             if interpreter is None:
                 raise DefinitionError("execute.interpreter.unknown", f"no interpreter for runs of kind `{kind}`")
             with self._walking():
-                return interpreter(_Steps(DBOS, str(DBOS.workflow_id)), definition, inputs)
+                return interpreter(_Steps(DBOS, str(DBOS.workflow_id), self._begin), definition, inputs)
 
         self._workflow = execute
         DBOS.launch()
         DBOS.register_queue(_QUEUE, polling_interval_sec=POLL_S)
 
-    def _begin(self, run_id: str, kind: str, definition: Json, inputs: Json) -> None:
+    def _begin(self, run_id: str, kind: str, definition: Json, inputs: Json) -> Any:
         from dbos import DBOS, SetWorkflowID
 
         with SetWorkflowID(run_id):
-            DBOS.start_workflow(self._workflow, kind, definition, inputs)
+            return DBOS.start_workflow(self._workflow, kind, definition, inputs)
 
     @contextmanager
     def _walking(self) -> Iterator[None]:

@@ -18,9 +18,11 @@ from vedette.act.actions import Actions
 from vedette.act.alerts import Alerts
 from vedette.act.approvals import Approvals
 from vedette.act.cases import Cases
-from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key
-from vedette.act.playbooks.interpreter import World
+from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key, unfreeze_payouts
+from vedette.act.playbooks.caps import Caps
+from vedette.act.playbooks.pulses import Pulses
 from vedette.act.playbooks.responder import Responder
+from vedette.act.playbooks.world import World
 from vedette.act.triage import Triage
 from vedette.core.clock import Clock
 from vedette.core.content import shipped
@@ -241,6 +243,7 @@ class Parts:
                 "notify": effects.notify,
                 "revoke_key": revoke_key(self.access),
                 "freeze_payouts": freeze_payouts(self.payouts),
+                "unfreeze_payouts": unfreeze_payouts(self.payouts),
             },
             {"revoke_key": preview_key(self.access), "freeze_payouts": preview_freeze(self.payouts)},
         )
@@ -248,7 +251,12 @@ class Parts:
     @property
     def world(self) -> World:
         """What the interpreter of playbooks acts on."""
-        return World(self.actions, self.approvals, self.cases, self.clock)
+        return World(self.actions, self.approvals, self.cases, self.clock, Caps(self.state, self.clock), self.pulses)
+
+    @cached_property
+    def pulses(self) -> Pulses:
+        """Until when each run of a playbook is to be heard of."""
+        return Pulses(self.state, self.clock)
 
     def responder_on(self, runs: Runs) -> Responder:
         """Starts, shows and decides playbook runs on `runs`."""
@@ -259,6 +267,7 @@ class Parts:
             cases=self.cases,
             approvals=self.approvals,
             clock=self.clock,
+            pulses=self.pulses,
         )
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from vedette.act.playbooks.interpreter import KIND, make_interpreter
+from vedette.act.playbooks.interpreter import make_interpreters
 from vedette.act.playbooks.loader import load_playbook
 from vedette.act.playbooks.plan import PlannedStep, make_plan
 from vedette.act.playbooks.playbook import Playbook
@@ -148,7 +148,7 @@ class Platform(Parts):
             threads=SENDERS,
         )
         self._closing.callback(self.dispatcher.close)
-        self.runs = Executor(self.runs_target, {KIND: make_interpreter(self.world)})
+        self.runs = Executor(self.runs_target, make_interpreters(self.world))
         self._closing.callback(self.runs.close)
         self.responder = self.responder_on(self.runs)
         self.stages = self.followers.stages

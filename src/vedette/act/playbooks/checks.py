@@ -7,11 +7,23 @@ from difflib import get_close_matches
 from typing import Any
 
 from vedette.act.actions import Signature
-from vedette.act.playbooks.playbook import ActionStep, ApprovalStep, IfStep, Playbook, Step, WhileStep, walk
+from vedette.act.playbooks.playbook import (
+    ActionStep,
+    ApprovalStep,
+    IfStep,
+    ParallelStep,
+    Playbook,
+    PlaybookStep,
+    Step,
+    WaitStep,
+    WhileStep,
+    walk,
+)
 from vedette.act.playbooks.references import PATH, references
 
 _ALERT = set("id rule_id title level severity_id source signal_count first_time last_time".split())
 _RUN = {"id", "tenant", "requester"}
+_ERROR = {"step", "code", "message"}
 
 
 def check(
@@ -26,7 +38,9 @@ def check(
         signatures: Known actions.
     """
     drastic = {name for name, signature in signatures.items() if signature.drastic}
-    _Check(playbook, places, report, drastic).steps(playbook.steps, frozenset(), frozenset(), loop=False)
+    checking = _Check(playbook, places, report, drastic)
+    checking.steps(playbook.steps, frozenset(), frozenset(), loop=False)
+    checking.steps(playbook.on_error, frozenset(), frozenset(), loop=False)
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -43,7 +57,9 @@ class _Check:
         self._report = report
         self._book = playbook
         self._places = places
-        self._actions = {step.id: step for step in walk(playbook.steps) if isinstance(step, ActionStep)}
+        self._actions = {
+            step.id: step for step in walk((*playbook.steps, *playbook.on_error)) if isinstance(step, ActionStep)
+        }
 
     def steps(
         self, steps: tuple[Step, ...], known: frozenset[str], covered: frozenset[str], *, loop: bool
@@ -53,16 +69,7 @@ class _Check:
             path = self._places[step.id]
             match step:
                 case ActionStep():
-                    self._references(step.arguments, known, f"{path}.arguments")
-                    if step.compensation:
-                        self._references(
-                            step.compensation.arguments, known | {step.id}, f"{path}.compensation.arguments"
-                        )
-                        self._undrastic(step.compensation.action, f"{path}.compensation.action")
-                    if step.drastic and step.id not in covered:
-                        hint = "put an approval before it that covers it"
-                        self._report("approval.missing", f"`{step.action}` runs only when approved", path, hint=hint)
-                    known |= {step.id}
+                    known = self._action(step, known, covered, path, loop=loop)
                 case ApprovalStep():
                     self._approval(step, steps[number + 1 :], known, path, loop=loop)
                     self.steps(step.on_denied, known, covered, loop=loop)
@@ -76,7 +83,34 @@ class _Check:
                     inside = frozenset(each.id for each in walk(step.steps))
                     self._references(step.condition, known | inside, f"{path}.condition", loose=True)
                     self.steps(step.steps, known, covered, loop=True)
+                case ParallelStep():
+                    # Inside a branch nothing of the others is there yet; after all are over everything is.
+                    inner = [self.steps(each, known, covered, loop=loop) for each in step.branches]
+                    known = known.union(*inner)
+                case PlaybookStep():
+                    known |= self._nested(step, known, path, loop=loop)
+                case WaitStep():
+                    pass
         return known
+
+    def _nested(self, step: PlaybookStep, known: frozenset[str], path: str, *, loop: bool) -> frozenset[str]:
+        self._references(step.given, known, f"{path}.inputs")
+        if loop and _asks(step.steps):
+            self._report("approval.loop", "the playbook asks for an approval inside a loop", path)
+        return frozenset({step.id})
+
+    def _action(
+        self, step: ActionStep, known: frozenset[str], covered: frozenset[str], path: str, *, loop: bool
+    ) -> frozenset[str]:
+        self._references(step.arguments, known, f"{path}.arguments")
+        if step.compensation:
+            self._references(step.compensation.arguments, known | {step.id}, f"{path}.compensation.arguments")
+            self._undrastic(step.compensation.action, f"{path}.compensation.action")
+        if step.drastic and step.id not in covered:
+            hint = "put an approval before it that covers it"
+            self._report("approval.missing", f"`{step.action}` runs only when approved", path, hint=hint)
+        self.steps(step.on_error, known, covered, loop=loop)
+        return known | {step.id}
 
     def _approval(
         self, step: ApprovalStep, rest: tuple[Step, ...], known: frozenset[str], path: str, *, loop: bool
@@ -117,11 +151,14 @@ class _Check:
         root, name, *rest = reference.split(".", maxsplit=1 if reference.startswith("secrets.") else -1)
         if root == "steps":
             return self._wrong_step(name, rest, known, loose=loose)
+        if root == "trigger":
+            return ""
         if root == "alert" and name in ("entity", "entities"):
             return "" if len(rest) == 1 else f"such as ${{alert.{name}.id}}"
-        names = {"inputs": set(self._book.inputs), "alert": _ALERT, "run": _RUN, "secrets": set(self._book.secrets)}
+        names = {"inputs": set(self._book.inputs), "alert": _ALERT, "run": _RUN, "error": _ERROR}
+        names["secrets"] = set(self._book.secrets)
         if root not in names:
-            return near(root, [*names, "steps"]) or "start at inputs, alert, run, steps or secrets"
+            return near(root, [*names, "steps"]) or "start at inputs, alert, trigger, run, steps, error or secrets"
         return "" if name in names[root] and not rest else near(name, names[root]) or "nothing of that name"
 
     def _wrong_step(self, name: str, rest: list[str], known: set[str], *, loose: bool) -> str:
@@ -131,3 +168,10 @@ class _Check:
         if name in self._places:
             return "the step has not run by then, or not on every way"
         return near(name, ids) or "no such step"
+
+
+def _asks(steps: tuple[Step, ...]) -> bool:
+    """Whether steps ask for an approval, at any depth."""
+    return any(
+        isinstance(each, ApprovalStep) or (isinstance(each, PlaybookStep) and _asks(each.steps)) for each in walk(steps)
+    )

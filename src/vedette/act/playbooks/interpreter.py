@@ -3,130 +3,110 @@
 The order of steps follows from the definition, the inputs and recorded outcomes alone, so that a restart under newer
 code walks the same way. Every effect is inside a recorded step: an action, the request of an approval, the reading of a
 decision, the first and the last line of the timeline. What a body writes is keyed by run and step, because an
-interrupted body runs again.
+interrupted body runs again. A branch of `parallel` is a run of its own on the executor, with the same walk.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from vedette.act.actions import ActionCall, Actions
-from vedette.act.approvals import Approval, Approvals, ApprovalState, Covered, binding
-from vedette.act.cases import Cases, Phase
+from vedette.act.actions import ActionCall
+from vedette.act.approvals import ApprovalState
+from vedette.act.playbooks.asking import Asking, check_approved, check_fresh
 from vedette.act.playbooks.conditions import decide
+from vedette.act.playbooks.inputs import bind_inputs
 from vedette.act.playbooks.playbook import (
     ActionStep,
     ApprovalStep,
     IfStep,
     OnFailure,
-    Playbook,
+    ParallelStep,
+    PlaybookStep,
     Step,
+    WaitStep,
     WhileStep,
     from_definition,
     walk,
 )
+from vedette.act.playbooks.recorder import Recorder
 from vedette.act.playbooks.references import fill
-from vedette.act.timeline import ApprovalRequested, ApprovalSettled, Body, RunFinished, RunStarted, StepFinished
-from vedette.core.clock import MICROS, Clock
-from vedette.core.errors import DataError, PermanentError, VedetteError
-from vedette.core.execute import Interpreter, Json, Outcome, Retry, Steps
+from vedette.act.playbooks.world import (
+    BRANCH,
+    KIND,
+    OWN,
+    Approved,
+    BranchCall,
+    BranchEnd,
+    Ending,
+    Frame,
+    Request,
+    Undo,
+    World,
+)
+from vedette.act.timeline import RunFinished, RunStarted, StepFinished
+from vedette.core.errors import PermanentError, VedetteError
+from vedette.core.execute import Branch, Interpreter, Json, Outcome, Retry, Steps
 
-KIND = "playbook"
-"""Kind of run on the executor."""
-
-MAX_WAKES = 100
-"""After so many messages that decided nothing, a run waits for its deadline without listening."""
-
-OWN = Retry(attempts=5, delay_s=0.5)
-"""For the interpreter's own writes; what they may meet is a busy database."""
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is about, fixed at its start."""
-
-    tenant: str
-    alert_id: str
-    case_id: str
-    requester: str
-    authors: tuple[str, ...]
-    alert: dict[str, Any]
-    """The alert as it was at the start, as `${alert...}` reads it."""
-    inputs: dict[str, Any]
+YEAR_S = 366 * 86_400.0
+"""For a run that waits for its branches, which answer for themselves."""
 
 
-class Ending(msgspec.Struct, frozen=True):
-    """Why a run ends before its last step."""
-
-    state: str
-    """`denied`, `expired` or `failed`."""
-    step: str
-    code: str = ""
-    message: str = ""
-
-
-def _silent(_step: str, _moment: str) -> None:
-    """No probe."""
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What the interpreter acts on."""
-
-    actions: Actions
-    approvals: Approvals
-    cases: Cases
-    clock: Clock
-    probe: Callable[[str, str], None] = _silent
-    """Called around every recorded step with its name and `before`, `after` (its effect) or `recorded`."""
-
-
-def make_interpreter(world: World) -> Interpreter:
-    """The interpreter to register under `KIND`."""
+def make_interpreters(world: World) -> dict[str, Interpreter]:
+    """Kind of run -> its interpreter: the walk through a playbook, and through one branch of it."""
 
     def interpret(steps: Steps, definition: Json, inputs: Json) -> Json:
-        return _Walk(world, steps, from_definition(definition), msgspec.convert(inputs, Request)).go()
+        book, request = from_definition(definition), msgspec.convert(inputs, Request)
+        hands = Recorder(world, steps, request, run_id=steps.run_id, branch="", caps=book.caps)
+        frame = Frame(inputs=request.inputs, secrets=book.secrets)
+        # A dot keeps these apart from the ids of steps.
+        hands.write("run.start", RunStarted(steps.run_id, book.id, book.version))
+        taken = _Walk(hands, book.steps, frame)
+        ending = taken.run(book.steps)
+        if ending and ending.state == "failed":
+            taken.undo()
+            taken.handle(ending, book.on_error)
+        state = ending.state if ending else "incomplete" if frame.failed else "completed"
+        hands.write("run.end", RunFinished(steps.run_id, state))
+        hands.over()
+        if ending and ending.state == "failed":
+            text = f"step `{ending.step}` failed with {ending.code}: {ending.message}"
+            raise PermanentError("playbook.run.failed", text)
+        return {"state": state, "steps": frame.results, "failed": frame.failed}
 
-    return interpret
+    def interpret_branch(steps: Steps, _definition: Json, inputs: Json) -> Json:
+        call = msgspec.convert(inputs, BranchCall)
+        hands = Recorder(world, steps, call.request, run_id=call.run_id, branch=call.frame.branch, caps=dict(call.caps))
+        ending = _Walk(hands, call.steps, call.frame).run(call.steps)
+        hands.over()
+        return msgspec.to_builtins(BranchEnd(ending=ending, frame=call.frame))
+
+    return {KIND: interpret, BRANCH: interpret_branch}
 
 
 class _Walk:
-    def __init__(self, world: World, steps: Steps, playbook: Playbook, request: Request) -> None:
-        self._world = world
+    """A way through some steps: of a playbook, of one inside it, or of a branch."""
+
+    def __init__(self, hands: Recorder, steps: tuple[Step, ...], frame: Frame) -> None:
+        self._hands = hands
+        self._world = hands.world
         self._steps = steps
-        self._playbook = playbook
-        self._request = request
-        self._round = ""
-        self._done: list[tuple[str, ActionStep]] = []
-        self._failed: list[str] = []
-        self._approved: dict[str, str] = {}
-        self._results: dict[str, Any] = {}
+        self._frame = frame
+        request = hands.request
         self._scope: dict[str, Any] = {
-            "inputs": request.inputs,
+            "inputs": frame.inputs,
             "alert": request.alert,
-            "run": {"id": steps.run_id, "tenant": request.tenant, "requester": request.requester},
-            "secrets": {name: name for name in playbook.secrets},
-            "steps": self._results,
+            "trigger": request.trigger,
+            "run": {"id": hands.run_id, "tenant": request.tenant, "requester": request.requester},
+            "secrets": {name: name for name in frame.secrets},
+            "steps": frame.results,
+            "error": frame.error,
         }
 
-    def go(self) -> Json:
-        book = self._playbook
-        # A dot keeps these apart from the ids of steps.
-        self._write("run.start", RunStarted(self._steps.run_id, book.id, book.version))
-        ending = self._run(book.steps)
-        state = ending.state if ending else "incomplete" if self._failed else "completed"
-        self._write("run.end", RunFinished(self._steps.run_id, state))
-        if ending and ending.state == "failed":
-            raise PermanentError(
-                "playbook.run.failed", f"step `{ending.step}` failed with {ending.code}: {ending.message}"
-            )
-        return {"state": state, "steps": self._results, "failed": self._failed}
-
-    def _run(self, steps: tuple[Step, ...]) -> Ending | None:
+    def run(self, steps: tuple[Step, ...]) -> Ending | None:
+        """Takes steps one after the other."""
         for step in steps:
             ending = self._one(step)
             if ending:
@@ -134,239 +114,235 @@ class _Walk:
         return None
 
     def _one(self, step: Step) -> Ending | None:
+        ending = None
         match step:
             case ActionStep():
-                return self._action(step)
+                ending = self._action(step)
             case ApprovalStep():
-                return self._approval(step)
+                ending = self._approval(step)
             case IfStep():
-                try:
-                    branch = step.on_true if decide(step.condition, self._scope) else step.on_false
-                except VedetteError as error:
-                    return self._fail(step.id, error.code, error.message)
-                return self._run(branch)
+                ending = self._if(step)
             case WhileStep():
-                return self._while(step)
+                ending = self._while(step)
+            case ParallelStep():
+                ending = self._parallel(step)
+            case WaitStep():
+                self._rest(step, step.delay_s)
+            case PlaybookStep():
+                ending = self._playbook(step)
+        return ending
+
+    def _if(self, step: IfStep) -> Ending | None:
+        try:
+            branch = step.on_true if decide(step.condition, self._scope) else step.on_false
+        except VedetteError as error:
+            return self._end(step.id, error.code, error.message)
+        return self.run(branch)
+
+    def _rest(self, step: Step, seconds: float) -> None:
+        self._hands.pulse(self._name(step), seconds)
+        self._hands.steps.sleep(seconds)
+
+    def _name(self, step: Step) -> str:
+        return f"{self._frame.prefix}{step.id}{self._frame.round}"
+
+    def _end(self, step: str, code: str, message: str) -> Ending:
+        return Ending("failed", f"{self._frame.prefix}{step}", code, message)
 
     def _while(self, step: WhileStep) -> Ending | None:
+        frame = self._frame
         for number in range(step.limit + 1):
             try:
                 again = decide(step.condition, self._scope)
             except VedetteError as error:
-                return self._fail(step.id, error.code, error.message)
+                return self._end(step.id, error.code, error.message)
             if not again:
                 return None
             if number == step.limit:
-                return self._fail(step.id, "playbook.while.limit", f"still true after {step.limit} rounds")
+                return self._end(step.id, "playbook.while.limit", f"still true after {step.limit} rounds")
             if number:
-                self._steps.sleep(step.delay_s)
-            outer, self._round = self._round, f"{self._round}#{number + 1}"
-            ending = self._run(step.steps)
-            self._round = outer
+                self._rest(step, step.delay_s)
+            outer, frame.round = frame.round, f"{frame.round}#{number + 1}"
+            ending = self.run(step.steps)
+            frame.round = outer
             if ending:
                 return ending
         return None
 
+    def _parallel(self, step: ParallelStep) -> Ending | None:
+        hands, frame = self._hands, self._frame
+        branches = []
+        for number, steps in enumerate(step.branches, 1):
+            name = f"{self._name(step)}.{number}"
+            place = f"{frame.branch}/{name}" if frame.branch else name
+            # A copy of its own, without what was done before: that is undone here if need be.
+            inside = msgspec.structs.replace(frame, branch=place, done=[], failed=[])
+            call = BranchCall(run_id=hands.run_id, request=hands.request, caps=hands.caps, frame=inside, steps=steps)
+            branches.append(Branch(name, BRANCH, None, msgspec.to_builtins(call)))
+            hands.pulse("begin", OWN.max_delay_s, branch=place)
+        hands.pulse(self._name(step), YEAR_S)
+        ends = [msgspec.convert(each, BranchEnd) for each in hands.steps.parallel(branches)]
+        for each in ends:
+            frame.results.update(each.frame.results)
+            frame.approved.update(each.frame.approved)
+            frame.done += each.frame.done
+            frame.failed += each.frame.failed
+        endings = [each.ending for each in ends if each.ending]
+        return min(endings, key=lambda ending: ending.state != "failed", default=None)
+
+    def _playbook(self, step: PlaybookStep) -> Ending | None:
+        """Another playbook's steps in place of this one, with inputs and results of their own."""
+        outer = self._frame
+        try:
+            request = self._hands.request
+            scope = {"alert": request.alert, "trigger": request.trigger}
+            inputs = bind_inputs(step.inputs, scope, fill(step.given, self._scope))
+        except VedetteError as error:
+            return self._end(step.id, error.code, error.message)
+        frame = Frame(
+            prefix=f"{self._name(step)}/",
+            branch=outer.branch,
+            inputs=inputs,
+            secrets=step.secrets,
+            done=outer.done,
+            failed=outer.failed,
+            results={},
+            approved={},
+        )
+        inside = _Walk(self._hands, step.steps, frame)
+        ending = inside.run(step.steps)
+        if ending and ending.state == "failed":
+            inside.handle(ending, step.on_error)
+        outer.results[step.id] = {"ok": ending is None, **frame.results}
+        return ending
+
     def _action(self, step: ActionStep) -> Ending | None:
-        name = f"{step.id}{self._round}"
+        frame, name = self._frame, self._name(step)
         outcome = self._perform(step, name)
         if outcome.ok:
-            self._results[step.id] = {**outcome.value, "ok": True}
-            self._done.append((name, step))
+            frame.results[step.id] = {**outcome.value, "ok": True}
+            self._note_undo(step, name)
             return None
-        failed = StepFinished(self._steps.run_id, name, step.action, ok=False, code=outcome.code)
-        self._write(f"{name}.failed", failed)
-        self._results[step.id] = {"ok": False, "code": outcome.code}
+        failed = StepFinished(self._hands.run_id, name, step.action, ok=False, code=outcome.code)
+        self._hands.write(f"{name}.failed", failed)
+        frame.results[step.id] = {"ok": False, "code": outcome.code}
+        ending = Ending("failed", name, outcome.code, outcome.message)
+        handled = self.handle(ending, step.on_error)
         if step.on_failure is OnFailure.CONTINUE:
-            self._failed.append(f"step `{name}` failed with {outcome.code}")
-            return None
-        return self._fail(name, outcome.code, outcome.message)
+            frame.failed.append(f"step `{name}` failed with {outcome.code}")
+            return handled if handled and handled.state != "failed" else None
+        return ending
+
+    def _note_undo(self, step: ActionStep, name: str) -> None:
+        if step.compensation is None:
+            return
+        try:
+            arguments = fill(step.compensation.arguments, self._scope)
+        except VedetteError as error:
+            self._frame.failed.append(f"step `{name}` cannot be undone: {error.code}")
+            return
+        self._frame.done.append(Undo(name, step.compensation.action, arguments))
 
     def _perform(self, step: ActionStep, name: str) -> Outcome:
+        carried = self._hands.request.carried
+        if name in carried:
+            return Outcome(ok=True, value=carried[name])
+        approved: Approved | None = None
         try:
             arguments = fill(step.arguments, self._scope)
             if step.drastic:
-                self._check_approved(step, arguments)
+                given = self._frame.approved.get(f"{self._frame.prefix}{step.id}")
+                approved = check_approved(given, step.action, arguments)
         except VedetteError as error:
             # Follows from recorded values alone: nothing to record.
             return Outcome(ok=False, code=error.code, message=error.message)
-        return self._call(name, step.action, arguments, step.retry, step.timeout_s)
-
-    def _check_approved(self, step: ActionStep, arguments: dict[str, Any]) -> None:
-        if self._approved.get(step.id) != _digest(step.action, arguments):
-            code = "playbook.approval.changed" if step.id in self._approved else "playbook.approval.missing"
-            raise DataError(code, f"`{step.action}` with these arguments has no approval")
+        return self._call(name, step.action, arguments, retry=step.retry, timeout_s=step.timeout_s, approved=approved)
 
     def _call(
-        self, name: str, action: str, arguments: dict[str, Any], retry: Retry = OWN, timeout_s: float = 60.0
+        self,
+        name: str,
+        action: str,
+        arguments: Mapping[str, Any],
+        *,
+        retry: Retry = OWN,
+        timeout_s: float = 60.0,
+        approved: Approved | None = None,
     ) -> Outcome:
-        run_id, request = self._steps.run_id, self._request
-        key = f"{run_id}:{name}"
+        hands, world = self._hands, self._world
+        run_id, request = hands.run_id, hands.request
 
         def body() -> Json:
+            touched = world.actions.touches(action, arguments)
+            if approved and not world.caps.begun(request.tenant, run_id, touched):
+                check_fresh(approved, world.clock.now())
+            world.caps.take(request.tenant, run_id, touched, hands.caps)
             call = ActionCall(
                 tenant=request.tenant,
                 run_id=run_id,
                 step=name,
-                key=key,
+                key=f"{run_id}:{name}",
                 operator=run_id,
-                arguments=arguments,
+                arguments=dict(arguments),
                 alert_id=request.alert_id,
                 case_id=request.case_id,
             )
-            result = self._world.actions.perform(action, call)
+            result = world.actions.perform(action, call)
             for kept in result.evidence:
-                self._world.cases.add_evidence(
-                    request.tenant,
-                    request.case_id,
-                    digest=kept.digest,
-                    reference=kept.reference,
-                    what=kept.what,
-                    operator=run_id,
-                )
-            self._journal(name, StepFinished(run_id, name, action, ok=True, result=result.values))
+                if request.case_id:
+                    world.cases.add_evidence(
+                        request.tenant,
+                        request.case_id,
+                        digest=kept.digest,
+                        reference=kept.reference,
+                        what=kept.what,
+                        operator=run_id,
+                    )
+            hands.journal(name, StepFinished(run_id, name, action, ok=True, result=result.values))
             return result.values
 
-        return self._step(name, body, retry, timeout_s)
+        return hands.step(name, body, retry, timeout_s)
 
     def _approval(self, step: ApprovalStep) -> Ending | None:
+        name, frame = self._name(step), self._frame
+        if name in self._hands.request.carried:
+            frame.results[step.id] = self._hands.request.carried[name]
+            return None
+        asking = Asking(self._hands, step, frame, self._scope)
+        covered = {each.id: each for each in walk(self._steps) if isinstance(each, ActionStep)}
         try:
-            asked = self._ask(step)
+            asked = asking.ask(covered)
         except VedetteError as error:
-            return self._fail(step.id, error.code, error.message)
-        opened = self._step(f"{step.id}.request", lambda: self._request_approval(asked))
-        if not opened.ok:
-            return self._fail(step.id, opened.code, opened.message)
-        decision = self._await(step.id, deadline=opened.value["deadline"])
+            return self._end(step.id, error.code, error.message)
+        decision = asking.decision(asked)
         if not decision.ok:
-            return self._fail(step.id, decision.code, decision.message)
+            return self._end(step.id, decision.code, decision.message)
         state = decision.value["state"]
-        self._results[step.id] = {"ok": state == ApprovalState.APPROVED, **decision.value}
+        frame.results[step.id] = {"ok": state == ApprovalState.APPROVED, **decision.value}
         if state != ApprovalState.APPROVED:
-            return self._run(step.on_denied) or Ending(state, step.id)
+            return self.run(step.on_denied) or Ending(state, name)
         if decision.value["hash"] != asked.hash:
-            return self._fail(step.id, "playbook.approval.changed", "the decision is about something else")
-        self._approved |= {each.step: _digest(each.action, each.arguments) for each in asked.actions}
+            return self._end(step.id, "playbook.approval.changed", "the decision is about something else")
+        frame.approved.update(asking.approved(asked, decision.value))
         return None
 
-    def _ask(self, step: ApprovalStep) -> Approval:
-        found = {each.id: each for each in walk(self._playbook.steps) if isinstance(each, ActionStep)}
-        actions = tuple(
-            Covered(name, found[name].action, fill(found[name].arguments, self._scope)) for name in step.covers
-        )
-        for each in actions:
-            self._world.actions.check(each.action, each.arguments)
-        evidence = {name: self._results.get(name) for name in step.evidence}
-        return Approval(
-            tenant=self._request.tenant,
-            run_id=self._steps.run_id,
-            step=step.id,
-            title=fill(step.title, self._scope),
-            actions=actions,
-            evidence=evidence,
-            requester=self._request.requester,
-            authors=self._request.authors,
-            requested_time=0,
-            deadline=round(step.deadline_s * MICROS),
-            hash=binding(self._steps.run_id, step.id, actions, evidence),
-        )
+    def handle(self, ending: Ending, steps: tuple[Step, ...]) -> Ending | None:
+        """Takes the steps that are there for an error; how they end is recorded and changes nothing."""
+        if not steps:
+            return None
+        frame = self._frame
+        frame.error.clear()
+        frame.error.update(step=ending.step, code=ending.code, message=ending.message)
+        found = self.run(steps)
+        if found and found.state == "failed":
+            frame.failed.append(f"step `{found.step}` failed with {found.code}")
+        return found
 
-    def _request_approval(self, asked: Approval) -> Json:
-        now = self._world.clock.now()
-        previews = tuple(msgspec.structs.replace(each, preview=self._preview(each)) for each in asked.actions)
-        times = {"requested_time": now, "deadline": now + asked.deadline}
-        stored = self._world.approvals.request(msgspec.structs.replace(asked, actions=previews, **times))
-        requested = ApprovalRequested(stored.run_id, stored.step, stored.hash, stored.deadline)
-        self._journal(f"{stored.step}.request", requested)
-        return {"deadline": stored.deadline, "hash": stored.hash}
-
-    def _preview(self, covered: Covered) -> dict[str, Any] | None:
-        call = ActionCall(
-            tenant=self._request.tenant,
-            run_id=self._steps.run_id,
-            step=covered.step,
-            key="",
-            operator=self._steps.run_id,
-            arguments=covered.arguments,
-        )
-        try:
-            return self._world.actions.preview(covered.action, call)
-        except VedetteError as error:
-            # A look ahead that fails is something to know, no reason not to ask.
-            return {"problem": error.code}
-
-    def _await(self, step: str, *, deadline: int) -> Outcome:
-        """Waits until there is a decision or the deadline has passed; the first reading that is not pending counts."""
-        for wake in range(MAX_WAKES + 1):
-            remaining = max(0, deadline - self._world.clock.now()) / MICROS + 0.001
-            if wake < MAX_WAKES:
-                self._steps.wait(topic(step), timeout_s=remaining)
-            else:
-                self._steps.sleep(remaining)
-            outcome = self._step(f"{step}.settle", lambda: self._settle(step))
-            if not outcome.ok or outcome.value["state"] != ApprovalState.PENDING:
-                return outcome
-        return outcome
-
-    def _settle(self, step: str) -> Json:
-        settled = self._world.approvals.settle(self._request.tenant, self._steps.run_id, step)
-        if settled.state is not ApprovalState.PENDING:
-            entry = ApprovalSettled(settled.run_id, step, settled.state, settled.decided_by)
-            self._journal(f"{step}.settle", entry)
-        if settled.state is ApprovalState.APPROVED:
-            self._contain()
-        return {"state": settled.state, "by": settled.decided_by, "hash": settled.hash}
-
-    def _contain(self) -> None:
-        """What a person approved is containment; a case that is further on stays there."""
-        cases, request = self._world.cases, self._request
-        if request.case_id and cases.get(request.tenant, request.case_id).phase is Phase.ANALYSIS:
-            cases.set_phase(request.tenant, request.case_id, Phase.CONTAINMENT, operator=self._steps.run_id)
-
-    def _fail(self, step: str, code: str, message: str) -> Ending:
+    def undo(self) -> None:
         """Undoes what can be undone, last first. A compensation that fails is recorded and the others still run."""
-        for done, action in reversed(self._done):
-            undo = action.compensation
-            if undo is None:
-                continue
-            name = f"{done}.compensate"
-            try:
-                outcome = self._call(name, undo.action, fill(undo.arguments, self._scope))
-            except VedetteError as error:
-                outcome = Outcome(ok=False, code=error.code)
+        done, self._frame.done[:] = list(self._frame.done), []
+        for each in reversed(done):
+            name = f"{each.name}.compensate"
+            outcome = self._call(name, each.action, each.arguments)
             if not outcome.ok:
-                entry = StepFinished(self._steps.run_id, name, undo.action, ok=False, code=outcome.code)
-                self._write(f"{name}.failed", entry)
-        self._done.clear()
-        return Ending("failed", step, code, message)
-
-    def _write(self, name: str, body: Body) -> None:
-        """A recorded step that only writes a line of the timeline."""
-        outcome = self._step(name, lambda: self._journal(name, body))
-        if not outcome.ok:
-            raise PermanentError(outcome.code, outcome.message)
-
-    def _step(self, name: str, body: Callable[[], Json], retry: Retry = OWN, timeout_s: float = 0.0) -> Outcome:
-        def probed() -> Json:
-            self._world.probe(name, "before")
-            value = body()
-            self._world.probe(name, "after")
-            return value
-
-        outcome = self._steps.step(name, probed, retry=retry, timeout_s=timeout_s)
-        self._world.probe(name, "recorded")
-        return outcome
-
-    def _journal(self, name: str, body: Body) -> None:
-        request, run_id = self._request, self._steps.run_id
-        if request.case_id:
-            self._world.cases.record(request.tenant, request.case_id, body, operator=run_id, key=f"{run_id}:{name}")
-
-
-def topic(step: str) -> str:
-    """Where a run listens for the bell of an approval step."""
-    return f"approval:{step}"
-
-
-def _digest(action: str, arguments: dict[str, Any]) -> str:
-    return hashlib.sha256(msgspec.json.encode([action, arguments], order="sorted")).hexdigest()
+                entry = StepFinished(self._hands.run_id, name, each.action, ok=False, code=outcome.code)
+                self._hands.write(f"{name}.failed", entry)

@@ -20,7 +20,10 @@ class InputType(StrEnum):
 
     TEXT = "text"
     INTEGER = "integer"
+    NUMBER = "number"
     BOOLEAN = "boolean"
+    LIST = "list"
+    """Of texts."""
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
@@ -28,7 +31,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}
 
     type: InputType = InputType.TEXT
     source: str = ""
-    """`${alert...}`: where it is taken from when nobody gives it."""
+    """`${alert...}` or `${trigger...}`: where it is taken from when nobody gives it."""
     required: bool = True
     description: str = ""
 
@@ -61,6 +64,16 @@ class ActionStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     compensation: Compensation | None = None
     drastic: bool = False
     """Runs only under an approval; taken from the action when the playbook is loaded."""
+    on_error: tuple[Step, ...] = ()
+    """Taken when it has failed for good, before `on_failure` decides how the run goes on."""
+
+
+class Escalation(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom to tell when nobody has decided for a while."""
+
+    after_s: float
+    to: str
+    """Channel of the notice."""
 
 
 class ApprovalStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="approval"):
@@ -75,6 +88,9 @@ class ApprovalStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", 
     deadline_s: float
     on_denied: tuple[Step, ...] = ()
     """Steps to take when it is denied or nobody decides in time; then the run ends."""
+    escalate: Escalation | None = None
+    valid_s: float = 0.0
+    """For how long after the decision what it covers may begin; 0: `VALID_S`."""
 
 
 class IfStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="if-condition"):
@@ -97,7 +113,57 @@ class WhileStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     """Durable wait between two rounds, seconds."""
 
 
-Step = ActionStep | ApprovalStep | IfStep | WhileStep
+class ParallelStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="parallel"):
+    """Takes every branch at the same time and goes on when all are over; one that fails lets the others finish."""
+
+    id: str
+    branches: tuple[tuple[Step, ...], ...]
+
+
+class WaitStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="wait"):
+    """Lets time pass, through restarts."""
+
+    id: str
+    delay_s: float
+
+
+class PlaybookStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="playbook-action"):
+    """Another playbook as a step. Its steps travel with the run, so a later version of it changes nothing here."""
+
+    id: str
+    playbook: str
+    version: int
+    given: dict[str, Any] = {}
+    """Its inputs."""
+    inputs: dict[str, Input] = {}
+    secrets: tuple[str, ...] = ()
+    owner: str = ""
+    steps: tuple[Step, ...] = ()
+    on_error: tuple[Step, ...] = ()
+
+
+Step = ActionStep | ApprovalStep | IfStep | WhileStep | ParallelStep | WaitStep | PlaybookStep
+
+
+class TriggerType(StrEnum):
+    """What starts a playbook by itself. By hand works always."""
+
+    ALERT = "alert"
+    CASE = "case"
+    SCHEDULE = "schedule"
+    WEBHOOK = "webhook"
+
+
+class Trigger(msgspec.Struct, frozen=True, kw_only=True):
+    """When a playbook starts by itself."""
+
+    type: TriggerType
+    rules: tuple[str, ...] = ()
+    """Of an alert: ids of rules; empty: any."""
+    levels: tuple[str, ...] = ()
+    """Of an alert or a case; empty: any."""
+    every_s: float = 0.0
+    """Of a schedule: once in each such interval, which begin at its multiples since 1970."""
 
 
 class Playbook(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +179,11 @@ class Playbook(msgspec.Struct, frozen=True, kw_only=True):
     """Names only; values are resolved where they are used."""
     steps: tuple[Step, ...]
     format: int = FORMAT
+    on_error: tuple[Step, ...] = ()
+    """Taken when the run has failed and what could be undone is undone."""
+    triggers: tuple[Trigger, ...] = ()
+    caps: dict[str, int] = {}
+    """Kind of thing, such as `user` -> most of them that one run may touch; `caps.DEFAULT` for the others."""
 
     @property
     def digest(self) -> str:
@@ -142,11 +213,16 @@ def walk(steps: tuple[Step, ...]) -> Iterator[Step]:
 def branches(step: Step) -> tuple[tuple[Step, ...], ...]:
     """The step lists inside a step."""
     match step:
+        case ActionStep():
+            return (step.on_error,)
         case ApprovalStep():
             return (step.on_denied,)
         case IfStep():
             return (step.on_true, step.on_false)
         case WhileStep():
             return (step.steps,)
-        case _:
+        case ParallelStep():
+            return step.branches
+        case PlaybookStep() | WaitStep():
+            # The ids inside another playbook are its own.
             return ()

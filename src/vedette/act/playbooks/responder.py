@@ -1,4 +1,8 @@
-"""Runs of playbooks: one per alert and playbook version; started, shown, decided upon."""
+"""Runs of playbooks: started, shown, decided upon, stopped and begun again from a step.
+
+An alert and a playbook version have one run, and so has each occasion of another kind: an interval of a schedule, a
+delivery of a webhook, a key that a person gives.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,18 @@ import msgspec
 from vedette.act.alerts import Alerts
 from vedette.act.approvals import Approval, Approvals, ApprovalState
 from vedette.act.cases import Cases
-from vedette.act.grouping import Alert
-from vedette.act.playbooks.interpreter import KIND, Request, topic
-from vedette.act.playbooks.playbook import Input, InputType, Playbook, to_definition
-from vedette.act.playbooks.references import fill
+from vedette.act.playbooks.asking import topic
+from vedette.act.playbooks.inputs import alert_scope, bind_inputs
+from vedette.act.playbooks.playbook import Playbook, PlaybookStep, Step, from_definition, to_definition, walk
+from vedette.act.playbooks.pulses import Overdue, Pulses
+from vedette.act.playbooks.world import KIND, Request
 from vedette.core.clock import Clock
 from vedette.core.db import LONG, Connection, Database, Migration, create, insert_new, sa
-from vedette.core.errors import ConflictError, DataError, NotFoundError, Problems, VedetteError
-from vedette.core.execute import Run, Runs, State, StepRecord
+from vedette.core.errors import ConflictError, DataError, NotFoundError
+from vedette.core.execute import Outcome, Run, Runs, State, StepRecord
+from vedette.core.signal import Level
+
+__all__ = ["Responder", "RunView", "alert_scope", "bind", "run_identity"]
 
 MAX_LIST = 1_000
 
@@ -38,7 +46,35 @@ _RUN = sa.Table(
     sa.Index("playbook_run_newest", "tenant", "created_time"),
     sqlite_strict=True,
 )
-MIGRATIONS = (Migration(1, "playbooks", create(_METADATA)),)
+_FIRED = sa.Table(
+    "playbook_fired",
+    sa.MetaData(),
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("playbook", sa.Text, primary_key=True),
+    sa.Column("occasion", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sqlite_strict=True,
+)
+MIGRATIONS = (
+    Migration(1, "playbooks", create(_METADATA)),
+    Migration(2, "what triggered playbooks", create(_FIRED.metadata)),
+)
+
+START_S = 60.0
+"""How long a run may be queued before it is overdue."""
+
+
+class Occasion(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is about, when it is no alert."""
+
+    key: str
+    """The same key has one run of a playbook version: `schedule:<start>`, `case:<id>`, `webhook:<delivery>`."""
+    trigger: dict[str, Any]
+    """`type`, and what came with it, as `${trigger...}` reads it."""
+    case_id: str = ""
+    """The case it works on; empty: one is opened if `title` says so."""
+    title: str = ""
+    level: Level = Level.MEDIUM
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +92,13 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     created_time: int
     approval: Approval | None
-    """The one it waits for."""
+    """The one it waits for; of several, that with the earliest deadline."""
+    approvals: tuple[Approval, ...] = ()
+    """All that it waits for: parallel branches each ask for their own."""
+    trigger: dict[str, Any] = {}
+    """What started it; empty: a person, for its alert."""
+    overdue: str = ""
+    """The step at which it was to be heard of and was not; empty: all is well."""
     steps: tuple[StepRecord, ...] = ()
     """Recorded attempts, waits left out; empty in a list."""
 
@@ -71,11 +113,21 @@ class Responder:
         cases: Where the work is recorded.
         approvals: Where decisions are taken.
         clock: Times of starts.
+        pulses: Until when each run is to be heard of.
     """
 
     def __init__(
-        self, *, runs: Runs, database: Database, alerts: Alerts, cases: Cases, approvals: Approvals, clock: Clock
+        self,
+        *,
+        runs: Runs,
+        database: Database,
+        alerts: Alerts,
+        cases: Cases,
+        approvals: Approvals,
+        clock: Clock,
+        pulses: Pulses,
     ) -> None:
+        self._pulses = pulses
         self._runs = runs
         self._database = database
         self._alerts = alerts
@@ -93,6 +145,8 @@ class Responder:
         requester: str,
         inputs: Mapping[str, Any] | None = None,
         authors: tuple[str, ...] = (),
+        trigger: Mapping[str, Any] | None = None,
+        once: str = "",
     ) -> RunView:
         """Starts the run of this alert and playbook version; a second start gives the first one's run.
 
@@ -102,7 +156,9 @@ class Responder:
             alert_id: What it answers.
             requester: Who wants it; may not approve it.
             inputs: Values given by hand; the others are taken from the alert.
-            authors: Owners of the rule that raised the alert; may not approve. The playbook's owner is added.
+            authors: Owners of the rule that raised the alert; may not approve. Owners of playbooks are added.
+            trigger: What started it, when it was no person.
+            once: Under this name the playbook is started once, whatever its version; empty: once a version.
 
         Raises:
             NotFoundError: `alerts.alert.unknown`.
@@ -118,12 +174,65 @@ class Responder:
             alert_id=alert_id,
             case_id=case.id,
             requester=requester,
-            authors=tuple(sorted({*authors, playbook.owner})),
+            authors=_authors(playbook, authors),
             alert=alert_scope(alert),
             inputs=given,
+            trigger=dict(trigger or {}),
         )
+        self._begin(tenant, run_id, playbook, request, once)
+        return self.show(tenant, run_id)
+
+    def launch(
+        self,
+        tenant: str,
+        playbook: Playbook,
+        occasion: Occasion,
+        *,
+        requester: str,
+        inputs: Mapping[str, Any] | None = None,
+        once: str = "",
+    ) -> RunView:
+        """Starts the run of an occasion that is no alert; the same occasion again gives the first one's run.
+
+        Args:
+            tenant: Whose.
+            playbook: Loaded and checked.
+            occasion: What it is about.
+            requester: Who wants it; may not approve it.
+            inputs: Values given by hand; the others are taken from what triggered it.
+            once: Under this name the playbook is started once, whatever its version; empty: once a version.
+
+        Raises:
+            Problems: inputs are missing or of another type.
+            ConflictError: `playbook.version.changed`.
+        """
+        given = bind_inputs(playbook.inputs, {"trigger": occasion.trigger, "alert": {}}, inputs or {})
+        run_id = run_identity(tenant, occasion.key, playbook)
+        case_id = occasion.case_id
+        if not case_id and occasion.title and not self._known(tenant, run_id):
+            case_id = self._cases.open(tenant, occasion.title, operator=requester, level=occasion.level).id
+        request = Request(
+            tenant=tenant,
+            alert_id="",
+            case_id=case_id,
+            requester=requester,
+            authors=_authors(playbook, ()),
+            alert={},
+            inputs=given,
+            trigger=occasion.trigger,
+        )
+        self._begin(tenant, run_id, playbook, request, once)
+        return self.show(tenant, run_id)
+
+    def fired(self, tenant: str, playbook: str, occasion: str) -> bool:
+        """Whether a trigger has started a playbook for an occasion already."""
+        here = (_FIRED.c.tenant == tenant) & (_FIRED.c.playbook == playbook) & (_FIRED.c.occasion == occasion)
+        with self._database.read() as connection:
+            return connection.execute(sa.select(_FIRED.c.run_id).where(here)).first() is not None
+
+    def _begin(self, tenant: str, run_id: str, playbook: Playbook, request: Request, once: str = "") -> None:
         row = {
-            "alert_id": alert_id,
+            "alert_id": request.alert_id,
             "playbook": playbook.id,
             "version": playbook.version,
             "digest": playbook.digest,
@@ -132,18 +241,109 @@ class Responder:
             "created_time": self._clock.now(),
         }
         with self._database.begin() as connection:
+            if once:
+                # In one transaction with the run: a trigger is never taken without its run, nor twice.
+                fired = {"tenant": tenant, "playbook": playbook.id, "occasion": once}
+                if not insert_new(connection, _FIRED, **fired, run_id=run_id) and not _row(connection, tenant, run_id):
+                    raise ConflictError("playbook.trigger.taken", "it was started for this already", at=once)
             insert_new(connection, _RUN, tenant=tenant, id=run_id, **row)
             held = _load(connection, tenant, run_id)
-        if held.digest != playbook.digest:
+        # Not by digest: a run that an older program began knows nothing of newer fields.
+        if from_definition(msgspec.json.decode(held.definition)) != playbook:
             raise ConflictError(
                 "playbook.version.changed",
-                f"version {playbook.version} of `{playbook.id}` ran for this alert with another content",
+                f"version {playbook.version} of `{playbook.id}` ran for this with another content",
                 hint="raise the playbook's version",
                 at=run_id,
             )
-        # The stored request, not this one: the alert may have grown since the first start.
-        self._runs.start(run_id, KIND, msgspec.json.decode(held.definition), msgspec.json.decode(held.request))
+        self._hand_over(held)
+
+    def _hand_over(self, held: Any) -> None:
+        """Gives a stored run to the executor; again changes nothing."""
+        try:
+            self._runs.status(held.id)
+        except NotFoundError:
+            self._pulses.beat(held.tenant, held.id, "", "run.start", START_S)
+        # The stored request, not a new one: the alert may have grown since the first start.
+        self._runs.start(held.id, KIND, msgspec.json.decode(held.definition), msgspec.json.decode(held.request))
+
+    def recover(self) -> int:
+        """Hands over the runs whose process died between storing them and handing them over; gives how many.
+
+        Looks at the newest `MAX_LIST` of each tenant.
+        """
+        with self._database.read() as connection:
+            rows = connection.execute(_RUN.select().order_by(_RUN.c.created_time.desc()).limit(MAX_LIST)).all()
+        known = self._runs.find([row.id for row in rows])
+        lost = [row for row in rows if row.id not in known]
+        for row in lost:
+            self._hand_over(row)
+        return len(lost)
+
+    def cancel(self, tenant: str, run_id: str) -> RunView:
+        """Stops a run before its next step, in all its branches; what it asked for is withdrawn. `resume` goes on.
+
+        Raises:
+            NotFoundError: `playbook.run.unknown`.
+            ConflictError: `playbook.run.over`.
+        """
+        view = self.show(tenant, run_id)
+        if view.state not in ("queued", "running", "waiting"):
+            raise ConflictError("playbook.run.over", f"the run is {view.state} already", at=run_id)
+        self._runs.cancel(run_id)
+        self._pulses.end(tenant, run_id)
         return self.show(tenant, run_id)
+
+    def resume(self, tenant: str, run_id: str) -> RunView:
+        """Lets a cancelled or stuck run go on after its last finished step.
+
+        Raises:
+            NotFoundError: `playbook.run.unknown`.
+            ConflictError: `playbook.run.going`: it is neither.
+        """
+        view = self.show(tenant, run_id)
+        if view.state not in ("cancelled", "stuck"):
+            hint = "begin it again from a step" if view.state not in ("queued", "running", "waiting") else ""
+            raise ConflictError("playbook.run.going", f"the run is {view.state}", hint=hint, at=run_id)
+        self._pulses.beat(tenant, run_id, "", "resume", START_S)
+        self._runs.resume(run_id)
+        return self.show(tenant, run_id)
+
+    def rerun(
+        self, tenant: str, run_id: str, *, step: str, requester: str, playbook: Playbook | None = None
+    ) -> RunView:
+        """Begins a finished run again from a step, as a new run: what steps before it did is carried, not done again.
+
+        Approvals are asked for again unless everything they cover is carried.
+
+        Args:
+            tenant: Whose run.
+            run_id: The run before; it must be over.
+            step: Id of the step to begin at.
+            requester: Who wants it; may not approve it.
+            playbook: A newer version; None: the one of the run before.
+
+        Raises:
+            NotFoundError: `playbook.run.unknown`, `playbook.step.unknown`.
+            ConflictError: `playbook.run.going`: it is not over.
+        """
+        with self._database.read() as connection:
+            row = _load(connection, tenant, run_id)
+        view = self.show(tenant, run_id)
+        if view.state in ("queued", "running", "waiting"):
+            raise ConflictError("playbook.run.going", f"the run is {view.state}", hint="cancel it first", at=run_id)
+        book = playbook or from_definition(msgspec.json.decode(row.definition))
+        held = msgspec.json.decode(row.request, type=Request)
+        trigger = {"type": "rerun", "run": run_id, "step": step}
+        carried = _carried(book, view.steps, step) | _still(book, held.carried, step)
+        request = msgspec.structs.replace(held, requester=requester, carried=carried, trigger=held.trigger | trigger)
+        fresh = run_identity(tenant, f"rerun:{run_id}:{step}:{self._clock.now()}", book)
+        self._begin(tenant, fresh, book, request)
+        return self.show(tenant, fresh)
+
+    def overdue(self, tenant: str = "") -> list[Overdue]:
+        """Runs that were not heard of in time; of every tenant when none is named."""
+        return self._pulses.overdue(tenant=tenant)
 
     def decide(
         self, tenant: str, run_id: str, *, by: str, approve: bool, seen: str = "", step: str = "", reason: str = ""
@@ -168,12 +368,20 @@ class Responder:
         asked = [each for each in self._approvals.find(tenant, run_id=run_id) if step in ("", each.step)]
         if not asked:
             raise NotFoundError("approvals.approval.unknown", "the run waits for no approval", at=run_id)
-        chosen = next((each for each in asked if each.state is ApprovalState.PENDING), asked[-1])
+        open_ones = [each for each in asked if each.state is ApprovalState.PENDING]
+        if not step and not seen and len(open_ones) > 1:
+            names = ", ".join(each.step for each in open_ones)
+            raise DataError(
+                "playbook.approval.several", "the run asks for several decisions", hint=f"name one: {names}"
+            )
+        matching = [each for each in open_ones if not seen or each.hash == seen]
+        chosen = next(iter(matching or open_ones), asked[-1])
         decided = self._approvals.decide(
             tenant, run_id, chosen.step, by=by, seen=seen or chosen.hash, approve=approve, reason=reason
         )
         # A bell rung twice is heard once: a repeated decision may find that the first bell was lost with its process.
-        self._runs.send(run_id, topic(chosen.step), {"decided": True}, key=f"{run_id}:{chosen.step}:{decided.state}")
+        key = f"{run_id}:{chosen.step}:{decided.state}"
+        self._runs.send(chosen.listener or run_id, topic(chosen.step), {"decided": True}, key=key)
         return decided
 
     def show(self, tenant: str, run_id: str) -> RunView:
@@ -184,112 +392,151 @@ class Responder:
         """
         with self._database.read() as connection:
             row = _load(connection, tenant, run_id)
-        steps = tuple(step for step in self._runs.history(run_id) if not step.name.startswith("DBOS."))
-        return self._view(row, steps)
+        own = [*self._runs.history(run_id)] if self._runs.find([run_id]) else []
+        for branch in self._runs.branches(run_id) if any(step.name in _FORKS for step in own) else ():
+            own += self._runs.history(branch.id)
+        steps = [step for step in own if not step.name.startswith("DBOS.") and step.name not in _FORKS]
+        return self._views([row], {row.id: tuple(sorted(steps, key=lambda step: step.ended_time))})[0]
 
-    def find(self, tenant: str, *, alerts: Sequence[str] | None = None, limit: int = 100) -> list[RunView]:
-        """Newest first; with `alerts`, only the runs that answer one of them."""
+    def find(
+        self,
+        tenant: str,
+        *,
+        alerts: Sequence[str] | None = None,
+        playbook: str = "",
+        states: Sequence[str] = (),
+        limit: int = 100,
+    ) -> list[RunView]:
+        """Newest first.
+
+        Args:
+            tenant: Whose.
+            alerts: Only the runs that answer one of them.
+            playbook: Only its runs.
+            states: Only those in one of these states, `overdue` among them, of the newest `MAX_LIST`.
+            limit: At most so many, at most `MAX_LIST`.
+        """
         query = _RUN.select().where(_RUN.c.tenant == tenant)
         if alerts is not None:
             query = query.where(_RUN.c.alert_id.in_(alerts))
-        query = query.order_by(_RUN.c.created_time.desc(), _RUN.c.id).limit(min(limit, MAX_LIST))
+        if playbook:
+            query = query.where(_RUN.c.playbook == playbook)
+        limit = min(limit, MAX_LIST)
+        query = query.order_by(_RUN.c.created_time.desc(), _RUN.c.id).limit(MAX_LIST if states else limit)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return [self._view(row, ()) for row in rows]
+        views = self._views(rows, {})
+        if states:
+            views = [view for view in views if view.state in states or ("overdue" in states and view.overdue)]
+        return views[:limit]
 
-    def _view(self, row: Any, steps: tuple[StepRecord, ...]) -> RunView:
-        request = msgspec.json.decode(row.request, type=Request)
-        try:
-            run: Run | None = self._runs.status(row.id)
-        except NotFoundError:
-            run = None  # killed between the two files: the next start goes on
-        asked = self._approvals.find(row.tenant, run_id=row.id, pending=True)
-        state = _state(run, waiting=bool(asked))
-        return RunView(
-            id=row.id,
-            playbook=row.playbook,
-            version=row.version,
-            alert_id=row.alert_id,
-            case_id=request.case_id,
-            requester=request.requester,
-            state=state,
-            error=_error(run),
-            created_time=row.created_time,
-            approval=asked[0] if asked and state == "waiting" else None,
-            steps=steps,
-        )
+    def _views(self, rows: Sequence[Any], steps: Mapping[str, tuple[StepRecord, ...]]) -> list[RunView]:
+        if not rows:
+            return []
+        tenant = rows[0].tenant
+        runs = self._runs.find([row.id for row in rows])
+        late = {each.run_id: each.step for each in self.overdue(tenant)}
+        asked: dict[str, list[Approval]] = {}
+        going = [row.id for row in rows if row.id in runs and not runs[row.id].state.finished]
+        for each in self._approvals.find(tenant, pending=True, limit=MAX_LIST) if going else ():
+            asked.setdefault(each.run_id, []).append(each)
+        return [
+            _view(row, runs.get(row.id), tuple(asked.get(row.id, ())), late.get(row.id, ""), steps.get(row.id, ()))
+            for row in rows
+        ]
+
+    def _known(self, tenant: str, run_id: str) -> bool:
+        with self._database.read() as connection:
+            return _row(connection, tenant, run_id) is not None
+
+
+_FORKS = frozenset({"vedette.run"})
+"""What the executor records when a branch begins."""
+
+
+def _view(row: Any, run: Run | None, asked: tuple[Approval, ...], late: str, steps: tuple[StepRecord, ...]) -> RunView:
+    request = msgspec.json.decode(row.request, type=Request)
+    state = _state(run, waiting=bool(asked))
+    waiting = asked if state == "waiting" else ()
+    return RunView(
+        id=row.id,
+        playbook=row.playbook,
+        version=row.version,
+        alert_id=row.alert_id,
+        case_id=request.case_id,
+        requester=request.requester,
+        state=state,
+        error=_error(run),
+        created_time=row.created_time,
+        approval=waiting[0] if waiting else None,
+        approvals=waiting,
+        trigger=request.trigger,
+        overdue=late if state in ("queued", "running", "waiting", "stuck") else "",
+        steps=steps,
+    )
+
+
+def bind(playbook: Playbook, alert: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a run for an alert; see `bind_inputs`."""
+    return bind_inputs(playbook.inputs, {"alert": alert, "trigger": {}}, given)
+
+
+def _authors(playbook: Playbook, authors: Sequence[str]) -> tuple[str, ...]:
+    """Who may not approve: authors of the rule, owners of the playbook and of those inside it."""
+    return tuple(sorted({*authors, playbook.owner, *_owners(playbook.steps)}))
+
+
+def _owners(steps: tuple[Step, ...]) -> set[str]:
+    found = set()
+    for step in walk(steps):
+        if isinstance(step, PlaybookStep):
+            found |= {step.owner, *_owners(step.steps)}
+    return found
+
+
+def _names(steps: tuple[Step, ...], prefix: str = "") -> list[str]:
+    """Names of steps in the order they are written, those inside other playbooks too."""
+    found = []
+    for step in walk(steps):
+        found.append(f"{prefix}{step.id}")
+        if isinstance(step, PlaybookStep):
+            found += _names(step.steps, f"{prefix}{step.id}/")
+    return found
+
+
+def _before(book: Playbook, step: str) -> set[str]:
+    names = _names(book.steps)
+    if step not in names:
+        raise NotFoundError("playbook.step.unknown", "the playbook has no such step", at=step[:64])
+    return set(names[: names.index(step)])
+
+
+def _bare(name: str) -> str:
+    """The id of a step without the rounds of its loops."""
+    return "/".join(part.partition("#")[0] for part in name.split("/"))
+
+
+def _carried(book: Playbook, steps: Sequence[StepRecord], step: str) -> dict[str, Any]:
+    """What the steps before one had found."""
+    before = _before(book, step)
+    found = {}
+    for record in steps:
+        if _bare(record.name) in before and isinstance(record.output, dict):
+            outcome = msgspec.convert(record.output, Outcome)
+            if outcome.ok:
+                found[record.name] = outcome.value
+    return found
+
+
+def _still(book: Playbook, carried: Mapping[str, Any], step: str) -> dict[str, Any]:
+    before = _before(book, step)
+    return {name: value for name, value in carried.items() if _bare(name) in before}
 
 
 def run_identity(tenant: str, alert_id: str, playbook: Playbook) -> str:
     """Id of the one run of an alert and a playbook version."""
     parts = [tenant, alert_id, playbook.id, playbook.version]
     return "run_" + hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:26]
-
-
-def alert_scope(alert: Alert) -> dict[str, Any]:
-    """What `${alert...}` reads. `entities.<type>` is the first entity of that type."""
-    entities: dict[str, str] = {}
-    for entity in alert.entities:
-        entities.setdefault(entity.type, entity.id)
-    return {
-        "id": alert.id,
-        "rule_id": alert.rule_id,
-        "title": alert.title,
-        "level": str(alert.level),
-        "severity_id": alert.severity_id,
-        "source": alert.source,
-        "signal_count": alert.signal_count,
-        "first_time": alert.first_time,
-        "last_time": alert.last_time,
-        "entity": {"type": alert.entity.type, "id": alert.entity.id} if alert.entity else {},
-        "entities": entities,
-    }
-
-
-def bind(playbook: Playbook, alert: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs of a run: given by hand, else taken from the alert.
-
-    Raises:
-        Problems: `playbook.input.unknown`, `playbook.input.missing`, `playbook.input.type`, all of them at once.
-    """
-    problems: list[VedetteError] = [
-        DataError("playbook.input.unknown", f"the playbook has no input `{name}`", at=name)
-        for name in given
-        if name not in playbook.inputs
-    ]
-    bound: dict[str, Any] = {}
-    for name, spec in playbook.inputs.items():
-        try:
-            value = given[name] if name in given else fill(spec.source, {"alert": alert}) if spec.source else None
-        except DataError:
-            value = None
-        if value is None:
-            if spec.required:
-                hint = f"give it: --input {name}=..."
-                problems.append(DataError("playbook.input.missing", f"input `{name}` is missing", hint=hint, at=name))
-            continue
-        try:
-            bound[name] = _convert(name, spec, value)
-        except DataError as error:
-            problems.append(error)
-    if problems:
-        raise Problems(problems)
-    return bound
-
-
-_KINDS = {InputType.TEXT: str, InputType.INTEGER: int, InputType.BOOLEAN: bool}
-
-
-def _convert(name: str, spec: Input, value: Any) -> Any:
-    kind = _KINDS[spec.type]
-    if type(value) is kind and value != "":
-        return value
-    if isinstance(value, str) and spec.type is not InputType.TEXT:
-        try:
-            return msgspec.json.decode(value.encode(), type=kind)
-        except msgspec.MsgspecError:
-            pass
-    raise DataError("playbook.input.type", f"input `{name}` must be a {spec.type}", at=name)
 
 
 def _error(run: Run | None) -> str:
@@ -306,8 +553,12 @@ def _state(run: Run | None, *, waiting: bool) -> str:
     return "waiting" if run.state is State.RUNNING and waiting else str(run.state)
 
 
+def _row(connection: Connection, tenant: str, run_id: str) -> Any:
+    return connection.execute(_RUN.select().where(_RUN.c.tenant == tenant, _RUN.c.id == run_id)).one_or_none()
+
+
 def _load(connection: Connection, tenant: str, run_id: str) -> Any:
-    row = connection.execute(_RUN.select().where(_RUN.c.tenant == tenant, _RUN.c.id == run_id)).one_or_none()
+    row = _row(connection, tenant, run_id)
     if row is None:
         raise NotFoundError("playbook.run.unknown", "no such run", at=run_id)
     return row
