@@ -18,8 +18,9 @@ from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.core.signal import Signal
 from vedette.expr.sql.query import rules_query
+from vedette.expr.sql.spark import RULES_A_TEXT, spark_text
 from vedette.judge.correlation.correlator import Contribution
-from vedette.judge.sigma.history import Engine, runnable
+from vedette.judge.sigma.history import Dialect, Engine, runnable
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.rules import Skipped
 from vedette.run.detection import Detection
@@ -37,7 +38,11 @@ EXAMPLES = """Examples:
 
   vedette hunt --rules suspicion.yml --sql          # the SQL that it runs, for each source
 
+  vedette hunt --rules suspicion.yml --sql --dialect spark --table lake.events    # to run elsewhere
+
 Hundreds of rules or more run faster with `--engine matcher`. Alerts of what is found: `vedette jobs run detect`."""
+
+_SHOWN = ("id", "event_time")
 
 
 def register(app: typer.Typer) -> None:
@@ -54,6 +59,8 @@ def hunt(
     source: Annotated[list[str] | None, typer.Option(help="Only this source; may be repeated.")] = None,
     engine: By = Engine.SQL,
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL of each source and stop.")] = False,
+    dialect: Annotated[Dialect, typer.Option(help="Whose SQL `--sql` prints.")] = Dialect.DUCKDB,
+    table: Annotated[str, typer.Option(help="What `--sql` calls the table of events.")] = TABLE,
     tenant: Tenant = "",
     home: Home = None,
     config: Config = None,
@@ -64,10 +71,11 @@ def hunt(
         detection = load_rules(here.settings, list(map(str, rules)), only, None)
         refused: Sequence[Skipped] = ()
         if engine is Engine.SQL or sql:
-            good, refused = runnable(detection.rules)
+            good, refused = runnable(detection.rules, dialect)
             detection = Detection(good, detection.sources, detection.paths)
         if sql:
-            _print_sql(detection.rules, source)
+            _print_sql(detection.rules, source, dialect, table)
+            _print_skipped([*detection.rules.skipped, *refused])
             return
         if not start or not end:
             raise DataError("hunt.span.missing", "`--from` and `--to` say which events to read")
@@ -82,7 +90,11 @@ def hunt(
                 )
         else:
             _print(found, names, detection.rules)
-    for one in (*detection.rules.skipped, *refused):
+    _print_skipped([*detection.rules.skipped, *refused])
+
+
+def _print_skipped(skipped: Sequence[Skipped]) -> None:
+    for one in skipped:
         typer.echo(f"skipped {printable(one.path)}: {printable(one.reason)}", err=True)
 
 
@@ -104,12 +116,20 @@ def _search(history: History, store: Store, tenant: str, names: Sequence[str], s
     yield from history.correlate(tenant, brought, span)
 
 
-def _print_sql(rules: RuleSet, source: Sequence[str] | None) -> None:
+def _print_sql(rules: RuleSet, source: Sequence[str] | None, dialect: Dialect, table: str) -> None:
     for name in sorted({name for rule in rules.rules for name in rule.nodes}):
-        if not source or name in source:
+        if source and name not in source:
+            continue
+        placed = rules.of(name)
+        if dialect is Dialect.DUCKDB:
             typer.echo(f"-- {name}")
-            query = rules_query([node for _, node in rules.of(name)], table=TABLE, columns=["id", "event_time"])
+            query = rules_query([node for _, node in placed], table=table, columns=_SHOWN)
             typer.echo(query.text(pretty=True))
+            continue
+        for start in range(0, len(placed), RULES_A_TEXT):
+            typer.echo(f"-- {name}")
+            some = placed[start : start + RULES_A_TEXT]
+            typer.echo(spark_text([(rule.id, node) for rule, node in some], table=table, columns=_SHOWN) + ";")
 
 
 def _print(found: Iterator[Signal], names: Sequence[str], rules: RuleSet) -> None:

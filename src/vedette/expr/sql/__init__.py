@@ -9,7 +9,7 @@ are rows whose column `data` is the record as JSON text. Field by field the quer
 A rule is printed in two forms. `Form.ONE` is for rows where no field that is read holds a list, nearly all; there `t`
 and `f` are texts. `Form.LISTS` is for the others; there they are lists of texts, and one element that matches is
 enough. What is cheaper said in Python than in SQL, such as a walk through lists or IPv6, is a function over the helpers
-that all engines share (`functions`).
+that all engines share (`functions`). `spark` prints the same conditions for Spark, whole in themselves.
 
 Example:
     >>> from vedette.expr.nodes import Field, Known, Text, TextMatch

@@ -32,6 +32,9 @@ _ORDER: dict[Comparison, type[exp.Binary]] = {
 }
 _ANSWERS: dict[Truth, exp.Expr] = {Truth.TRUE: exp.true(), Truth.FALSE: exp.false(), Truth.UNKNOWN: exp.null()}
 
+_UNKNOWN = exp.cast(exp.null(), "boolean")
+"""Typed: an engine may not know what a NULL alone is compared as."""
+
 LiteralValue = str | float | bool
 
 Test = Callable[[exp.Expr], exp.Expr]
@@ -224,6 +227,11 @@ class Printer:
             return exp.Not(this=_paren(equal))
         if isinstance(left, Field) and isinstance(right, Literal) and _exact(right.value):
             return self._pairs(left, lambda value: _compared(value, op, right.value, cased=node.cased))
+        return self._called_compare(node)
+
+    def _called_compare(self, node: nodes.Compare) -> exp.Expr:
+        """What SQL's own comparisons do not say."""
+        left, op, right = node.left, node.op, node.right
         sides = (self._side(left), _text(str(op)), self._side(right), exp.Boolean(this=node.cased))
         return _call("vedette_compare", *sides)
 
@@ -314,7 +322,7 @@ def _compared(value: exp.Expr, op: Comparison, wanted: LiteralValue, *, cased: b
     ordered = (
         _ORDER[op](this=_call("vedette_number", value), expression=_double(number))
         if number is not None
-        else exp.null()
+        else _UNKNOWN.copy()
     )
     if not isinstance(wanted, str | bool):
         return ordered
@@ -326,7 +334,7 @@ def _compared(value: exp.Expr, op: Comparison, wanted: LiteralValue, *, cased: b
         ],
     )
     text = _call("vedette_text", value.copy())
-    equal: exp.Expr = exp.null()
+    equal: exp.Expr = _UNKNOWN.copy()
     if op is Comparison.EQ:
         test = matcher(TextMatch.EQUALS, text_of(wanted), cased=cased)
         equal = test(text if cased else _call("vedette_fold", text))

@@ -19,6 +19,7 @@ from vedette.core.event import Event
 from vedette.expr.sql.printer import Form, Printer
 from vedette.expr.sql.prune import Demands, demands, pruned
 from vedette.expr.sql.query import FIRED, Query, rules_query
+from vedette.expr.sql.spark import SparkPrinter
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.ready import Placed, Ready, once
 from vedette.judge.sigma.rules import Skipped
@@ -39,6 +40,15 @@ class Engine(StrEnum):
 
     MATCHER = "matcher"
     SQL = "sql"
+
+
+class Dialect(StrEnum):
+    """Whose SQL rules are printed as."""
+
+    DUCKDB = "duckdb"
+    """The event store's own engine."""
+    SPARK = "spark"
+    """Spark SQL 4, for whoever has the events elsewhere."""
 
 
 class Judge(Protocol):
@@ -162,21 +172,22 @@ class _Batch:
             yield to_event(row), list(once(self._rules, numbers))
 
 
-def runnable(rules: RuleSet) -> tuple[RuleSet, list[Skipped]]:
+def runnable(rules: RuleSet, dialect: Dialect = Dialect.DUCKDB) -> tuple[RuleSet, list[Skipped]]:
     """The rules that SQL runs with the same meaning, and the others with the reason of each.
 
     A correlation over a refused rule would miss events, and is refused too.
     """
+    make = Printer if dialect is Dialect.DUCKDB else SparkPrinter
     problems, patterns = {}, {}
     for rule in rules.rules:
-        printer = Printer()
+        printer = make()
         try:
             for node in rule.nodes.values():
                 printer.condition(node)
         except UnsupportedError as error:
             problems[rule] = f"{error.message} [{error.code}]"
         patterns[rule] = printer.patterns
-    bad = refused_patterns(set().union(*patterns.values()))
+    bad = refused_patterns(set().union(*patterns.values())) if dialect is Dialect.DUCKDB else {}
     for rule, own in patterns.items():
         for pattern in sorted(own & bad.keys()):
             problems[rule] = f"the regular expression `{pattern}` is refused: {bad[pattern]} [sql.regex.refused]"
