@@ -1,6 +1,7 @@
 """Detectors written in Python: what a notebook found, run by the same interface over the past and on the stream.
 
-A detector is a pure function of one event. Backtest, stream, grouping and suppression treat its signals like those of a
+A detector is a pure function of one event's record; one that needs more of the event, such as its time, makes its
+signals itself (`tell`). Backtest, stream, grouping and suppression treat its signals like those of a
 rule. Installed packages offer detectors by the entry point group `vedette.detectors`; no content folder holds code.
 
 Example:
@@ -46,12 +47,17 @@ class Detector:
     tags: tuple[str, ...] = ()
     card: Card = NO_CARD
     path: str = ""
+    tell: Callable[[Event], Iterable[Signal]] | None = field(default=None, compare=False)
+    """In place of `judge`: all that it says of an event, each signal with an id that a replay gives again."""
 
 
 def detected(detectors: Iterable[Detector], event: Event) -> list[Signal]:
     """What detectors say of one event."""
-    found = []
+    found: list[Signal] = []
     for one in detectors:
+        if one.tell is not None:
+            found += one.tell(event) if event.source in one.sources else ()
+            continue
         why = one.judge(event.data) if event.source in one.sources else None
         if why is not None:
             name = [event.tenant, one.id, one.version, event.id]

@@ -20,6 +20,7 @@ from vedette.run.detecting import SIGNALS, detecting
 from vedette.run.detection import Detection
 from vedette.run.guard import Beat, beating
 from vedette.run.indexing import indexing
+from vedette.run.intel import make_lookout, noting
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.run.quality import Quality
@@ -54,11 +55,20 @@ class Followers:
         self._meters = meters
         self._evidence = parts.evidence
         self.collector = Collector(parts.evidence, parts.log, parts.clock)
-        self.rollout = Rollout(detection, parts.shipments, parts.clock, parts.sources, parts.cards, stage=_stage(parts))
-        detects = detection is not None or parts.shipments.newest() > 0
+        lookout = make_lookout(parts.library, parts.clock, parts.sources)
+        self.rollout = Rollout(
+            detection,
+            parts.shipments,
+            parts.clock,
+            parts.sources,
+            parts.cards,
+            stage=_stage(parts),
+            own=(lookout.detector,),
+        )
         self.watching: tuple[Stage, ...] = (
-            *(detecting(parts.log, self.rollout, meters, parts.state) if detects else ()),
+            *detecting(parts.log, self.rollout, meters, parts.state),
             Stage("alerts", SIGNALS, lambda: parts.alerts.consume(parts.log).read, parts.alerts.place),
+            noting(parts.library, parts.log),
         )
         self.storing: tuple[Stage, ...] = (storing(parts.log, store, parts.sources, meters),)
         self.indexing: tuple[Stage, ...] = indexing(parts.log, parts.register, parts.sightings)

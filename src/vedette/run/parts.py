@@ -54,6 +54,8 @@ from vedette.prove.keys import KeyRing, write_private
 from vedette.prove.secrets import Secrets
 from vedette.run.faults import Faults
 from vedette.run.indexing import decided_entities
+from vedette.sense.intel.library import Library
+from vedette.sense.intel.warninglists import kept_warninglists
 from vedette.sense.sightings import Sightings
 from vedette.sense.sources import Source, load_sources
 
@@ -132,6 +134,12 @@ class Parts:
     def sightings(self) -> Sightings:
         """Where each entity was seen."""
         return Sightings(self.index)
+
+    @cached_property
+    def library(self) -> Library:
+        """Indicators and other intelligence, every version of them."""
+        database = self._database(self.settings.home / "intel" / "intel.db", "intel")
+        return Library(database, self.clock, lambda: kept_warninglists(self.settings.home))
 
     @cached_property
     def versions(self) -> Versions:

@@ -24,7 +24,7 @@ from vedette.core.event import Event
 from vedette.core.signal import Signal
 from vedette.judge.correlation.correlator import Contribution, Correlator, Order
 from vedette.judge.correlation.definition import Correlation
-from vedette.judge.detectors import installed
+from vedette.judge.detectors import Detector, installed
 from vedette.judge.grouping import Grouping
 from vedette.judge.shipments import BASE, Document, Shipments, Stage, Standing, among
 from vedette.judge.sigma.card import Card, Cards
@@ -215,6 +215,7 @@ class Rollout:
         cards: Told what the rules of each edition say of their alerts.
         name: Of the reader whose place between editions is kept.
         stage: Place of tags in the order of an attack, for the risk of entities.
+        own: Detectors that the installation itself has, beside those that packages offer.
     """
 
     def __init__(
@@ -227,8 +228,10 @@ class Rollout:
         *,
         name: str = "detect",
         stage: Order | None = None,
+        own: Sequence[Detector] = (),
     ) -> None:
         self.shipments = shipments
+        self._own = tuple(own)
         self._cards = cards
         self._base = base
         self.clock = clock
@@ -309,7 +312,7 @@ class Rollout:
             base.skipped,
             tuple(one for one in base.correlations if one.id not in gone),
             base.filters,
-            tuple(one for one in base.detectors if one.id not in gone),
+            (*(one for one in base.detectors if one.id not in gone), *self._own),
         )
         paths = self._base.paths if self._base else ()
         found = Edition(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -47,6 +48,10 @@ class ByField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     otherwise: int | str | None = None
 
 
+Observed = Literal["ip", "domain", "url", "email", "hash"]
+"""What a field holds that indicators may name."""
+
+
 class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A source file as it is written."""
 
@@ -68,6 +73,8 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     class_uid: int | ByField = 0
     ocsf: dict[str, str | int | tuple[str, ...] | ByField] = {}
     """OCSF attribute -> field, fields (first present one), constant, or choice."""
+    observables: dict[Observed, tuple[str, ...]] = {}
+    """Further fields that hold what threat intelligence names, beside those that `entities` and `ocsf` tell of."""
     promote: tuple[str, ...] = ()
     """Fields the store also keeps as text columns of their own."""
     flatten: tuple[Flatten, ...] = ()

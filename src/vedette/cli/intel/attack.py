@@ -1,4 +1,4 @@
-"""Import MITRE ATT&CK, and look up techniques and actors."""
+"""MITRE ATT&CK: import it, and look up techniques."""
 
 from __future__ import annotations
 
@@ -50,18 +50,6 @@ Home = Annotated[Path, typer.Option(envvar="VEDETTE_HOME", help="Folder of the p
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    verb = typer.Typer(name="intel", no_args_is_help=True, help=__doc__, epilog=IMPORT_EXAMPLES)
-    importing = typer.Typer(
-        name="import", no_args_is_help=True, help="Import knowledge into a home.", epilog=IMPORT_EXAMPLES
-    )
-    importing.command("attack", epilog=IMPORT_EXAMPLES)(import_attack)
-    verb.add_typer(importing)
-    verb.command("show", epilog=SHOW_EXAMPLES)(show)
-    app.add_typer(verb)
-
-
 def import_attack(
     origin: Annotated[str, typer.Argument(metavar="FILE|URL", help="STIX 2.1 bundle: JSON, or that in gzip.")],
     *,
@@ -70,13 +58,13 @@ def import_attack(
     as_json: AsJson = False,
 ) -> None:
     """Import MITRE ATT&CK in place of what was imported before."""
-    changed = parse_crosswalk(_bytes(crosswalk)) if crosswalk else {}
+    changed = parse_crosswalk(read_file(crosswalk)) if crosswalk else {}
     if urlsplit(origin).scheme in {"http", "https"}:
-        attack = parse_attack(_fetch(origin), changed, name=Path(urlsplit(origin).path).name)
+        attack = parse_attack(fetch(origin), changed, name=Path(urlsplit(origin).path).name)
     else:
         attack = load_attack(Path(origin), crosswalk)
     keep_attack(home, Imported(attack, origin, SystemClock().now(), changed))
-    _tell(_summary(attack), as_json=as_json)
+    tell(_summary(attack), as_json=as_json)
 
 
 def show(
@@ -88,11 +76,11 @@ def show(
     """Show what is imported, or what a technique's id stands for."""
     attack = need_attack(home)
     if name:
-        _tell(_technique(attack, name), as_json=as_json)
+        tell(_technique(attack, name), as_json=as_json)
         return
     imported = kept_attack(home)
     held = {"origin": imported.origin, "imported": to_iso(imported.time)} if imported else {}
-    _tell({**_summary(attack), **held}, as_json=as_json)
+    tell({**_summary(attack), **held}, as_json=as_json)
 
 
 def _technique(attack: Attack, name: str) -> dict[str, Any]:
@@ -126,7 +114,8 @@ def _summary(attack: Attack) -> dict[str, Any]:
     }
 
 
-def _tell(shown: dict[str, Any], *, as_json: bool) -> None:
+def tell(shown: dict[str, Any], *, as_json: bool) -> None:
+    """Prints what is known of one thing."""
     if as_json:
         typer.echo(msgspec.json.encode(shown).decode())
         return
@@ -136,7 +125,12 @@ def _tell(shown: dict[str, Any], *, as_json: bool) -> None:
     Console(markup=False, highlight=False, emoji=False).print(table)
 
 
-def _fetch(url: str) -> bytes:
+def fetch(url: str) -> bytes:
+    """What stands at an address.
+
+    Raises:
+        PermanentError: `intel.attack.refused`.
+    """
     egress = Egress(settings_of().egress_allow)
     try:
         answer = egress.request("GET", url, timeout=FETCH_S, max_bytes=MAX_BYTES)
@@ -147,7 +141,12 @@ def _fetch(url: str) -> bytes:
     return answer.body
 
 
-def _bytes(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        NotFoundError: `intel.attack.unreadable`.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
