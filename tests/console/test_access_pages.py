@@ -36,7 +36,7 @@ def test_the_door(looks_right, path):
     looks_right(path, who="", name="login")
 
 
-@pytest.mark.parametrize("path", ["/people", "/keys", "/account", "/account/factor"])
+@pytest.mark.parametrize("path", ["/people", "/keys", "/connections", "/account", "/account/factor"])
 def test_the_pages(looks_right, path):
     looks_right(path)
 
@@ -46,7 +46,7 @@ def test_a_person(looks_right, installation):
     looks_right(f"/people/{installation.people['chief']}", name="person-self")
 
 
-@pytest.mark.parametrize("path", ["/people", "/keys"])
+@pytest.mark.parametrize("path", ["/people", "/keys", "/connections"])
 def test_a_page_that_is_not_for_everybody(looks_right, path):
     looks_right(path, who="model", expect=403, name="forbidden")
 
@@ -113,3 +113,25 @@ def test_a_key_is_revoked_after_the_question(visit, installation):
     page.locator("#confirm .button-danger, #confirm .button-primary").click()
     page.wait_for_url("**/keys")
     assert page.locator("tr", has_text=installation.known["key"]).locator(".state").inner_text().lower() == "revoked"
+
+
+def test_a_platform_is_let_in_and_out_again(visit, looks_right):
+    page = visit("/connections", width=390)
+    give = page.locator("#give")
+    give.get_by_label("Platform").fill("market")
+    give.get_by_label("Charges").select_option("charges:write")
+    give.get_by_role("button", name="Let it act").click()
+    row = page.locator("tr", has_text="market")
+    row.wait_for()
+    assert row.locator(".state").inner_text().lower() == "active"
+    new = page.locator("#new")
+    new.get_by_label("Name").fill("till")
+    new.get_by_label("Payouts").select_option("payouts:read")
+    new.get_by_role("button", name="Make app").click()
+    page.get_by_text("shown this once").wait_for()
+    assert page.locator(".panel-warn code").first.inner_text().startswith("vs_")
+    looks_right("/connections", name="connections-filled")
+    page.goto("/connections")
+    page.locator("tr", has_text="market").get_by_role("button", name="Take back").click()
+    page.locator("#confirm .button-danger, #confirm .button-primary").click()
+    page.wait_for_function("() => document.querySelector('tbody .state').innerText.toLowerCase() === 'revoked'")

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 
 from vedette.core.clock import MICROS
 from vedette.core.errors import ConflictError, DataError, DefinitionError, VedetteError
-from vedette.prove.access import POLICY, ApiKey, IssuedKey, Level, Mode
+from vedette.prove.access import POLICY, ApiKey, Connection, IssuedKey, Level, Mode
 from vedette.prove.access.access import MAX_OVERLAP
 from vedette.prove.access.policy import format_scopes, parse_scopes
 from vedette.prove.dlp import refuse_pans
@@ -60,10 +60,10 @@ def create_key(
     try:
         issued = platform.access.issue_key(
             visitor.tenant,
-            scopes=_scopes(scope or []),
+            scopes=scopes_of(scope or []),
             mode=mode,
-            name=_text(name, MAX_NAME),
-            accounts=_text(accounts, MAX_ACCOUNTS).replace(",", " ").split(),
+            name=text_of(name, MAX_NAME),
+            accounts=text_of(accounts, MAX_ACCOUNTS).replace(",", " ").split(),
             expires=_expires(platform, days),
             by=visitor.principal.id,
         )
@@ -91,14 +91,24 @@ def revoke_key(visitor: Revoking, platform: Served, key_id: str) -> Response:
     return RedirectResponse("/keys", 303)
 
 
-def _scopes(chosen: list[str]) -> dict[str, Level]:
+def scopes_of(chosen: list[str]) -> dict[str, Level]:
+    """What the selects of a form chose.
+
+    Raises:
+        DataError: `keys.scope.none`.
+    """
     wanted = parse_scopes(",".join(each for each in chosen if each))
     if not wanted:
         raise DataError("keys.scope.none", "a key needs at least one scope", hint="choose what it may read or write")
     return wanted
 
 
-def _text(text: str, limit: int) -> str:
+def text_of(text: str, limit: int) -> str:
+    """A line of a form, tidied.
+
+    Raises:
+        DataError: `keys.text.invalid`, `request.pan_refused`.
+    """
     plain = " ".join(text.split())
     if len(plain) > limit or not plain.isprintable():
         raise DataError("keys.text.invalid", "this text cannot be kept", hint=f"at most {limit} characters")
@@ -112,7 +122,8 @@ def _expires(platform: Served, days: int) -> int | None:
     return platform.clock.now() + days * 86_400 * MICROS if days else None
 
 
-def _state(key: ApiKey, now: int) -> str:
+def state_of(key: ApiKey | Connection, now: int) -> str:
+    """`active`, `revoked` or `expired`."""
     if key.revoked is not None:
         return "revoked"
     return "expired" if key.expires is not None and key.expires <= now else "active"
@@ -128,7 +139,7 @@ def _list(
 ) -> Response:
     now = platform.clock.now()
     rows = [
-        {"key": key, "state": _state(key, now), "scopes": format_scopes(key.scopes).split(",")}
+        {"key": key, "state": state_of(key, now), "scopes": format_scopes(key.scopes).split(",")}
         for key in platform.access.keys(visitor.tenant)
     ]
     page = show(

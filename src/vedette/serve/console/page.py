@@ -65,6 +65,7 @@ PLACES = (
     Place("Audit", "/audit", "audit", ("audit", "read"), "u", "Control"),
     Place("People", "/people", "people", ("people", "read"), "l", "Control"),
     Place("API keys", "/keys", "keys", ("keys", "read"), "k", "Control"),
+    Place("Connections", "/connections", "link", ("connections", "read"), "n", "Control"),
 )
 
 
