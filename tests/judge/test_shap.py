@@ -26,7 +26,9 @@ def plain_rows(seed, booster, count):
 
 
 def explained(trees, rows):
-    return np.array([trees.contributions(row) for row in rows])
+    each = np.array([trees.contributions(row) for row in rows])
+    assert trees.explained(rows).tobytes() == each.tobytes(), "rows together are not what they are alone"
+    return each
 
 
 @pytest.mark.parametrize("leaves", [4, 31, 127])
@@ -110,7 +112,7 @@ def test_long_paths(depth):
     columns, covers = chain(depth)
     paths = to_paths([0], columns, covers)
     out, row = np.zeros(depth), np.where(np.arange(depth) % 3 == 1, -1.0, 1.0)
-    paths.add(row, out)
+    paths.add(row.reshape(1, -1), out.reshape(1, -1))
     reached = next((n for n in range(depth) if row[n] <= 0), depth)
     assert out.sum() + covers[2].mean() == pytest.approx(reached / depth, abs=CLOSE)
 

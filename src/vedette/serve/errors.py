@@ -182,9 +182,22 @@ async def caught(work: Awaitable[T], *, failed: Callable[[str], None], where: st
     try:
         return await work
     except Exception as error:  # noqa: BLE001 - the outermost guard of the short way: logged by type only
-        failed(type(error).__name__)
-        _LOG.error("unforeseen %s in %s", type(error).__name__, where)
+        _note(error, failed, where)
         return None
+
+
+def done(work: Callable[[], T], *, failed: Callable[[str], None], where: str) -> T | None:
+    """`caught` for work that nobody has to wait for."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - the outermost guard of the short way: logged by type only
+        _note(error, failed, where)
+        return None
+
+
+def _note(error: Exception, failed: Callable[[str], None], where: str) -> None:
+    failed(type(error).__name__)
+    _LOG.error("unforeseen %s in %s", type(error).__name__, where)
 
 
 def _template(scope: Scope) -> str:

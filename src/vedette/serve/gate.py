@@ -40,6 +40,15 @@ class Gate:
         self._open: dict[str, asyncio.Future[Principal]] = {}
         self._records: set[asyncio.Future[None]] = set()
 
+    def known(self, header: str | None, resource: str, verb: str) -> Principal | None:
+        """The caller, when memory tells who it is and that it is allowed to; None where `admit` has to look.
+
+        Raises:
+            DeniedError: `access.unauthenticated`.
+        """
+        principal = self._access.recall(bearer(header))
+        return None if principal is None or permit(principal, resource, verb) else principal
+
     async def admit(self, header: str | None, resource: str, verb: str, origin: str) -> Principal:
         """The caller, allowed to do it. An allowed call leaves no audit record here: what it makes is one.
 

@@ -8,7 +8,6 @@ so both ways agree on where a request ends. The library's parser costs some 150 
 
 from __future__ import annotations
 
-import asyncio
 import re
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -82,13 +81,13 @@ def lane_of(answers: HotAnswers) -> type[H11Protocol]:  # noqa: C901 - one class
     """The library's protocol with the short way in front."""
 
     class Lane(H11Protocol):
-        _open: asyncio.Task[None] | None = None
+        _asked: Asked | None = None
         _behind = b""
         _ending = False
 
         def data_received(self, data: bytes) -> None:
             """Takes the short way where it can."""
-            if self._open is not None:
+            if self._asked is not None:
                 # Sent before the answer to the last one: kept in order. More than a little is not read from the socket.
                 self._behind += data
                 self.flow.pause_reading()
@@ -98,9 +97,11 @@ def lane_of(answers: HotAnswers) -> type[H11Protocol]:  # noqa: C901 - one class
                 super().data_received(data)
                 return
             self._unset_keepalive_if_required()
-            task = self._open = self.loop.create_task(self._answer(asked))
-            self.tasks.add(task)
-            task.add_done_callback(self._answered)
+            self._asked = asked
+            if not answers.begin(asked.authorization, asked.media, asked.body, self._tell):
+                task = self.loop.create_task(self._answer(asked))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
 
         def _is_idle(self) -> bool:
             conn: Any = self.conn
@@ -108,18 +109,15 @@ def lane_of(answers: HotAnswers) -> type[H11Protocol]:  # noqa: C901 - one class
             return idle and not conn.trailing_data[0] and self.limit_concurrency is None
 
         async def _answer(self, asked: Asked) -> None:
-            reply = await answers.answer(asked.authorization, asked.media, asked.body, self.client)
+            self._tell(await answers.answer(asked.authorization, asked.media, asked.body, self.client))
+
+        def _tell(self, reply: Reply) -> None:
+            asked, self._asked = self._asked, None
             if not self.transport.is_closing():
-                close = asked.close or self._ending
+                close = self._ending or asked is None or asked.close
                 self.transport.write(write_reply(reply, close=close))
                 if close:
                     self.transport.close()
-
-        def _answered(self, task: asyncio.Task[None]) -> None:
-            self.tasks.discard(task)
-            self._open = None
-            if not task.cancelled():
-                task.exception()
             behind, self._behind = self._behind, b""
             self.on_response_complete()
             if behind and not self.transport.is_closing():
@@ -127,7 +125,7 @@ def lane_of(answers: HotAnswers) -> type[H11Protocol]:  # noqa: C901 - one class
 
         def shutdown(self) -> None:
             """Lets the answer in hand out first."""
-            if self._open is not None:
+            if self._asked is not None:
                 self._ending = True
             else:
                 super().shutdown()

@@ -22,6 +22,8 @@ from vedette.serve.server import Inherited, listen
 _LOG = logging.getLogger("vedette.serve")
 
 FLAG, INHERIT, FOLLOW = "--supervised", "--inherit", "follow"
+NICENESS = 10
+"""Of what follows the log, on a machine that has not processors enough for it and for payments."""
 
 
 def supervise(
@@ -69,6 +71,7 @@ def inherited(text: str) -> Inherited | None:
 
 def follow(settings: Settings, detection: Detection | None) -> None:
     """Runs what follows the log until SIGTERM, or until the supervisor is gone."""
+    os.nice(NICENESS)
     stop = threading.Event()
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, lambda _signal, _frame: stop.set())

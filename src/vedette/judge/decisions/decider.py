@@ -26,6 +26,7 @@ from vedette.judge.decisions.parts import (
     Reasoning,
     Risks,
     Scorer,
+    Together,
     Vector,
     Worded,
 )
@@ -122,6 +123,7 @@ class Decider:
         self._features_version = features_version
         self._names: tuple[str, ...] = features.names if features else ()
         self._pick = _picker(self._names, model.features) if model else None
+        self._together = _together(model)
         self._model = ModelRef(model.id, model.sha256) if model else None
         self._spoken = _words(model)
         self._read(rules)
@@ -207,6 +209,59 @@ class Decider:
         finally:
             self.stage = "queue"
         return decision if self.trial is None else self.trial.settle(event, decision)
+
+    def decide_many(
+        self, events: Sequence[Event], risks: Sequence[Mapping[str, int]], taken: Callable[[Event], None]
+    ) -> list[Decision]:
+        """What `decide` answers for each in turn, asking the model once for all where it can be asked so.
+
+        Args:
+            events: In order.
+            risks: What `look` said of each.
+            taken: Called for each event once the features were read for it: lets them know it before the next.
+        """
+        model = self._together
+        if len(events) < 2 or self.trial is not None or model is None:  # noqa: PLR2004
+            return [self._taken(event, known, taken) for event, known in zip(events, risks, strict=True)]
+        started = self.clock.monotonic()
+        vectors = [self._fetch(event, taken) for event in events]
+        self.stage = "model"
+        scored = iter(self._assess_all(model, [vector for vector in vectors if isinstance(vector, np.ndarray)]))
+        self.stage = "queue"
+        found = []
+        for event, vector, known in zip(events, vectors, risks, strict=True):
+            if isinstance(vector, PartStalled):
+                late = f"fallback.{vector.part}"
+                found.append(self._answer(event, None, None, fallback=late, risks=known, started=started))
+            else:
+                assessed = None if vector is None else next(scored)
+                found.append(self._answer(event, vector, assessed, risks=known, started=started))
+        return found
+
+    def _taken(self, event: Event, risks: Mapping[str, int], taken: Callable[[Event], None]) -> Decision:
+        decision = self.decide(event, risks)
+        taken(event)
+        return decision
+
+    def _fetch(self, event: Event, taken: Callable[[Event], None]) -> Vector | PartStalled | None:
+        self.stage = "features"
+        try:
+            vector = self.features.fetch(event) if self.features and self.scores(event) else None
+        except PartStalled as late:
+            return late
+        finally:
+            taken(event)
+        return vector
+
+    def _assess_all(self, model: Together, vectors: Sequence[Vector]) -> list[Assessment]:
+        if not vectors:
+            return []
+        inputs = np.array(vectors)
+        if self._pick is not None:
+            inputs = np.ascontiguousarray(inputs[:, self._pick])
+        scores = model.scores(inputs).tolist()
+        weights = model.explained(inputs) if self.reasoning is Reasoning.ALWAYS else [None] * len(scores)
+        return [Assessment(*each) for each in zip(scores, inputs, weights, strict=True)]
 
     def fall_back(self, event: Event, part: str) -> Decision:
         """The answer when `part` stalled before anything else answered: rules over the event alone, then the policy."""
@@ -438,6 +493,10 @@ def _picker(held: tuple[str, ...], wanted: tuple[str, ...]) -> npt.NDArray[np.in
             hint="use the feature definitions that the model was trained with",
         )
     return None if held == wanted else np.array([held.index(name) for name in wanted], np.intp)
+
+
+def _together(scorer: object) -> Together | None:
+    return scorer if isinstance(scorer, Together) else None
 
 
 def _words(scorer: object) -> Mapping[str, str]:

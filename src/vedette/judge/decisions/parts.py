@@ -76,6 +76,17 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
+class Together(Protocol):
+    """A scorer that answers for several vectors at once, with the bits that each would have alone."""
+
+    def scores(self, vectors: Vector) -> Vector:
+        """`score` of each row."""
+
+    def explained(self, vectors: Vector) -> Vector:
+        """`contributions` of each row."""
+
+
+@runtime_checkable
 class Worded(Protocol):
     """A scorer that says in plain words what its inputs mean."""
 

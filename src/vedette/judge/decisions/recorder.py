@@ -194,12 +194,15 @@ class Recorder:
         first = self._append(EVENTS, [_encode(event) for event in (*(one.event for one in wanted), *labels)])
         if first > self._next:
             self._replay(first)
-        decisions = []
         risks = self.decider.look([one.event for one in wanted])
-        for offset, (one, known) in enumerate(zip(wanted, risks, strict=True), first):
-            event = msgspec.structs.replace(one.event, seq=offset + 1)
-            decisions.append(self._decide_one(event, one.given, known))
-            self._next = offset + 1
+        events = [msgspec.structs.replace(one.event, seq=seq) for seq, one in enumerate(wanted, first + 1)]
+        if any(one.given for one in wanted):
+            decisions = []
+            for event, one, known in zip(events, wanted, risks, strict=True):
+                decisions.append(self._decide_one(event, one.given, known))
+                self._next = event.seq
+        else:
+            decisions = self.decider.decide_many(events, risks, self._take)
         for label in labels:
             self._feed(label)
         self._next += len(labels)
@@ -211,9 +214,16 @@ class Recorder:
 
     def _decide_one(self, event: Event, given: Decision | None, risks: Mapping[str, int] | None = None) -> Decision:
         decision = self.decider.decide(event, risks) if given is None else msgspec.structs.replace(given, seq=event.seq)
+        self._apply(event)
+        return decision
+
+    def _take(self, event: Event) -> None:
+        self._apply(event)
+        self._next = event.seq
+
+    def _apply(self, event: Event) -> None:
         if self.decider.features and self.decider.scores(event):
             self.decider.features.apply(event)
-        return decision
 
     def _pay(self) -> None:
         """Appends the decisions that are owed to the log."""

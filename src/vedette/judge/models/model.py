@@ -84,10 +84,15 @@ class Model:
         """Log odds that each feature added, exact Shapley values; `bias` plus their sum is `raw` within 1e-9."""
         return self.trees.contributions(vector)
 
+    def explained(self, vectors: Floats) -> Floats:
+        """`contributions` of each row."""
+        return self.trees.explained(vectors)
+
     def warm(self) -> None:
         """Compiles the kernels, so that no decision waits for it."""
         vector = np.zeros(len(self.features))
         self.score(vector)
+        self.scores(vector.reshape(1, -1))
         self.contributions(vector)
 
 

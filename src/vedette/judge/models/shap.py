@@ -65,17 +65,17 @@ class Paths:
     groups: tuple[tuple[Any, ...], ...]
     """Splits of all trees parents first, where each tree starts, their factors, and the weights of the points."""
 
-    def add(self, vector: Floats, out: Floats) -> None:
-        """Adds each input's Shapley value, in log odds.
+    def add(self, vectors: Floats, out: Floats) -> None:
+        """Adds each input's Shapley value, in log odds; the same bits for a row whatever rows are beside it.
 
         Args:
-            vector: The model's inputs, tidied as the trees read them.
-            out: One number for each input.
+            vectors: Rows of the model's inputs, tidied as the trees read them.
+            out: One number for each input of each row.
         """
-        sums = np.zeros((len(out), BLOCK))
+        sums = np.zeros((*out.shape, BLOCK))
         for group in self.groups:
-            walk(*group, vector, sums)
-        out += (sums[:, 0] + sums[:, 1]) + (sums[:, 2] + sums[:, 3])
+            walk(*group, vectors, sums)
+        out += (sums[..., 0] + sums[..., 1]) + (sums[..., 2] + sums[..., 3])
 
 
 def to_paths(roots: Iterable[int], columns: Sequence[Any], covers: tuple[Floats, Floats, Floats]) -> Paths:
@@ -205,8 +205,11 @@ def goes_left(node, value):
 
 
 @njit(cache=True, nogil=True)
-def walk(splits, starts, factors, w, vector, sums):
-    """Adds to each input's `sums` what four quadrature points give of its value."""
+def walk(splits, starts, factors, w, vectors, sums):
+    """Adds to each input's `sums` what four quadrature points give of its value: a tree at a time for all rows.
+
+    A tree's factors are kilobytes, and those of all trees more than a processor keeps near.
+    """
     most = 0
     for tree in range(starts.shape[0] - 1):
         most = max(most, starts[tree + 1] - starts[tree])
@@ -216,10 +219,11 @@ def walk(splits, starts, factors, w, vector, sums):
     ways = np.empty(most, np.uint8)
     goes[0] = 1
     for tree in range(starts.shape[0] - 1):
-        held[0, 0], held[0, 1], held[0, 2], held[0, 3] = w[0], w[1], w[2], w[3]
         first, stop = np.uint64(starts[tree]), np.uint64(starts[tree + 1])
-        _down(splits, first, stop, factors, vector, held, goes, ways)
-        _up(splits, first, stop, factors, held, ways, sums)
+        for row in range(vectors.shape[0]):
+            held[0, 0], held[0, 1], held[0, 2], held[0, 3] = w[0], w[1], w[2], w[3]
+            _down(splits, first, stop, factors, vectors[row], held, goes, ways)
+            _up(splits, first, stop, factors, held, ways, sums[row])
 
 
 @njit(cache=True)
