@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from vedette.act.cases import Cases, CaseState, Phase
+from vedette.act.cases import Cases, CaseState, Phase, Work
 from vedette.act.timeline import Noted, RunFinished, StateChanged
 from vedette.core.db import sa
 from vedette.core.errors import ConflictError, DataError, NotFoundError
@@ -18,6 +18,11 @@ from vedette.core.signal import Level
 @pytest.fixture
 def cases(database, clock):
     return Cases(database, clock, Ids(clock, random.Random(7).getrandbits))
+
+
+@pytest.fixture
+def work(database, clock):
+    return Work(database, clock, Ids(clock, random.Random(8).getrandbits))
 
 
 @pytest.fixture
@@ -47,13 +52,13 @@ def test_states_follow_the_map_and_are_recorded(cases, case, clock):
         "allowed: in_progress, on_hold, resolved",
     )
     clock.advance(1)
-    for state in (CaseState.IN_PROGRESS, CaseState.IN_PROGRESS, CaseState.RESOLVED, CaseState.CLOSED):
+    for state in (CaseState.IN_PROGRESS, CaseState.IN_PROGRESS, CaseState.RESOLVED):
         cases.set_state("acme", case.id, state, operator="ana")
     cases.set_phase("acme", case.id, Phase.CONTAINMENT, operator="ana")
     entries = cases.timeline("acme", case.id, after=2)
     assert entries[0].body == StateChanged("new", "in_progress")
-    assert [entry.seq for entry in entries] == [3, 4, 5, 6]
-    assert cases.find("acme", states=[CaseState.CLOSED])[0].phase is Phase.CONTAINMENT
+    assert [entry.seq for entry in entries] == [3, 4, 5]
+    assert cases.find("acme", states=[CaseState.RESOLVED])[0].phase is Phase.CONTAINMENT
 
 
 def test_the_database_refuses_to_change_a_timeline(cases, case, database):
@@ -63,22 +68,22 @@ def test_the_database_refuses_to_change_a_timeline(cases, case, database):
     assert kinds(cases, case) == ["Opened", "AlertLinked"]
 
 
-def test_evidence_tasks_notes_and_keyed_entries(cases, case):
+def test_evidence_tasks_notes_and_keyed_entries(cases, work, case):
     for _ in range(2):
         cases.add_evidence("acme", case.id, digest="d" * 64, reference="ev/1", what="alert_snapshot", operator="run")
         cases.record("acme", case.id, RunFinished("r", "succeeded"), operator="run", key="r:end")
     cases.note("acme", case.id, "looks bad\x1b[2J", operator="ana")
-    task = cases.add_task("acme", case.id, "call the merchant", operator="ana")
+    task = work.add_task("acme", case.id, "call the merchant", operator="ana")
     for _ in range(2):
-        cases.finish_task("acme", case.id, task.id, operator="ana")
+        work.finish_task("acme", case.id, task.id, operator="ana")
     assert [evidence.digest for evidence in cases.evidence("acme", case.id)] == ["d" * 64]
-    assert [task.done for task in cases.tasks("acme", case.id)] == [True]
+    assert [task.done for task in work.tasks("acme", case.id)] == [True]
     assert kinds(cases, case)[2:] == ["EvidenceAdded", "RunFinished", "Noted", "TaskAdded", "TaskDone"]
     for text in ("", "  ", "x" * 20_001):
         with pytest.raises(DataError):
             cases.note("acme", case.id, text, operator="ana")
     with pytest.raises(NotFoundError):
-        cases.finish_task("acme", case.id, "tk_none", operator="ana")
+        work.finish_task("acme", case.id, "tk_none", operator="ana")
 
 
 def test_an_alert_is_in_one_case(cases, case):
@@ -90,17 +95,17 @@ def test_an_alert_is_in_one_case(cases, case):
     assert cases.get("acme", other.id).alerts == ("al_2",)
 
 
-def test_every_read_and_write_is_walled(cases, case):
+def test_every_read_and_write_is_walled(cases, work, case):
     calls = [
         cases.get,
         cases.timeline,
         cases.evidence,
-        cases.tasks,
+        work.tasks,
         lambda t, c: cases.note(t, c, "x", operator="eve"),
         lambda t, c: cases.link_alert(t, c, "al_9", operator="eve"),
         lambda t, c: cases.add_evidence(t, c, digest="d", reference="r", what="w", operator="eve"),
-        lambda t, c: cases.add_task(t, c, "x", operator="eve"),
-        lambda t, c: cases.finish_task(t, c, "x", operator="eve"),
+        lambda t, c: work.add_task(t, c, "x", operator="eve"),
+        lambda t, c: work.finish_task(t, c, "x", operator="eve"),
         lambda t, c: cases.set_state(t, c, CaseState.RESOLVED, operator="eve"),
         lambda t, c: cases.set_phase(t, c, Phase.RECOVERY, operator="eve"),
         lambda t, c: cases.record(t, c, Noted("x"), operator="eve"),

@@ -255,6 +255,10 @@ class Objects:
         app = world.platform.access.apps.create(tenant, "some app", scopes=LENT_SCOPES, mode=Mode.TEST, by="system")
         alert_id, run = self.run(doomed.key.id)
         case = world.platform.cases.of_alert(tenant, alert_id)
+        work = {"operator": self.requester}
+        task = world.platform.work.add_task(tenant, case, "call them", **work)
+        hypothesis = world.platform.work.suppose(tenant, case, "a build log", **work)
+        world.platform.clocks.start(tenant, case, "gdpr_33", **work)
         changed = world.platform.triage.change(tenant, [alert_id], operator=self.requester, assignee=self.requester)
         return {
             "charge_id": charged["id"],
@@ -275,6 +279,12 @@ class Objects:
             "change_id": changed.id,
             "case_id": case,
             "run_id": run.id,
+            "task_id": task.id,
+            "hypothesis_id": hypothesis.id,
+            "notice": "gdpr_33",
+            "case_role": "analyst",
+            "part": "found",
+            ("body", "POST", "/v1/cases/{case_id}/alerts"): {"alert_id": alert_id},
             **self.dead_letter(),
             ("body", "POST", "/v1/playbooks/runs/{run_id}/approvals"): {"approve": True, "seen": run.approval.hash},
             ("body", "POST", "/v1/oauth/token"): "grant_type=client_credentials&"

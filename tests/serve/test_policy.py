@@ -41,6 +41,8 @@ SPECIMENS = {
     "person_id",
     "alert_id",
     "case_id",
+    "task_id",
+    "hypothesis_id",
     "run_id",
     "token_id",
     "app_id",

@@ -53,6 +53,9 @@ class TaskAdded(msgspec.Struct, frozen=True, tag_field="kind", tag="task_added")
 
     task_id: str
     title: str
+    owner: str = ""
+    due: int = 0
+    """Microseconds UTC; 0: without a deadline."""
 
 
 class TaskDone(msgspec.Struct, frozen=True, tag_field="kind", tag="task_done"):
@@ -65,6 +68,117 @@ class Noted(msgspec.Struct, frozen=True, tag_field="kind", tag="noted"):
     """A person's own words."""
 
     text: str
+    privileged: bool = False
+    """For counsel: shown to who leads the case and to its lawyers, to nobody else."""
+
+
+class Withheld(msgspec.Struct, frozen=True, tag_field="kind", tag="withheld"):
+    """Stands where an entry is that the reader may not read. It is never stored."""
+
+
+class TaskReminded(msgspec.Struct, frozen=True, tag_field="kind", tag="task_reminded"):
+    """A task is due soon, or was not done in time."""
+
+    task_id: str
+    title: str
+    owner: str
+    overdue: bool
+
+
+class RoleGiven(msgspec.Struct, frozen=True, tag_field="kind", tag="role_given"):
+    """A person has a role in the case from now on."""
+
+    person: str
+    role: str
+
+
+class RoleTaken(msgspec.Struct, frozen=True, tag_field="kind", tag="role_taken"):
+    """A person has it no more."""
+
+    person: str
+    role: str
+
+
+class HypothesisAdded(msgspec.Struct, frozen=True, tag_field="kind", tag="hypothesis_added"):
+    """Something that may explain what happened."""
+
+    hypothesis_id: str
+    title: str
+
+
+class HypothesisWeighed(msgspec.Struct, frozen=True, tag_field="kind", tag="hypothesis_weighed"):
+    """Evidence speaks for or against one."""
+
+    hypothesis_id: str
+    speaks: str
+    """`for` or `against`."""
+    reference: str
+    confidence: int
+
+
+class HypothesisSettled(msgspec.Struct, frozen=True, tag_field="kind", tag="hypothesis_settled"):
+    """It was confirmed or refuted; `root` is the first event of a confirmed cause."""
+
+    hypothesis_id: str
+    state: str
+    root: str = ""
+
+
+class ObservableAdded(msgspec.Struct, frozen=True, tag_field="kind", tag="observable_added"):
+    """Something to look for elsewhere."""
+
+    type: str
+    value: str
+
+
+class ClockStarted(msgspec.Struct, frozen=True, tag_field="kind", tag="clock_started"):
+    """Somebody is to be told by a deadline."""
+
+    notice: str
+    due: int
+
+
+class ClockMoved(msgspec.Struct, frozen=True, tag_field="kind", tag="clock_moved"):
+    """The notice was drafted, approved, sent, or found not to be needed."""
+
+    notice: str
+    state: str
+    reason: str = ""
+
+
+class ClockWarned(msgspec.Struct, frozen=True, tag_field="kind", tag="clock_warned"):
+    """The deadline of a notice is near, or over."""
+
+    notice: str
+    overdue: bool
+
+
+class CustodyChanged(msgspec.Struct, frozen=True, tag_field="kind", tag="custody_changed"):
+    """Evidence was handed over or exported."""
+
+    act: str
+    to: str
+
+
+class PreservationWaived(msgspec.Struct, frozen=True, tag_field="kind", tag="preservation_waived"):
+    """Containment may go first: somebody answers for the volatile evidence that is lost by it."""
+
+    action: str
+    """Empty: every containment of this case."""
+    reason: str
+
+
+class ReviewWritten(msgspec.Struct, frozen=True, tag_field="kind", tag="review_written"):
+    """A part of the review after the incident was written."""
+
+    part: str
+
+
+class ChangeLinked(msgspec.Struct, frozen=True, tag_field="kind", tag="change_linked"):
+    """What was changed so that it does not happen again, or why nothing was."""
+
+    what: str
+    reference: str
 
 
 class RunStarted(msgspec.Struct, frozen=True, tag_field="kind", tag="run_started"):
@@ -121,6 +235,21 @@ Body = (
     | TaskAdded
     | TaskDone
     | Noted
+    | Withheld
+    | TaskReminded
+    | RoleGiven
+    | RoleTaken
+    | HypothesisAdded
+    | HypothesisWeighed
+    | HypothesisSettled
+    | ObservableAdded
+    | ClockStarted
+    | ClockMoved
+    | ClockWarned
+    | CustodyChanged
+    | PreservationWaived
+    | ReviewWritten
+    | ChangeLinked
     | RunStarted
     | StepFinished
     | ApprovalRequested

@@ -5,9 +5,11 @@ receives a bundle can read the whole of what they rely on. The product itself us
 the tree are written once.
 
 What it checks: the signature of the checkpoint by a key you trust; that each record of the bundle stands in the signed
-tree at its index (RFC 6962 inclusion); that a record's content has the digest that the tree holds; and that the tree
-of an earlier checkpoint is the beginning of this one (consistency). What it cannot check: records that the bundle does
-not hold, and that the key is the right one; take the key from somewhere other than the bundle.
+tree at its index (RFC 6962 inclusion), in the tree's order; that a record's content has the digest that the tree holds;
+that the tree of an earlier checkpoint is the beginning of this one (consistency); and of a case's evidence its chain of
+custody: every link, each with the hash of the one before, up to the export, and every item that they name. What it
+cannot check: records that the bundle does not hold and no chain names, and that the key is the right one; take the key
+from somewhere other than the bundle.
 
 Sources: RFC 6962 section 2.1; C2SP signed-note v1.0.0 and tlog-checkpoint v1.0.0; for subtrees
 draft-ietf-plants-merkle-tree-certs section 4.
@@ -23,7 +25,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ MAX_LINE = 64 * 1024 * 1024
 BUNDLE_FORMAT = "vedette.evidence.bundle/1"
 ED25519 = 1
 KEY_BYTES = 32
+CUSTODY = "custody"
+"""Kind of the records that are links of a chain of custody."""
 FIELDS = ("digest", "id", "kind", "tenant", "time", "v")
 """What a leaf is made of, in the order of its canonical form."""
 
@@ -294,6 +298,59 @@ def _decode(text: str) -> bytes:
 # Bundles
 
 
+@dataclass(slots=True)
+class Chain:
+    """The chain of custody of one case, as the lines of a bundle tell it."""
+
+    case: str
+    links: int = 0
+    last: str = "0" * 2 * HASH_BYTES
+    """SHA-256 of the link before, hex."""
+    end: Mapping[str, Any] | None = None
+    items: dict[str, tuple[int, str, str]] = field(default_factory=dict)
+    """Record of an item -> line of the link that names it, the item's digest, its name."""
+
+    def take(self, content: bytes, line: int) -> None:
+        """Takes the next link.
+
+        Raises:
+            Invalid: When it is not the next one.
+        """
+        link = _object(content.decode(), line)
+        number = link.get("number")
+        if number != self.links:
+            raise Invalid(f"line {line}: link {number} of case {self.case} stands where link {self.links} belongs")
+        if link.get("previous") != self.last:
+            raise Invalid(f"line {line}: link {number} of case {self.case} does not follow the link before it")
+        if link.get("item"):
+            self.items[str(link["reference"])] = (line, str(link["item"]), str(link.get("name", "")))
+        self.last, self.end = hashlib.sha256(content).hexdigest(), link
+        self.links += 1
+
+    def check(self, held: Mapping[str, str]) -> None:
+        """Checks that nothing that it names is missing.
+
+        Args:
+            held: Record -> digest, of the whole bundle.
+
+        Raises:
+            Invalid: With the item that is missing, or when the chain has lost its end.
+        """
+        for record, (line, digest, name) in self.items.items():
+            if held.get(record) != digest:
+                told = f"item {digest[:16]} ({name})"
+                raise Invalid(
+                    f"line {line}: {told} of case {self.case} is not in the bundle: record {record} is missing"
+                )
+        if self.end is None or self.end.get("act") != "exported":
+            raise Invalid(f"case {self.case}: the chain breaks off after link {self.links - 1}, before its export")
+
+    def __str__(self) -> str:
+        end = self.end or {}
+        told = f"{self.links} links, {len(self.items)} items, exported by {end.get('who')} to {end.get('to')}"
+        return f"chain of custody of case {self.case}: {told}"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a bundle proves."""
@@ -303,6 +360,8 @@ class Report:
     """Records whose place in the tree is proven."""
     contents: int
     """Of these, records whose content is in the bundle and has the proven digest."""
+    chains: tuple[Chain, ...]
+    """Chains of custody, whole."""
     earlier: Checkpoint | None
     """The earlier checkpoint that this one continues, when the bundle holds one."""
     own_key: bool
@@ -326,12 +385,39 @@ def verify_bundle(lines: Iterator[str], trusted: Sequence[VerifierKey] = ()) -> 
     checkpoint = verify_note(header["checkpoint"], keys)
     earlier = _verify_earlier(header, checkpoint, keys)
     records = contents = 0
+    chains: dict[str, Chain] = {}
+    held: dict[str, str] = {}
+    place = -1
     for number, line in enumerate(lines, 2):
-        contents += _verify_entry(_object(line, number), checkpoint, number)
+        entry = _object(line, number)
+        contents += _verify_entry(entry, checkpoint, number)
+        place = _verify_order(entry, place, number)
+        held[entry["record"]["id"]] = entry["record"]["digest"]
+        _follow(chains, entry, number)
         records += 1
+    for chain in chains.values():
+        chain.check(held)
     if records != header["records"]:
         raise Invalid(f"the header promises {header['records']} records, the bundle holds {records}")
-    return Report(checkpoint, records, contents, earlier, not trusted)
+    return Report(checkpoint, records, contents, tuple(chains.values()), earlier, not trusted)
+
+
+def _verify_order(entry: Mapping[str, Any], before: int, line: int) -> int:
+    index: int = entry["index"]
+    if index <= before:
+        raise Invalid(f"line {line}: record {index} ({entry['record']['id']}) stands behind record {before}")
+    return index
+
+
+def _follow(chains: dict[str, Chain], entry: Mapping[str, Any], line: int) -> None:
+    """Takes a link of custody into the chain of its case."""
+    record = entry["record"]
+    if record["kind"] != CUSTODY:
+        return
+    if entry.get("content") is None:
+        raise Invalid(f"line {line}: a link of custody without its content")
+    case = str(record["id"]).split("/")[1]
+    chains.setdefault(case, Chain(case)).take(_decode(entry["content"]), line)
 
 
 def _verify_earlier(header: Mapping[str, Any], now: Checkpoint, keys: list[VerifierKey]) -> Checkpoint | None:
@@ -390,6 +476,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"verified: {report.records} records ({report.contents} with content) in the tree of {head.origin}\n"
     )
     sys.stdout.write(f"checkpoint: {head.size} records, root {head.root.hex()}\n")
+    for chain in report.chains:
+        sys.stdout.write(f"{chain}\n")
     if report.earlier:
         sys.stdout.write(f"continues the checkpoint of {report.earlier.size} records\n")
     if report.own_key:

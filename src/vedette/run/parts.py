@@ -17,7 +17,8 @@ from typing import Self
 from vedette.act.actions import Actions
 from vedette.act.alerts import Alerts
 from vedette.act.approvals import Approvals
-from vedette.act.cases import Cases
+from vedette.act.cases import Cases, Circle, Clocks, Custody, Preservation, Reviews, Work
+from vedette.act.cases.clocks import load_notices
 from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key, unfreeze_payouts
 from vedette.act.playbooks.caps import Caps
 from vedette.act.playbooks.pulses import Pulses
@@ -235,6 +236,38 @@ class Parts:
     def cases(self) -> Cases:
         """Cases."""
         return Cases(self.state, self.clock, self.ids)
+
+    @cached_property
+    def work(self) -> Work:
+        """Tasks, hypotheses and observables of cases."""
+        return Work(self.state, self.clock, self.ids)
+
+    @cached_property
+    def circle(self) -> Circle:
+        """Who does what in a case."""
+        return Circle(self.state, self.clock, self.ids)
+
+    @cached_property
+    def clocks(self) -> Clocks:
+        """Who must be told by when: the shipped notices, and the files in `notifications/` under home."""
+        own = self.settings.home / "notifications"
+        notices = load_notices(shipped("notifications")) | (load_notices(own) if own.is_dir() else {})
+        return Clocks(self.state, self.clock, self.ids, notices)
+
+    @cached_property
+    def custody(self) -> Custody:
+        """Evidence of cases, and its chain."""
+        return Custody(self.state, self.clock, self.ids, self._keep)
+
+    @cached_property
+    def preservation(self) -> Preservation:
+        """Evidence before containment."""
+        return Preservation(self.state, self.clock, self.ids)
+
+    @cached_property
+    def reviews(self) -> Reviews:
+        """Reviews after incidents."""
+        return Reviews(self.state, self.clock, self.ids)
 
     @cached_property
     def approvals(self) -> Approvals:

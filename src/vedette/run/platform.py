@@ -333,6 +333,7 @@ class Platform(Parts):
             Beat("ledger", 10.0, self._expire),
             Beat("disputes", 60.0, self.disputes.lapse),
             Beat("verdicts", 5.0, self._teach),
+            Beat("cases", 5.0, self._watch_cases),
             Beat("lists", 2.0, self._relist),
             Beat("access", 60.0, self._flush),
             Beat("idempotency", 3_600.0, self.idempotency.sweep),
@@ -408,6 +409,10 @@ class Platform(Parts):
     def _teach(self) -> int:
         """Verdicts on decisions become labels."""
         return self.triage.teach(self._is_decided, lambda label: asyncio.run(self.desk.learn(label)))
+
+    def _watch_cases(self) -> int:
+        """Reminders of tasks, warnings of clocks, and links of custody that a kill kept from the evidence tree."""
+        return self.work.remind() + self.clocks.warn() + self.custody.settle()
 
     def _relist(self) -> int:
         """Lists learn, and rules are asked with the lists as they are now."""

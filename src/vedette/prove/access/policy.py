@@ -132,6 +132,7 @@ alerts     read     app analyst responder risk compliance
 alerts     write    key analyst responder
 cases      read     key analyst responder risk compliance
 cases      write    key analyst responder
+cases      notify   - analyst responder risk compliance
 playbooks  read     key analyst responder risk compliance
 playbooks  write    - responder
 playbooks  run      key analyst responder

@@ -21,6 +21,8 @@ from vedette.prove.evidence.stored import StoredTree
 from vedette.prove.evidence.tables import records
 from vedette.prove.verifier import BUNDLE_FORMAT, Checkpoint, verify_note
 
+MAX_IDS = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -34,6 +36,8 @@ class Choice:
     """Highest index."""
     id: str | None = None
     """One record."""
+    ids: tuple[str, ...] | None = None
+    """These records, such as the evidence of a case."""
 
 
 def to_bundle(
@@ -101,6 +105,10 @@ def _where(choice: Choice, size: int) -> list[sa.ColumnElement[bool]]:
     where = [records.c.seq >= choice.first, records.c.seq <= last]
     if choice.tenant is not None:
         where.append(records.c.tenant == choice.tenant)
+    if choice.ids is not None:
+        # In parts: a database takes only so many values in one list.
+        parts = [choice.ids[start : start + MAX_IDS] for start in range(0, max(1, len(choice.ids)), MAX_IDS)]
+        where.append(sa.or_(*(records.c.id.in_(part) for part in parts)))
     if choice.id is not None:
         where.append(records.c.id == choice.id)
     return where

@@ -5,37 +5,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Form, Request, Response
-from fastapi.responses import RedirectResponse
 
-from vedette.act.cases import NOBODY, Case, CaseFilter, CaseState, Evidence, Phase, next_states
+from vedette.act.cases import NOBODY, Case, CaseFilter, CaseState, Evidence, Phase, next_phases, next_states
 from vedette.act.grouping import Alert
 from vedette.act.timeline import Entry
 from vedette.core.errors import DataError, NotFoundError
 from vedette.core.event import Entity
 from vedette.core.signal import Level
-from vedette.judge.decisions.register import Filters
+from vedette.run.casefile import affected, alerts_of
+from vedette.serve.console.case_work import PATH, Worker, back, work_of
 from vedette.serve.console.choices import PAGED, Facet, Names, Query, address, facet
 from vedette.serve.console.page import show
 from vedette.serve.console.runs import shown_run
 from vedette.serve.filters import CaseQuery
 from vedette.serve.policy import Served
-from vedette.serve.session import Visitor, act, look
+from vedette.serve.session import Visitor, look
 
 router = APIRouter()
 
-PATH = "/cases"
 SIZE = 50
 OPEN: Query = tuple(("state", state.value) for state in (CaseState.NEW, CaseState.IN_PROGRESS, CaseState.ON_HOLD))
 MAX_ALERTS = 50
 MAX_ENTITIES = 12
 MAX_RUNS = 10
-MAX_DECISIONS = 1_000
-MONEY_TYPES = ("key", "card", "customer", "user", "account", "device")
-"""Entities whose decisions are the case's money; a merchant's whole turnover is not."""
 
 KINDS = {
     "": "Everything",
@@ -43,7 +38,10 @@ KINDS = {
     "work": "Work",
     "response": "Response",
 }
-_RESPONSE = {"run_started", "step_finished", "approval_requested", "approval_settled", "run_finished", "evidence_added"}
+_RESPONSE = {
+    *("run_started", "step_finished", "approval_requested", "approval_settled", "run_finished"),
+    *("evidence_added", "custody_changed", "preservation_waived"),
+}
 
 REFUSALS = {
     "approvals.approver.involved": (
@@ -56,7 +54,6 @@ REFUSALS = {
 }
 
 Reader = Annotated[Visitor, look("cases", "read")]
-Worker = Annotated[Visitor, act("cases", "write")]
 
 
 @router.get(PATH, response_model=None)
@@ -67,7 +64,7 @@ def list_cases(request: Request, visitor: Reader, platform: Served, wanted: Case
         query = list(OPEN)
         wanted = CaseFilter(state=(CaseState.NEW, CaseState.IN_PROGRESS, CaseState.ON_HOLD))
     tenant, names = visitor.tenant, Names(platform, visitor.tenant)
-    page = platform.cases.page(tenant, wanted, after=after, limit=SIZE)
+    page = platform.cases.page(tenant, wanted, after=after, limit=SIZE, reader=visitor.principal.id)
     asked = sorted(pair for pair in query if pair[0] not in {*PAGED, "view"})
     views: list[tuple[str, Query]] = [
         ("Open", OPEN),
@@ -78,7 +75,7 @@ def list_cases(request: Request, visitor: Reader, platform: Served, wanted: Case
     ]
     context: dict[str, Any] = {
         "cases": page.cases,
-        "facets": _facets(query, platform.cases.counts(tenant, wanted), names, visitor),
+        "facets": _facets(query, platform.cases.counts(tenant, wanted, reader=visitor.principal.id), names, visitor),
         "views": [(label, address(PATH, [*view, ("view", "all")]), sorted(view) == asked) for label, view in views],
         "names": names,
         "query": query,
@@ -114,7 +111,7 @@ def open_case(
     me = visitor.principal.id
     case = platform.cases.open(visitor.tenant, title.strip(), operator=me, level=level)
     platform.cases.set_owner(visitor.tenant, case.id, me, operator=me)
-    return _back(case.id)
+    return back(case.id)
 
 
 @router.get(f"{PATH}/{{case_id}}", response_model=None)
@@ -132,27 +129,28 @@ def show_case(
     tenant, now = visitor.tenant, platform.clock.now()
     case = platform.cases.get(tenant, case_id)
     names = Names(platform, tenant)
-    alerts = _alerts(platform, tenant, case)
+    alerts = alerts_of(platform, tenant, case.alerts[-MAX_ALERTS:])
     runs = [shown_run(platform, tenant, run.id, names) for run in _runs(platform, visitor, case)]
     evidence = platform.cases.evidence(tenant, case_id)
+    entries = platform.cases.timeline(tenant, case_id, reader=visitor.principal.id)
     context: dict[str, Any] = {
         "case": case,
         "alerts": alerts,
         "more_alerts": len(case.alerts) - len(alerts),
         "entities": [(each, platform.alerts.risk(tenant, each, now)) for each in _entities(alerts)],
-        "entries": [each for each in platform.cases.timeline(tenant, case_id) if _shown(each.body, kind)],
+        "entries": [each for each in entries if _shown(each.body, kind)],
         "kinds": [
             (label, address(f"{PATH}/{case_id}", [("kind", name)] if name else []), name == kind)
             for name, label in KINDS.items()
         ],
         "evidence": evidence,
         "checked": _check(platform, evidence, checked),
-        "tasks": platform.cases.tasks(tenant, case_id),
         "runs": runs,
         "asked": [run.view.approval for run in runs if run.view.approval],
-        "money": _money(platform, visitor, alerts),
         "next_states": next_states(case.state),
-        "phases": list(Phase),
+        "next_phases": next_phases(case.phase),
+        "money": affected(platform, tenant, alerts) if visitor.may("decisions", "read") else [],
+        **work_of(platform, visitor, case),
         "names": names,
         "entry_text": entry_text,
         "refusal": _refusal(refused),
@@ -166,16 +164,6 @@ def _runs(platform: Served, visitor: Visitor, case: Case) -> Sequence[Any]:
     return platform.responder.find(visitor.tenant, alerts=case.alerts, limit=MAX_RUNS)
 
 
-def _alerts(platform: Served, tenant: str, case: Case) -> list[Alert]:
-    found: list[Alert] = []
-    for alert_id in case.alerts[-MAX_ALERTS:]:
-        try:
-            found.append(platform.alerts.get(tenant, alert_id))
-        except NotFoundError:
-            continue
-    return found
-
-
 def _entities(alerts: Sequence[Alert]) -> list[Entity]:
     """What the alerts are about first, then what they name, most often named first."""
     counts = Counter(entity for alert in alerts for entity in alert.entities)
@@ -183,32 +171,10 @@ def _entities(alerts: Sequence[Alert]) -> list[Entity]:
     return sorted(counts, key=lambda each: (each not in leads, -counts[each], each))[:MAX_ENTITIES]
 
 
-def _money(platform: Served, visitor: Visitor, alerts: Sequence[Alert]) -> list[dict[str, Any]]:
-    """Decisions on the entities that the alerts are about, since the first of them: by currency and answer."""
-    leads = {alert.entity for alert in alerts if alert.entity and alert.entity.type in MONEY_TYPES}
-    if not leads or not visitor.may("decisions", "read"):
-        return []
-    since = min(alert.first_time for alert in alerts)
-    rows = {
-        row.event_id: row
-        for entity in sorted(leads)[:MAX_ENTITIES]
-        for row in platform.register.find(visitor.tenant, Filters(entity=entity, since=since), limit=MAX_DECISIONS)
-    }
-    sums: dict[tuple[str, str], list[int]] = {}
-    for row in rows.values():
-        held = sums.setdefault((row.currency, row.action.value), [0, 0])
-        held[0] += 1
-        held[1] += row.amount_minor or 0
-    return [
-        {"currency": currency, "action": action, "count": count, "amount": amount if currency else None}
-        for (currency, action), (count, amount) in sorted(sums.items())
-    ]
-
-
 def _shown(body: Any, kind: str) -> bool:
     tag = str(type(body).__struct_config__.tag)
     if kind == "notes":
-        return tag == "noted"
+        return tag in {"noted", "withheld"}
     if kind == "response":
         return tag in _RESPONSE
     return kind != "work" or tag not in _RESPONSE
@@ -225,7 +191,9 @@ def entry_text(entry: Entry, names: Names) -> str:
         kind = "owner_left"
     elif kind == "approval_settled" and not body["by"]:
         kind = "approval_ended"
-    people = {name: names(body[name]) for name in ("by", "after") if kind in _OF_PEOPLE and name in body}
+    elif kind == "clock_warned" and body["overdue"]:
+        kind = "clock_late"
+    people = {name: names(body[name]) for name in ("by", "after", "person") if kind in _OF_PEOPLE and name in body}
     who = "the playbook" if entry.operator.startswith("run_") else names(entry.operator)
     return SAID[kind].format_map(words | people | {"who": who, "digest": str(body.get("digest", ""))[:12]})
 
@@ -241,6 +209,22 @@ SAID = {
     "task_added": "{who} added a task: {title}",
     "task_done": "{who} finished a task",
     "noted": "{who} noted",
+    "withheld": "{who} wrote something privileged",
+    "task_reminded": "a task is due: {title}",
+    "role_given": "{who} made {person} {role} of the case",
+    "role_taken": "{who} took the role of {role} from {person}",
+    "hypothesis_added": "{who} supposes: {title}",
+    "hypothesis_weighed": "{who} weighed evidence {speaks} it: {confidence} % sure",
+    "hypothesis_settled": "{who}: the hypothesis is {state}",
+    "observable_added": "{who} added {type} {value}",
+    "clock_started": "{who} started the clock of {notice}",
+    "clock_moved": "{who}: {notice} is {state}",
+    "clock_warned": "the deadline of {notice} is near",
+    "clock_late": "the deadline of {notice} is over",
+    "custody_changed": "evidence {act} to {to} by {who}",
+    "preservation_waived": "{who} lets containment go before evidence",
+    "review_written": "{who} wrote of the review: what was {part}",
+    "change_linked": "{who} linked what changed: {what} {reference}",
     "run_started": "{playbook} version {version} was started",
     "step_finished": "{who} did: {action}",
     "step_failed": "{who} failed at: {action}",
@@ -250,7 +234,7 @@ SAID = {
     "run_finished": "{who} ended: {state}",
 }
 """Kind of an entry -> its words; a test holds it against the kinds that there are."""
-_OF_PEOPLE = frozenset({"owner_changed", "approval_settled"})
+_OF_PEOPLE = frozenset({"owner_changed", "approval_settled", "role_given", "role_taken"})
 
 
 def _plain(name: str) -> str:
@@ -279,24 +263,16 @@ def _refusal(code: str) -> dict[str, str] | None:
 
 
 @router.post(f"{PATH}/{{case_id}}/notes", response_model=None)
-def add_note(visitor: Worker, platform: Served, case_id: str, text: Annotated[str, Form()]) -> Response:
+def add_note(
+    visitor: Worker,
+    platform: Served,
+    case_id: str,
+    text: Annotated[str, Form()],
+    privileged: Annotated[bool, Form()] = False,  # noqa: FBT002 - a box of a form
+) -> Response:
     """Adds a note."""
-    platform.cases.note(visitor.tenant, case_id, text, operator=visitor.principal.id)
-    return _back(case_id, "timeline")
-
-
-@router.post(f"{PATH}/{{case_id}}/tasks", response_model=None)
-def add_task(visitor: Worker, platform: Served, case_id: str, title: Annotated[str, Form()]) -> Response:
-    """Adds something to do."""
-    platform.cases.add_task(visitor.tenant, case_id, title.strip(), operator=visitor.principal.id)
-    return _back(case_id, "tasks")
-
-
-@router.post(f"{PATH}/{{case_id}}/tasks/{{task_id}}/done", response_model=None)
-def finish_task(visitor: Worker, platform: Served, case_id: str, task_id: str) -> Response:
-    """Marks it done."""
-    platform.cases.finish_task(visitor.tenant, case_id, task_id, operator=visitor.principal.id)
-    return _back(case_id, "tasks")
+    platform.cases.note(visitor.tenant, case_id, text, operator=visitor.principal.id, privileged=privileged)
+    return back(case_id, "timeline")
 
 
 @router.post(f"{PATH}/{{case_id}}/change", response_model=None)
@@ -319,8 +295,4 @@ def change_case(
         platform.cases.set_phase(tenant, case_id, phase, operator=me)
     if state is not None:
         platform.cases.set_state(tenant, case_id, state, operator=me)
-    return _back(case_id)
-
-
-def _back(case_id: str, place: str = "") -> Response:
-    return RedirectResponse(f"{PATH}/{quote(case_id, safe='')}{f'#{place}' if place else ''}", 303)
+    return back(case_id)

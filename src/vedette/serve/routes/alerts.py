@@ -1,4 +1,4 @@
-"""Alerts and cases."""
+"""Alerts."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from vedette.act.cases import CaseState, Phase
 from vedette.act.grouping import AlertState, Verdict
 from vedette.act.queue import Sort
 from vedette.act.triage import Changed
-from vedette.core.signal import Level
-from vedette.serve.filters import AlertQuery, CaseQuery
+from vedette.serve.filters import AlertQuery
 from vedette.serve.policy import Caller, Served, allow
 from vedette.serve.shapes import MAX_PAGE, JsonBody, convert, reads, reply
 
-router = APIRouter(prefix="/v1", tags=["alerts and cases"])
+router = APIRouter(prefix="/v1", tags=["alerts"])
 
 _Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
@@ -35,27 +33,6 @@ class AlertChanges(AlertChange, frozen=True, forbid_unknown_fields=True):
     """The same change of several alerts."""
 
     alerts: list[str] = []
-
-
-class CaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A case to open, by itself or for an alert."""
-
-    title: str
-    level: Level = Level.MEDIUM
-    alert_id: str = ""
-
-
-class CaseChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """New state or phase of a case."""
-
-    state: CaseState | None = None
-    phase: Phase | None = None
-
-
-class NoteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A note for the timeline."""
-
-    text: str
 
 
 @router.get("/alerts")
@@ -125,72 +102,3 @@ def _change(caller: Caller, platform: Served, alerts: list[str], change: AlertCh
         assignee=change.assignee,
         origin=caller.origin,
     )
-
-
-@router.post(
-    "/cases",
-    status_code=201,
-    openapi_extra=reads(CaseRequest, {"title": "API key used from a new place", "level": "high"}),
-)
-def open_case(caller: Annotated[Caller, allow("cases", "write")], body: JsonBody, platform: Served) -> Response:
-    """Opens a case; for an alert that has one, gives that one."""
-    wanted: CaseRequest = convert(body, CaseRequest)
-    if wanted.alert_id:
-        platform.alerts.get(caller.tenant, wanted.alert_id)
-    case = platform.cases.open(
-        caller.tenant, wanted.title, operator=caller.principal.id, level=wanted.level, alert_id=wanted.alert_id
-    )
-    return reply(case, 201)
-
-
-@router.get("/cases")
-def list_cases(
-    caller: Annotated[Caller, allow("cases", "read")],
-    platform: Served,
-    wanted: CaseQuery,
-    after: str = "",
-    limit: _Limit = 100,
-) -> Response:
-    """Cases, newest change first. `next` of a page is the `after` of the following one."""
-    found = platform.cases.page(caller.tenant, wanted, after=after, limit=limit)
-    return reply({"data": found.cases, "has_more": bool(found.next), "next": found.next})
-
-
-@router.get("/cases/{case_id}")
-def read_case(caller: Annotated[Caller, allow("cases", "read")], case_id: str, platform: Served) -> Response:
-    """A case with its timeline, evidence and tasks."""
-    tenant, cases = caller.tenant, platform.cases
-    return reply(
-        {
-            "case": cases.get(tenant, case_id),
-            "timeline": cases.timeline(tenant, case_id),
-            "evidence": cases.evidence(tenant, case_id),
-            "tasks": cases.tasks(tenant, case_id),
-        }
-    )
-
-
-@router.patch("/cases/{case_id}", openapi_extra=reads(CaseChange, {"phase": "containment"}))
-def change_case(
-    caller: Annotated[Caller, allow("cases", "write")], case_id: str, body: JsonBody, platform: Served
-) -> Response:
-    """Moves a case to another state or phase."""
-    change: CaseChange = convert(body, CaseChange)
-    case = platform.cases.get(caller.tenant, case_id)
-    if change.phase is not None:
-        case = platform.cases.set_phase(caller.tenant, case_id, change.phase, operator=caller.principal.id)
-    if change.state is not None:
-        case = platform.cases.set_state(caller.tenant, case_id, change.state, operator=caller.principal.id)
-    return reply(case)
-
-
-@router.post(
-    "/cases/{case_id}/notes", status_code=201, openapi_extra=reads(NoteRequest, {"text": "asked the merchant"})
-)
-def add_note(
-    caller: Annotated[Caller, allow("cases", "write")], case_id: str, body: JsonBody, platform: Served
-) -> Response:
-    """Adds a note to the timeline."""
-    note: NoteRequest = convert(body, NoteRequest)
-    platform.cases.note(caller.tenant, case_id, note.text, operator=caller.principal.id)
-    return reply({"case": case_id}, 201)

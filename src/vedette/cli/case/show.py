@@ -27,12 +27,10 @@ SHOW_EXAMPLES = """Example:
   vedette case show cs_5f0c..."""
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    verb = typer.Typer(name="case", no_args_is_help=True, help=__doc__, epilog=LIST_EXAMPLES)
-    verb.command("list", epilog=LIST_EXAMPLES)(list_cases)
-    verb.command("show", epilog=SHOW_EXAMPLES)(show)
-    app.add_typer(verb)
+def register(group: typer.Typer) -> None:
+    """Adds the verbs."""
+    group.command("list", epilog=LIST_EXAMPLES)(list_cases)
+    group.command("show", epilog=SHOW_EXAMPLES)(show)
 
 
 def list_cases(
@@ -80,7 +78,7 @@ def show(
         found = parts.cases.get(parts.tenant, case)
         timeline = parts.cases.timeline(parts.tenant, case)
         evidence = parts.cases.evidence(parts.tenant, case)
-        tasks = parts.cases.tasks(parts.tenant, case)
+        tasks = parts.work.tasks(parts.tenant, case)
     if as_json:
         show_json({"case": found, "timeline": timeline, "evidence": evidence, "tasks": tasks})
         return
