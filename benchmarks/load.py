@@ -1,10 +1,11 @@
 """An open-loop load generator that is cheap: raw sockets, one thread, a process of its own.
 
-    python benchmarks/load.py PORT --rate 1000 < requests
+    python benchmarks/load.py PORT --rate 1000 [--count 60000] < requests
 
 Reads requests from standard input: each a whole HTTP request after its length (4 bytes, big-endian). Request n is due
 at n / rate seconds, whatever came back until then, and its latency counts from when it was due: a server that falls
-behind cannot hide it, and neither can this program. Prints one JSON object.
+behind cannot hide it, and neither can this program. With --count it sends so many, over and over; eight `#` in a
+request stand for its number. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections import Counter, deque
 from typing import Any
 
 CONNECTIONS = 64
+NUMBER = b"########"
 GIVE_UP_S = 20.0
 
 
@@ -61,7 +63,7 @@ class Connection:
         return int(self.got[9:12]), self.got[end + 4 :]
 
 
-def load(port: int, requests: list[bytes], rate: float) -> dict[str, Any]:
+def load(port: int, requests: list[bytes], rate: float, count: int) -> dict[str, Any]:
     """Sends at fixed times; latencies in milliseconds from the time a request was due."""
     poll = selectors.EpollSelector()
     idle: deque[Connection] = deque()
@@ -78,13 +80,13 @@ def load(port: int, requests: list[bytes], rate: float) -> dict[str, Any]:
     sent, done, clock = 0, 0, time.perf_counter
     gc.disable()
     start = clock() + 0.02
-    last = start + len(requests) / rate + GIVE_UP_S
-    while done < len(requests) and clock() < last:
-        while sent < len(requests) and (due := start + sent / rate) <= clock():
+    last = start + count / rate + GIVE_UP_S
+    while done < count and clock() < last:
+        while sent < count and (due := start + sent / rate) <= clock():
             connection = idle.popleft() if idle else connect()
-            connection.send(requests[sent], due)
+            connection.send(requests[sent % len(requests)].replace(NUMBER, b"%08d" % sent), due)
             sent += 1
-        wait = start + sent / rate - clock() if sent < len(requests) else 0.5
+        wait = start + sent / rate - clock() if sent < count else 0.5
         for key, _ in poll.select(max(0.0, wait)):
             connection = key.data
             answer = connection.take()
@@ -128,5 +130,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("port", type=int)
     parser.add_argument("--rate", type=float, default=1_000.0)
+    parser.add_argument("--count", type=int)
     given = parser.parse_args()
-    print(json.dumps(load(given.port, read_requests(), given.rate)))
+    wanted = read_requests()
+    print(json.dumps(load(given.port, wanted, given.rate, given.count or len(wanted))))

@@ -1,199 +1,206 @@
-"""Charges at a steady rate: single requests, decided by a model, synced; how late answers come and what they cost.
+"""Charges over HTTP at a steady rate: how late answers come, what each costs by step, what the ledger holds afterwards.
 
-    python benchmarks/steady.py [--seconds 600] [--rate 300] [--workers 1] [--postgres postgresql://user@127.0.0.1/bench]
+    python benchmarks/charges.py --minutes 10 [--workers 1 2] [--postgres postgresql://user@127.0.0.1/bench]
 
-A worker is a process that serves charges with a model, features and rules, and a log of its own. Requests come at their
-times whether earlier ones are answered or not; an answer's time counts from when its request was due, so what waits in
-line is not left out. On SQLite every worker has its own file, on PostgreSQL they share the database. At the end
-`vedette ledger check` reads the raw rows.
+Requests are sent at fixed times whatever came back (`load.py`, a process of its own on the same machine), and an
+answer's time counts from when its request was due, so what waits in line is not left out. A worker is a served process
+with a model, features, rules and a log (`charging.py`), what follows its log runs beside it. On SQLite every worker has
+its own file, on PostgreSQL they share the database. Every charge is decided, held, captured and synced before its
+answer. At the end the raw rows of the ledger are checked, and as many charges must be there as were answered.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import json
-import os
-import random
+import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from charges import payments, prepare
-from vedette.core.clock import SystemClock
+from charges import cpu_of, payments, prepare
 from vedette.core.db import open_database
-from vedette.core.errors import VedetteError
-from vedette.core.settings import load_settings
-from vedette.judge.decisions.parts import Policy
-from vedette.judge.decisions.service import settle
-from vedette.move.charges import Charges
 from vedette.move.ledger.check import check
-from vedette.run.platform import Platform
-from vedette.run.scoring import load_scoring
 
-CLIENTS = 64
+PORT = 8832
 SCHEMA = "money"
-STAGES = {"check": "_check", "claim": "_claim_together", "decide": "_decide", "settle": "_settle_together"}
+RATES = {"SQLite": 300.0, "PostgreSQL": 250.0}
+LIMIT_MS, LIMIT_FAILED = 100.0, 0.0001
+VARIETY = 4_000
+WARM_S = 5.0
+HERE = Path(__file__).parent
 
 
-class Stages:
-    """CPU of each stage, by the threads that do it."""
+class Worker:
+    """A served process, and what follows its log."""
 
-    # ruff: noqa: SLF001 - what is measured are the steps inside
+    def __init__(self, number: int, folder: Path, postgres: str) -> None:
+        self.tenant, self.port = f"worker{number}", PORT + number
+        self.home = folder / self.tenant
+        shared = ["--home", str(self.home), "--tenant", self.tenant, "--postgres", postgres]
+        own = ["--port", str(self.port), "--model", str(folder / "model"), "--rules", str(folder / "rules.txt")]
+        command = [sys.executable, str(HERE / "charging.py"), *shared]
+        self.server = subprocess.Popen([*command, *own], stdout=subprocess.PIPE, text=True)
+        self.keys: list[str] = self.read()["keys"]
+        self.follower = subprocess.Popen([*command, "--follow"])
 
-    def __init__(self, charges: Charges) -> None:
-        self.cpu: defaultdict[str, float] = defaultdict(float)
-        self._lock = threading.Lock()
-        for stage, name in STAGES.items():
-            setattr(charges, name, self.timed(stage, getattr(charges, name)))
-        charges._claiming._work = charges._claim_together
-        charges._settling._work = charges._settle_together
-        charges._keys.look = self.timed("look", charges._keys.look)  # type: ignore[method-assign]
+    def read(self) -> dict[str, Any]:
+        """The next line that the server prints."""
+        assert self.server.stdout is not None
+        line = self.server.stdout.readline()
+        if not line:
+            raise SystemExit("a worker ended")
+        found: dict[str, Any] = json.loads(line)
+        return found
 
-    def timed(self, stage: str, act: Callable[..., Any]) -> Callable[..., Any]:
-        """`act`, its CPU added to a stage."""
+    def spent(self) -> dict[str, Any]:
+        """CPU so far."""
+        self.server.send_signal(signal.SIGUSR1)
+        return self.read() | {"follower": cpu_of(self.follower.pid)}
 
-        def run(*arguments: Any) -> Any:
-            began = time.thread_time()
-            try:
-                return act(*arguments)
-            finally:
-                with self._lock:
-                    self.cpu[stage] += time.thread_time() - began
+    def requests(self, mark: str) -> bytes:
+        """Requests as `load.py` reads them; it numbers them, so no key comes twice."""
+        parts = []
+        for number, wanted in enumerate(payments(VARIETY)):
+            body = json.dumps(wanted).encode()
+            head = (
+                f"POST /v1/charges HTTP/1.1\r\nhost: localhost\r\n"
+                f"authorization: Bearer {self.keys[number % len(self.keys)]}\r\nidempotency-key: {mark}-########\r\n"
+                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            ).encode()
+            parts.append(struct.pack(">I", len(head) + len(body)) + head + body)
+        return b"".join(parts)
 
-        return run
+    def load(self, mark: str, rate: float, seconds: float) -> dict[str, Any]:
+        """One run of the load generator."""
+        sent = ["--rate", str(rate), "--count", str(round(rate * seconds))]
+        command = [sys.executable, str(HERE / "load.py"), str(self.port), *sent]
+        done = subprocess.run(command, input=self.requests(mark), capture_output=True, check=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
 
-
-@contextmanager
-def platform(folder: Path, worker: int, postgres: str) -> Iterator[Platform]:
-    settings = load_settings(None, {"VEDETTE_HOME": str(folder / f"worker{worker}"), "VEDETTE_TENANT": f"w{worker}"})
-    scoring = load_scoring(folder / "model", folder / "rules.txt", None, Policy.OPEN)
-    if postgres:
-        settings = msgspec.structs.replace(settings, database_url=postgres)
-    with Platform(settings, clock=SystemClock(), scoring=scoring) as running:
-        running.charges._limits = None  # what is measured must not be the limit of one key
-        running.desk.service(settings.tenant)
-        settle()
-        yield running
-
-
-def serve(folder: Path, worker: int, postgres: str, rate: float, seconds: float) -> None:
-    """One worker: charges at their times; prints what came of it as JSON."""
-    requests = payments(4_000)
-    with platform(folder, worker, postgres) as running:
-        tenant, charges = running.settings.tenant, running.charges
-        for n in range(300):
-            charges.create(tenant, f"warm-{n}", requests[n])
-        stages = Stages(charges)
-        took: list[float] = []
-        failed: Counter[str] = Counter()
-        print("ready", flush=True)
-        sys.stdin.readline()
-        began, used = time.perf_counter(), time.process_time()
-
-        def one(n: int, due: float) -> None:
-            try:
-                charges.create(tenant, f"key-{n}", requests[n % len(requests)])
-            except VedetteError as error:
-                failed[error.code] += 1
-            took.append(time.perf_counter() - due)
-
-        rng, due, n = random.Random(worker), began, 0
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            while due < began + seconds:
-                time.sleep(max(0.0, due - time.perf_counter()))
-                pool.submit(one, n, due)
-                n, due = n + 1, due + rng.expovariate(rate)
-        wall, cpu = time.perf_counter() - began, time.process_time() - used
-    took.sort()
-    cost = {stage: round(spent / n * 1e6) for stage, spent in stages.cpu.items()}
-    found = {
-        "count": n,
-        "wall": wall,
-        "cpu_us": round(cpu / n * 1e6),
-        "stages_us": {**cost, "rest": round(cpu / n * 1e6) - sum(cost.values())},
-        "p50_ms": took[n // 2] * 1e3,
-        "p99_ms": took[n * 99 // 100] * 1e3,
-        "max_ms": took[-1] * 1e3,
-        "failed": dict(failed),
-    }
-    print(json.dumps(found), flush=True)
+    def stop(self) -> None:
+        """Ends both processes."""
+        for process in (self.server, self.follower):
+            process.terminate()
+        for process in (self.server, self.follower):
+            process.wait(60)
 
 
-def run(folder: Path, postgres: str, rate: float, seconds: float, workers: int) -> None:
-    name = "PostgreSQL" if postgres else "SQLite"
-    shared = ["--folder", str(folder), "--postgres", postgres, "--rate", str(rate / workers), "--seconds", str(seconds)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, *shared, "--worker", str(number)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ,
-        )
-        for number in range(workers)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        if process.stdout.readline() != "ready\n":
-            raise SystemExit("a worker did not start")
-    outs = [None] * workers
+@contextlib.contextmanager
+def working(count: int, folder: Path, postgres: str) -> Iterator[list[Worker]]:
+    workers: list[Worker] = []
+    try:
+        workers.extend(Worker(number, folder, postgres) for number in range(count))
+        yield workers
+    finally:
+        for worker in workers:
+            worker.stop()
 
-    def read(n: int) -> None:
-        out, _ = processes[n].communicate("\n")
-        outs[n] = json.loads(out)
 
-    threads = [threading.Thread(target=read, args=(n,)) for n in range(workers)]
+def side_by_side(workers: list[Worker], mark: str, rate: float, seconds: float) -> list[dict[str, Any]]:
+    """Loads all workers at once, each with its part of the rate."""
+    found: list[dict[str, Any]] = [{} for _ in workers]
+
+    def run(place: int) -> None:
+        found[place] = workers[place].load(mark, rate / len(workers), seconds)
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(workers))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for number, found in enumerate(outs):
-        assert found is not None
-        failed = sum(found["failed"].values())
-        print(
-            f"{name} worker {number + 1} of {workers}: {found['count']:,} charges,"
-            f" {found['count'] / found['wall']:,.0f}/s;"
-            f" p50 {found['p50_ms']:.0f} ms, p99 {found['p99_ms']:.0f} ms, max {found['max_ms']:.0f} ms;"
-            f" failed {failed} ({failed / found['count']:.4%}) {found['failed'] or ''};"
-            f" {found['cpu_us']:,} us CPU each: {found['stages_us']}",
-            flush=True,
-        )
-    targets = [postgres] if postgres else [folder / f"worker{number}" / "money.db" for number in range(workers)]
+    return found
+
+
+def less(after: dict[str, float], before: dict[str, float]) -> Counter[str]:
+    return Counter({name: spent - before.get(name, 0.0) for name, spent in after.items()})
+
+
+def steady(folder: Path, postgres: str, rate: float, seconds: float, count: int) -> bool:
+    """One run; whether it holds the limits."""
+    name = "PostgreSQL" if postgres else "SQLite"
+    with working(count, folder, postgres) as workers:
+        side_by_side(workers, "warm", min(rate, 200.0), WARM_S)
+        before = [worker.spent() for worker in workers]
+        began = time.perf_counter()
+        runs = side_by_side(workers, "key", rate, seconds)
+        wall = time.perf_counter() - began
+        after = [worker.spent() for worker in workers]
+    good = True
+    made = Counter[str]()
+    for place, (was, run, now) in enumerate(zip(before, runs, after, strict=True)):
+        good &= show(f"{name}, worker {place + 1} of {count}", run, wall, was, now)
+        made[f"worker{place}"] = run["statuses"].get("201", 0) + round(min(rate, 200.0) / count * WARM_S)
+    targets = [postgres] if postgres else [folder / worker / "money.db" for worker in made]
     for target in targets:
-        db = open_database(target, schema=SCHEMA)
-        report = check(db)
-        db.close()
-        print(f"{name} ledger check: {report.transfers:,} transfers, {report.found} problems", flush=True)
+        good &= clean(name, target, sum(made.values()) if postgres else made[Path(target).parent.name])
+    return good
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--rate", type=float, default=300.0, help="charges a second, of all workers")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1], help="one run for each number")
-    parser.add_argument("--postgres", default="", help="URL of an empty database; SQLite without it")
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if isinstance(given.worker, int):
-        serve(given.folder, given.worker, given.postgres, given.rate, given.seconds)
-        return
-    for workers in given.workers:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            prepare(folder)
-            run(folder, given.postgres, given.rate, given.seconds, workers)
+def show(title: str, run: dict[str, Any], wall: float, was: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Prints what a worker did; whether it holds the limits."""
+    sent = run["sent"]
+    failed = sent - run["statuses"].get("201", 0)
+    late = ", ".join(f"{name} {run[name]:.1f} ms" for name in ("p50", "p99", "p99.9", "max"))
+    by_policy = sum(less(now["fallbacks"], was["fallbacks"]).values())
+    print(f"{title}: {sent:,} charges, {sent / wall:,.0f}/s for {wall:.0f} s; {late}")
+    print(f"    failed {failed} ({failed / sent:.4%}) {run['statuses'] if failed else ''}; by policy {by_policy:.0f}")
+    each = 1e6 / sent
+    steps = less(now["steps"], was["steps"])
+    threads = less(now["threads"], was["threads"])
+    whole = now["all"] - was["all"]
+    told = {f"  {step}": spent for step, spent in steps.most_common()}
+    other = {"MainThread": "read requests, prove keys, write answers", "decisions": "decide: features, model, record"}
+    line = threads.pop("charges", 0.0)
+    rows = {"make charges (one thread)": line, **told, "  between the steps": line - sum(steps.values())}
+    rows |= {other.get(thread, f"thread {thread}"): spent for thread, spent in threads.most_common(6)}
+    rows |= {"the worker": whole, "what follows the log, beside it": now["follower"] - was["follower"]}
+    for row, spent in rows.items():
+        print(f"    {row:<44}{spent * each:>8,.0f} us CPU a charge")
+    print(f"    {'of one processor':<44}{whole / wall:>8.0%}", flush=True)
+    return bool(failed <= LIMIT_FAILED * sent and run["p99"] < LIMIT_MS)
 
 
-if __name__ == "__main__":
-    main()
+def clean(name: str, target: Path | str, wanted: int) -> bool:
+    """Whether the raw rows hold together, and every charge that was answered."""
+    db = open_database(target, schema=SCHEMA)
+    report = check(db)
+    with db.read() as connection:
+        held = connection.exec_driver_sql("select count(*) from charge").scalar_one()
+    db.close()
+    print(
+        f"    {name} ledger check: {report.transfers:,} transfers, {report.found} problems;"
+        f" {held:,} charges for {wanted:,} answers",
+        flush=True,
+    )
+    return report.found == 0 and held == wanted
+
+
+def run(seconds: float, postgres: str, workers: list[int], rate: float | None) -> bool:
+    """Every run that was asked for; whether all hold the limits."""
+    good = True
+    for name, url in {"SQLite": "", **({"PostgreSQL": postgres} if postgres else {})}.items():
+        for count in workers:
+            with tempfile.TemporaryDirectory() as folder:
+                prepare(Path(folder))
+                if url:
+                    forget(url)
+                good &= steady(Path(folder), url, rate or RATES[name], seconds, count)
+    return good
+
+
+def forget(url: str) -> None:
+    """Drops what an earlier run left in the database."""
+    db = open_database(url)
+    with db.begin() as connection:
+        for schema in (SCHEMA, "state"):
+            connection.exec_driver_sql(f"drop schema if exists {schema} cascade")
+    db.close()

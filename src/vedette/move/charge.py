@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from vedette.core.db import LONG, Connection, Migration, create, sa
+from vedette.core.db import LONG, Connection, Migration, create, execute, marked, sa
 from vedette.core.decision import Decision
 from vedette.core.errors import NotFoundError
-from vedette.move.ledger.numbers import Unsigned
+from vedette.move.ledger.numbers import Unsigned, packer
 
 
 class ChargeStatus(StrEnum):
@@ -69,6 +70,12 @@ def _add_disputed(connection: Connection) -> None:
 MIGRATIONS = (
     Migration(1, "charges and refunds", create(_METADATA)),
     Migration(2, "what is disputed", _add_disputed),
+)
+
+
+_INSERT: Final = (
+    f"insert into charge ({', '.join(column.name for column in CHARGES.columns)})"
+    f" values ({', '.join('?' * len(CHARGES.columns))})"
 )
 
 
@@ -139,14 +146,29 @@ def load(connection: Connection, tenant: str, charge_id: str, *, lock: bool = Fa
     )
 
 
-def columns(charge: Charge) -> dict[str, Any]:
-    """The row of a charge."""
-    values = {name: getattr(charge, name) for name in Charge.__struct_fields__}
-    return {
-        **values,
-        "metadata": msgspec.json.encode(charge.metadata),
-        "decision": msgspec.json.encode(charge.decision),
-    }
+def insert(connection: Connection, charges: Sequence[Charge]) -> None:
+    """Writes new charges."""
+    wide = packer(connection)
+    rows = [
+        (
+            charge.tenant,
+            charge.id,
+            charge.status.value,
+            wide(charge.amount_minor),
+            wide(charge.refunded_minor),
+            charge.currency,
+            charge.source,
+            charge.merchant,
+            msgspec.json.encode(charge.metadata),
+            msgspec.json.encode(charge.decision),
+            None if charge.hold_id is None else wide(charge.hold_id),
+            None if charge.capture_id is None else wide(charge.capture_id),
+            charge.created,
+            wide(charge.disputed_minor),
+        )
+        for charge in charges
+    ]
+    execute(connection, marked(connection, _INSERT), rows)
 
 
 def update(connection: Connection, charge: Charge, **values: Any) -> Charge:

@@ -36,12 +36,11 @@ from vedette.core.event import Event
 from vedette.core.ids import Ids
 from vedette.move import chart
 from vedette.move.charge import (
-    CHARGES,
     MIGRATIONS,
     REFUNDS,
     Charge,
     ChargeStatus,
-    columns,
+    insert,
     load,
     refundable,
     to_hex,
@@ -480,7 +479,7 @@ class Charges(Writer):
         tenant = mine[0].claim.tenant
         statuses = self._move(connection, tenant, [one for one in mine if one.moves], opened)
         charges = [_to_charge(one, statuses.get(one.place)) for one in mine]
-        connection.execute(CHARGES.insert(), [columns(charge) for charge in charges])
+        insert(connection, charges)
         shapes = [charge.to_json() for charge in charges]
         told = [(f"charge.{shape['status']}", shape) for shape in shapes]
         self._outbox.emit_many(connection, tenant, told)

@@ -7,7 +7,10 @@ bound to merchants or that may not charge, goes on to the route among the others
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp
@@ -55,34 +58,58 @@ class HotCharges:
         self._platform = platform
         self._app = app
         self._line: Line[_Asked, Answer] = Line(self._charge, "charges")
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="charging-keys")
+        self._proving: dict[str, Future[Principal]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
         hot = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST"
-        principal = self._known(_header(scope, b"authorization")) if hot else None
+        origin = scope["client"][0] if scope.get("client") else ""
+        try:
+            principal = await self._known(_header(scope, b"authorization"), origin) if hot else None
+        except DeniedError as error:
+            scope["vedette_route"] = PATH
+            await _refuse(send, error)
+            return
         if principal is None:
             await self._app(scope, receive, send)
             return
         scope["vedette_route"] = PATH
-        origin = scope["client"][0] if scope.get("client") else ""
         try:
             body = await read_body(receive, MAX_BODY)
             key, media = _header(scope, b"idempotency-key"), _header(scope, b"content-type")
             made = await self._line.do(_Asked(principal, origin, key, media, body))
         except VedetteError as error:
             note(self._platform, principal, origin, error)
-            await answer(send, status_of(error), body_of(error), headers_of(error))
+            await _refuse(send, error)
             return
         await answer(send, made.status, made.body, {"idempotent-replayed": "true"} if made.replayed else {})
 
-    def _known(self, authorization: str | None) -> Principal | None:
-        """The caller, as far as memory tells without asking, who may charge for every merchant."""
+    async def _known(self, authorization: str | None, origin: str) -> Principal | None:
+        """A caller that this process has met, who may charge for every merchant.
+
+        Raises:
+            DeniedError: `access.key.invalid` for one that may not ask any more.
+        """
+        access = self._platform.access
         try:
-            principal = self._platform.access.recall(bearer(authorization))
+            secret = bearer(authorization)
         except DeniedError:
             return None
+        principal = access.recall(secret)
+        if principal is None and access.recall(secret, max_age=math.inf) is not None:
+            principal = await self._prove(secret, origin)
         usual = principal is not None and not principal.accounts and not permit(principal, RESOURCE, VERB)
         return principal if usual else None
+
+    async def _prove(self, secret: str, origin: str) -> Principal:
+        """Asks the database about a key whose memory is old: once for all requests that come meanwhile."""
+        asked = self._proving.get(secret)
+        if asked is None:
+            asked = self._threads.submit(self._platform.access.authenticate, secret, origin=origin)
+            self._proving[secret] = asked
+            asked.add_done_callback(lambda _done: self._proving.pop(secret, None))
+        return await asyncio.wrap_future(asked)
 
     def _charge(self, asked: Sequence[_Asked]) -> list[Answer | VedetteError]:
         """What becomes of each; called in a thread."""
@@ -104,6 +131,10 @@ def _read(one: _Asked) -> tuple[str, ChargeItem] | VedetteError:
     except VedetteError as error:
         return error
     return one.principal.tenant, ChargeItem(key, body, api_key=one.principal.id)
+
+
+async def _refuse(send: Send, error: VedetteError) -> None:
+    await answer(send, status_of(error), body_of(error), headers_of(error))
 
 
 def _header(scope: Scope, wanted: bytes) -> str | None:

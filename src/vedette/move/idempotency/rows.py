@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from vedette.core.db import LONG, Connection, Migration, create, sa
+from vedette.core.db import LONG, Connection, Migration, create, execute, marked, sa
 from vedette.move.idempotency.nouns import Answer, Claim, Request
 
 _CHUNK: Final = 1_000
@@ -129,13 +129,13 @@ def change(connection: Connection, claim: Claim, values: Mapping[str, Any]) -> b
     """Changes the row of a claim that nobody took over; false when somebody did."""
     names = ", ".join(f"{name} = ?" for name in values)
     given = (*values.values(), claim.tenant, claim.key, claim.fence)
-    return _execute(connection, f"update idempotency set {names} where {_MINE}", given).rowcount == 1
+    return bool(_execute(connection, f"update idempotency set {names} where {_MINE}", given).rowcount)
 
 
 def finish(connection: Connection, claim: Claim, answer: Answer) -> bool:
     """Stores the answer of a claim that nobody took over; false when somebody did."""
     given = (*_stored(answer), claim.tenant, claim.key, claim.fence)
-    return _execute(connection, _FINISH + _MINE, given).rowcount == 1
+    return bool(_execute(connection, _FINISH + _MINE, given).rowcount)
 
 
 def finish_many(connection: Connection, answers: Sequence[tuple[Claim, Answer]]) -> None:
@@ -148,6 +148,5 @@ def _stored(answer: Answer) -> tuple[int, bytes, bytes | None]:
     return answer.status, answer.body, msgspec.json.encode(answer.headers) if answer.headers else None
 
 
-def _execute(connection: Connection, statement: str, values: Any) -> sa.CursorResult[*tuple[Any, ...]]:
-    marked = statement if connection.dialect.name == "sqlite" else statement.replace("?", "%s")
-    return connection.exec_driver_sql(marked, values)
+def _execute(connection: Connection, statement: str, values: Any) -> Any:
+    return execute(connection, marked(connection, statement), values)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from vedette.core.db import sa
+from vedette.core.db import Connection, sa
 
 
 class Unsigned(sa.types.TypeDecorator[int]):
@@ -47,3 +47,8 @@ class Unsigned(sa.types.TypeDecorator[int]):
         if dialect.name == "sqlite":
             return lambda value: None if value is None else int.from_bytes(value, "big")
         return lambda value: None if value is None else int(value)
+
+
+def packer(connection: Connection) -> Callable[[int], Any]:
+    """Makes a number of 16 bytes a value of the driver's own."""
+    return (lambda number: number.to_bytes(16, "big")) if connection.dialect.name == "sqlite" else Decimal

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from vedette.core.db import Connection, copy_in
+from vedette.core.db import Connection, copy_in, execute
 from vedette.move.ledger.book import Row
 from vedette.move.ledger.filters import AccountBalance
 from vedette.move.ledger.nouns import U128_MAX, Account, PendingStatus, Transfer
@@ -133,7 +133,8 @@ class Rows:
     def query(self, statement: str, *values: Any) -> Sequence[Sequence[Any]]:
         """Rows of a statement of ours; `{}` stands for a value."""
         marked = statement.format(*("?" if self._sqlite else "%s" for _ in values))
-        return self._connection.exec_driver_sql(marked, values).fetchall()
+        found: list[tuple[Any, ...]] = execute(self._connection, marked, values).fetchall()
+        return found
 
     def packed(self, number: int, size: int = 16) -> Any:
         """A wide number as a value of `query`."""
@@ -143,17 +144,17 @@ class Rows:
         wanted = sorted({id_ for id_ in ids if 0 < id_ < U128_MAX})
         if not wanted:
             return []
-        execute = self._connection.exec_driver_sql
         if not self._sqlite:
             # One array, so one prepared statement for every size of batch.
             array = "{" + ",".join(map(str, wanted)) + "}"
             query = f"{select} where id = any(%s::numeric[]) and tenant = %s order by id{ending}"
-            return list(execute(query, (array, self._tenant)).fetchall())
+            listed: list[Any] = execute(self._connection, query, (array, self._tenant)).fetchall()
+            return listed
         found: list[Any] = []
         for start in range(0, len(wanted), _CHUNK):
             some = wanted[start : start + _CHUNK]
             query = f"{select} where id in ({','.join('?' * len(some))}) and tenant = ?"
-            found += execute(query, (*map(wide, some), self._tenant)).fetchall()
+            found += execute(self._connection, query, (*map(wide, some), self._tenant)).fetchall()
         return found
 
     # Writing
@@ -186,10 +187,10 @@ class Rows:
             return
         if self._sqlite:
             values = [(*_wide_sums(r), r.flags, r.touched, wide(r.id), self._tenant) for r in changed]
-            self._connection.exec_driver_sql(_SET_SQLITE, values)
+            execute(self._connection, _SET_SQLITE, values)
         else:
             columns = zip(*((*r.balances(), r.id) for r in changed), strict=True)
-            self._connection.exec_driver_sql(_SET_POSTGRES, (*map(_array, columns), self._tenant))
+            execute(self._connection, _SET_POSTGRES, (*map(_array, columns), self._tenant))
 
     def set_statuses(self, resolved: Sequence[tuple[int, PendingStatus, int]]) -> None:
         """Resolves two-phase transfers that were there: (id, status, when)."""
@@ -197,11 +198,11 @@ class Rows:
             return
         if self._sqlite:
             values = [(status.value, when, wide(id_), self._tenant) for id_, status, when in resolved]
-            self._connection.exec_driver_sql(_RESOLVE_SQLITE, values)
+            execute(self._connection, _RESOLVE_SQLITE, values)
         else:
             ids, statuses, times = zip(*resolved, strict=True)
             given = (_array(status.value for status in statuses), _array(times), _array(ids), self._tenant)
-            self._connection.exec_driver_sql(_RESOLVE_POSTGRES, given)
+            execute(self._connection, _RESOLVE_POSTGRES, given)
 
     def _insert(
         self,
@@ -217,7 +218,7 @@ class Rows:
             marks = ", ".join("?" * (columns.count(",") + 1))
             statement = f"insert into {table} ({columns}) values ({marks})"  # names of ours
             tenant = (self._tenant,)
-            self._connection.exec_driver_sql(statement, [tenant + pack(noun) for noun in nouns])
+            execute(self._connection, statement, [tenant + pack(noun) for noun in nouns])
         else:
             tenant_text = _escaped(self._tenant)
             text = "".join([f"{tenant_text}\t{line(noun)}\n" for noun in nouns])

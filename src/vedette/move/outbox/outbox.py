@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from vedette.core.clock import DAY, Clock, to_iso
-from vedette.core.db import Connection, Database, sa
+from vedette.core.db import Connection, Database, execute, marked, sa
 from vedette.core.errors import ConflictError, DefinitionError, NotFoundError
 from vedette.core.ids import Ids
 from vedette.move.outbox.tables import MIGRATIONS, SETTLED, DeliveryStatus, deliveries, endpoints
@@ -19,6 +19,7 @@ KEEP_DELIVERED: Final = 30 * DAY
 KEEP_DEAD: Final = 90 * DAY
 """How long deliveries are kept once they are settled, microseconds."""
 SWEEP: Final = 1_000
+_ENABLED: Final = f"select id, ordered from {endpoints.name} where tenant = ? and enabled = 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +172,9 @@ class Outbox:
 
     def emit_many(self, connection: Connection, tenant: str, told: Sequence[tuple[str, Any]]) -> None:
         """As `emit`, for several (kind, data) in order."""
-        at = (endpoints.c.tenant == tenant) & (endpoints.c.enabled == 1)
-        to = connection.execute(sa.select(endpoints.c.id, endpoints.c.ordered).where(at)).all() if told else []
+        to = execute(connection, marked(connection, _ENABLED), (tenant,)).fetchall() if told else []
         now, rows = self._clock.now(), []
-        places = {row.id: _places(connection, tenant, row.id, len(told)) for row in to if row.ordered}
+        places = {id_: _places(connection, tenant, id_, len(told)) for id_, ordered in to if ordered}
         for index, (kind, data) in enumerate(told if to else ()):
             id_ = self._ids.new("evt")
             body = msgspec.json.encode({"id": id_, "type": kind, "created": to_iso(now), "data": data})
@@ -192,7 +192,7 @@ class Outbox:
                 "subject": subject,
                 "settled": 0,
             }
-            rows += [{**shared, "endpoint_id": each.id, "place": places.get(each.id, 0) + index} for each in to]
+            rows += [{**shared, "endpoint_id": id_, "place": places.get(id_, 0) + index} for id_, _ in to]
         if rows:
             connection.execute(deliveries.insert(), rows)
 
