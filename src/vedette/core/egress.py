@@ -145,6 +145,20 @@ class Egress:
             text = f"more than {max_bytes} bytes"
             raise PermanentError("egress.response.too_large", text, at=target.host) from error
 
+    def address(self, host: str, port: int) -> str:
+        """The checked address of a host, for what speaks another protocol than HTTP; connect to this and to no name.
+
+        Raises:
+            DataError: `egress.url.invalid`.
+            DeniedError: `egress.address.refused`.
+            TransientError: `egress.name.unresolved`.
+        """
+        try:
+            target = httpx.URL(scheme="https", host=host, port=port)
+        except (httpx.InvalidURL, TypeError, ValueError) as error:
+            raise DataError("egress.url.invalid", "not a host and a port") from error
+        return self._pin(target).address
+
     def close(self) -> None:
         """Ends every connection that is kept."""
         with self._lock:

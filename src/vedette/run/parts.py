@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
-from vedette.act.actions import Actions
+from vedette.act.actions import ActionCall, Actions, Perform, Preview, Signature
 from vedette.act.alerts import Alerts
 from vedette.act.approvals import Approvals
 from vedette.act.cases import Cases, Circle, Clocks, Custody, Preservation, Reviews, Work
 from vedette.act.cases.clocks import load_notices
+from vedette.act.connectors import SIGNATURES
+from vedette.act.connectors.connector import Action, Reach
+from vedette.act.connectors.loading import load_actions
 from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key, unfreeze_payouts
+from vedette.act.once import Once
 from vedette.act.playbooks.caps import Caps
 from vedette.act.playbooks.pulses import Pulses
 from vedette.act.playbooks.responder import Responder
@@ -62,6 +66,13 @@ from vedette.sense.sources import Source, load_sources
 
 _FINGERPRINT = "idempotency.secret"
 _SEALING = "factors.secret"
+
+
+T = TypeVar("T")
+
+
+def _swapped(perform: Callable[[ActionCall, Reach], T], reach: Reach, call: ActionCall) -> T:
+    return perform(call, reach)
 
 
 class Parts:
@@ -275,19 +286,47 @@ class Parts:
         return Approvals(self.state, self.clock)
 
     @cached_property
+    def known_actions(self) -> Mapping[str, Action]:
+        """Actions on other systems: the shipped ones, and the files in `actions/` under home."""
+        return load_actions(self.settings.home / "actions")
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """Everything that a playbook may call here."""
+        return {**SIGNATURES, **{name: action.signature for name, action in self.known_actions.items()}}
+
+    @cached_property
     def actions(self) -> Actions:
-        """What playbooks can do, on the real rooms."""
+        """What playbooks can do: on the real rooms, and on other systems."""
         effects = Effects(self.state, self.clock, self.alerts, keep=self._keep, post=self._post, secret=self._reveal)
-        return Actions(
-            {
-                "snapshot_evidence": effects.snapshot_evidence,
-                "notify": effects.notify,
-                "revoke_key": revoke_key(self.access),
-                "freeze_payouts": freeze_payouts(self.payouts),
-                "unfreeze_payouts": unfreeze_payouts(self.payouts),
-            },
-            {"revoke_key": preview_key(self.access), "freeze_payouts": preview_freeze(self.payouts)},
-        )
+        perform: dict[str, Perform] = {
+            "snapshot_evidence": effects.snapshot_evidence,
+            "notify": effects.notify,
+            "revoke_key": revoke_key(self.access),
+            "freeze_payouts": freeze_payouts(self.payouts),
+            "unfreeze_payouts": unfreeze_payouts(self.payouts),
+        }
+        preview: dict[str, Preview] = {
+            "revoke_key": preview_key(self.access),
+            "freeze_payouts": preview_freeze(self.payouts),
+        }
+        once, reach = Once(self.state, self.clock), self.reach
+        for name, action in self.known_actions.items():
+            perform[name] = once.guard(name, partial(_swapped, action.perform, reach))
+            if action.preview:
+                preview[name] = partial(_swapped, action.preview, reach)
+        return Actions(perform, preview, self.signatures)
+
+    @property
+    def reach(self) -> Reach:
+        """What actions reach the world with."""
+        folder = self.settings.home / "feeds"
+        return Reach(self.egress, self._reveal, self.clock, folder, self.action_ports)
+
+    @property
+    def action_ports(self) -> Mapping[str, Any]:
+        """Rooms that Vedette's own actions act on."""
+        return {"lists": self.lists, "payouts": self.payouts}
 
     @property
     def world(self) -> World:

@@ -219,7 +219,7 @@ class Platform(Parts):
     def playbooks(self) -> Mapping[str, Playbook]:
         """The shipped playbooks by their ids."""
         paths = sorted(shipped("playbooks").glob("*.yaml"))
-        return {path.stem: load_playbook(path) for path in paths}
+        return {path.stem: load_playbook(path, self.signatures) for path in paths}
 
     @property
     def edition(self) -> Edition:
