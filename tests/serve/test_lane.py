@@ -72,7 +72,7 @@ def test_what_is_taken_is_what_the_library_reads(pieces, body, length, changes, 
 
 def test_plain_requests_take_the_short_way():
     asked = read_request(request(b'{"a": 1}'))
-    assert asked == ("Bearer s", "application/json", b'{"a": 1}', False)
+    assert asked == ("/v1/decisions", "Bearer s", "application/json", b'{"a": 1}', False, None)
     assert read_request(request(b"", b"Connection: close\r\n")).close
     for odd in (*PIECES[1:3], *PIECES[4:8]):
         assert read_request(request(b"{}", odd)) is None

@@ -342,6 +342,8 @@ class Desk:
 
     def decide_each(self, events: Sequence[Event]) -> Sequence[Decision | VedetteError]:
         """The decisions on charges that came at the same time, each within the deadline; from a worker thread."""
+        for tenant in {event.tenant for event in events}:
+            self.service(tenant)
         return self._loops.run(self._decide_each([self.to_payment(event) for event in events]))
 
     async def _decide_each(self, payments: Sequence[Event]) -> list[Decision | VedetteError]:

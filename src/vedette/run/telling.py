@@ -21,7 +21,7 @@ from vedette.core.log import Durability, Log, Record
 from vedette.move.events import to_refused
 from vedette.move.told import Told, Waiting
 from vedette.prove.audit import TOPIC as AUDIT
-from vedette.prove.audit import AuditRecord
+from vedette.prove.audit import AuditRecord, Outcome
 from vedette.run.storing import TOPIC, to_event
 
 BATCH = 500
@@ -30,6 +30,7 @@ KEEP = 10_000
 """Audit records after which the place is noted though there was nothing to note."""
 _KEY = "money:"
 """Prefix of the log key of these events."""
+_SUCCESS = f'"outcome":"{Outcome.SUCCESS}"'.encode()
 _encode = msgspec.json.Encoder().encode
 _record = msgspec.json.Decoder(AuditRecord).decode
 
@@ -130,6 +131,8 @@ class Telling:
 
 
 def _refusals(record: Record) -> Iterator[Event]:
+    if _SUCCESS in record.value:  # of nearly all of them, which is seen without reading the rest
+        return
     try:
         audited = _record(record.value)
     except msgspec.MsgspecError:

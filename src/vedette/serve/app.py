@@ -16,7 +16,7 @@ from vedette.run.platform import Platform
 from vedette.serve import console, routes
 from vedette.serve.addresses import Addresses, fenced, of_api
 from vedette.serve.body import bounded
-from vedette.serve.charging import HotCharges
+from vedette.serve.charging import HotCharges, HotCharging
 from vedette.serve.console.page import show_error
 from vedette.serve.errors import ERROR, UNAUTHENTICATED, body_of, headers_of, outermost, status_of, unforeseen
 from vedette.serve.hot import HotAnswers, HotDecisions
@@ -27,13 +27,20 @@ from vedette.serve.session import Elsewhere, find_visitor
 LISTENING = ("127.0.0.1", 8700)
 
 
-def build_app(platform: Platform, *, listening: tuple[str, int] = LISTENING, answers: HotAnswers | None = None) -> App:
+def build_app(
+    platform: Platform,
+    *,
+    listening: tuple[str, int] = LISTENING,
+    answers: HotAnswers | None = None,
+    charging: HotCharging | None = None,
+) -> App:
     """The ASGI application over a platform. Startup and shutdown run the platform's background work.
 
     Args:
         platform: What it serves.
         listening: Host and port, which the console knows itself by unless the setting `addresses` names others.
         answers: What answers requests for decisions, where a short way leads to it too.
+        charging: What answers requests for charges, likewise.
 
     Raises:
         DefinitionError: `serve.policy.missing` when a route has no policy; `serve.address.invalid`.
@@ -45,7 +52,8 @@ def build_app(platform: Platform, *, listening: tuple[str, int] = LISTENING, ans
         # Without looking for a session: whoever asks did not come to our address, or not from it.
         await _respond(Request({**scope, "app": api}), error, known=False)(scope, receive, send)
 
-    hot = HotDecisions(answers or HotAnswers(platform), HotCharges(platform, api))
+    charges = HotCharges(charging or HotCharging(platform), api)
+    hot = HotDecisions(answers or HotAnswers(platform), charges)
     return outermost(platform, bounded(fenced(addresses, hot, refuse)))
 
 

@@ -1,8 +1,8 @@
-"""`POST /v1/charges` as plain ASGI for the usual case: a known key that may charge for every merchant.
+"""`POST /v1/charges` without the framework, for the usual case: a known key that may charge for every merchant.
 
 Charges that come while others are made are made together, in one thread: they share their look at the keys, their audit
 append, their commits and the wait for the disk. Every other request, from a key that memory does not know, that is
-bound to merchants or that may not charge, goes on to the route among the others, which answers the same.
+bound to merchants, acts for another account or may not charge, goes on to the route among the others.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.types import ASGIApp
 
@@ -25,85 +26,87 @@ from vedette.prove.audit import write_all
 from vedette.prove.dlp import refuse_pans
 from vedette.run.platform import Platform
 from vedette.serve.body import MAX_BODY, read_body
-from vedette.serve.errors import body_of, headers_of, status_of
+from vedette.serve.errors import caught, internal
+from vedette.serve.hot import Reply, header_of, to_refusal
 from vedette.serve.line import Line
 from vedette.serve.misuse import note
-from vedette.serve.policy import bearer
+from vedette.serve.policy import ACCOUNT, bearer
 from vedette.serve.shapes import JSON, MAX_DEPTH, check_key, check_media
 
 PATH = "/v1/charges"
 RESOURCE, VERB = "charges", "write"
+_AGAIN = {"idempotent-replayed": "true"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One charge, from a caller who may make it."""
+class ChargeCall:
+    """A request for a charge as it came."""
 
-    principal: Principal
-    origin: str
+    authorization: str | None
     key: str | None
+    """Header `Idempotency-Key`."""
     media: str | None
     body: bytes
+    origin: str
 
 
-class HotCharges:
-    """Answers the route of single charges where it can, and hands every other request on.
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """One from a caller who may make it."""
+
+    principal: Principal
+    call: ChargeCall
+
+
+class HotCharging:
+    """What is answered to a request for a charge, however it came.
 
     Args:
         platform: What charges.
-        app: The rest of the API.
     """
 
-    def __init__(self, platform: Platform, app: ASGIApp | App) -> None:
+    def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._app = app
-        self._line: Line[_Asked, Answer] = Line(self._charge, "charges")
+        self._line: Line[_Allowed, Answer] = Line(self._charge, "charges")
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="charging-keys")
         self._proving: dict[str, Future[Principal]] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
-        hot = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST"
-        origin = scope["client"][0] if scope.get("client") else ""
+    def knows(self, authorization: str | None) -> bool:
+        """Whether this process has met the caller, who then might charge for every merchant."""
         try:
-            principal = await self._known(_header(scope, b"authorization"), origin) if hot else None
-        except DeniedError as error:
-            scope["vedette_route"] = PATH
-            await _refuse(send, error)
-            return
-        if principal is None:
-            await self._app(scope, receive, send)
-            return
-        scope["vedette_route"] = PATH
-        try:
-            body = await read_body(receive, MAX_BODY)
-            key, media = _header(scope, b"idempotency-key"), _header(scope, b"content-type")
-            made = await self._line.do(_Asked(principal, origin, key, media, body))
-        except VedetteError as error:
-            note(self._platform, principal, origin, error)
-            await _refuse(send, error)
-            return
-        await answer(send, made.status, made.body, {"idempotent-replayed": "true"} if made.replayed else {})
-
-    async def _known(self, authorization: str | None, origin: str) -> Principal | None:
-        """A caller that this process has met, who may charge for every merchant.
-
-        Raises:
-            DeniedError: `access.key.invalid` for one that may not ask any more.
-        """
-        access = self._platform.access
-        try:
-            secret = bearer(authorization)
+            principal = self._platform.access.recall(bearer(authorization), max_age=math.inf)
         except DeniedError:
-            return None
-        principal = access.recall(secret)
-        if principal is None and access.recall(secret, max_age=math.inf) is not None:
-            principal = await self._prove(secret, origin)
-        usual = principal is not None and not principal.accounts and not permit(principal, RESOURCE, VERB)
-        return principal if usual else None
+            return False
+        return principal is not None and _is_usual(principal)
+
+    async def answer(self, call: ChargeCall) -> Reply:
+        """The answer to a request of a caller that `knows` knows, counted, whatever happens."""
+        meters = self._platform.meters
+        made = await caught(self.make(call), failed=lambda name: meters.failure("serve", name), where=f"POST {PATH}")
+        reply = made or Reply(500, internal())
+        meters.request(PATH, reply.status)
+        return reply
+
+    async def make(self, call: ChargeCall) -> Reply:
+        """The charge, or what is wrong."""
+        principal: Principal | None = None
+        try:
+            principal = await self._prove(bearer(call.authorization), call.origin)
+            if not _is_usual(principal):  # it was, a moment ago
+                refuse = partial(self._platform.access.authorize, principal, RESOURCE, VERB, origin=call.origin)
+                await asyncio.get_running_loop().run_in_executor(self._threads, refuse)
+            made = await self._line.do(_Allowed(principal, call))
+        except VedetteError as error:
+            if principal is not None:
+                note(self._platform, principal, call.origin, error)
+            return to_refusal(error)
+        return Reply(made.status, made.body, _AGAIN if made.replayed else {})
 
     async def _prove(self, secret: str, origin: str) -> Principal:
-        """Asks the database about a key whose memory is old: once for all requests that come meanwhile."""
+        """Who asks; the database is asked about a key whose memory is old, once for all that come meanwhile."""
+        recent = self._platform.access.recall(secret)
+        if recent is not None:
+            return recent
         asked = self._proving.get(secret)
         if asked is None:
             asked = self._threads.submit(self._platform.access.authenticate, secret, origin=origin)
@@ -111,31 +114,64 @@ class HotCharges:
             asked.add_done_callback(lambda _done: self._proving.pop(secret, None))
         return await asyncio.wrap_future(asked)
 
-    def _charge(self, asked: Sequence[_Asked]) -> list[Answer | VedetteError]:
+    def _charge(self, allowed: Sequence[_Allowed]) -> list[Answer | VedetteError]:
         """What becomes of each; called in a thread."""
         audit, action = self._platform.audit, f"{RESOURCE}.{VERB}"
-        allowed = [audit.make(one.principal.tenant, action, actor=one.principal.id, origin=one.origin) for one in asked]
-        write_all(self._platform.log, allowed)
-        read = [_read(one) for one in asked]
+        write_all(
+            self._platform.log,
+            [
+                audit.make(one.principal.tenant, action, actor=one.principal.id, origin=one.call.origin)
+                for one in allowed
+            ],
+        )
+        read = [_read(one) for one in allowed]
         wanted = [one for one in read if not isinstance(one, VedetteError)]
         made = iter(self._platform.charges.create_each(wanted) if wanted else [])
         return [one if isinstance(one, VedetteError) else next(made) for one in read]
 
 
-def _read(one: _Asked) -> tuple[str, ChargeItem] | VedetteError:
+class HotCharges:
+    """Answers the route of single charges where it can, and hands every other request on.
+
+    Args:
+        charging: What is answered.
+        app: The rest of the API.
+    """
+
+    def __init__(self, charging: HotCharging, app: ASGIApp | App) -> None:
+        self._charging = charging
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        hot = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST"
+        authorization = header_of(scope, b"authorization") if hot else None
+        # For another account: the long way, which asks what it gave.
+        if not hot or header_of(scope, ACCOUNT.encode()) is not None or not self._charging.knows(authorization):
+            await self._app(scope, receive, send)
+            return
+        scope["vedette_route"] = PATH
+        try:
+            body = await read_body(receive, MAX_BODY)
+        except VedetteError as error:
+            reply = to_refusal(error)
+        else:
+            key, media = header_of(scope, b"idempotency-key"), header_of(scope, b"content-type")
+            origin = scope["client"][0] if scope.get("client") else ""
+            reply = await self._charging.make(ChargeCall(authorization, key, media, body, origin))
+        await answer(send, reply.status, reply.body, dict(reply.headers))
+
+
+def _is_usual(principal: Principal) -> bool:
+    return not (principal.accounts or principal.platform or permit(principal, RESOURCE, VERB))
+
+
+def _read(one: _Allowed) -> tuple[str, ChargeItem] | VedetteError:
     try:
-        key = check_key(one.key)
-        check_media(one.media, JSON)
-        body = load_json(one.body, max_bytes=MAX_BODY, max_depth=MAX_DEPTH)
+        key = check_key(one.call.key)
+        check_media(one.call.media, JSON)
+        body = load_json(one.call.body, max_bytes=MAX_BODY, max_depth=MAX_DEPTH)
         refuse_pans(body)
     except VedetteError as error:
         return error
     return one.principal.tenant, ChargeItem(key, body, api_key=one.principal.id)
-
-
-async def _refuse(send: Send, error: VedetteError) -> None:
-    await answer(send, status_of(error), body_of(error), headers_of(error))
-
-
-def _header(scope: Scope, wanted: bytes) -> str | None:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)

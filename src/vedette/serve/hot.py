@@ -79,7 +79,7 @@ class HotAnswers:
             event = self._take(principal, media, raw)
             return self._platform.desk.submit(event, lambda answer: self._tell(_reply(answer), told))
         except VedetteError as error:
-            self._tell(_refusal(error), told)
+            self._tell(to_refusal(error), told)
         return True
 
     def _tell(self, reply: Reply, told: Told) -> None:
@@ -105,7 +105,7 @@ class HotAnswers:
             principal = await self._gate.admit(authorization, RESOURCE, VERB, origin)
             return _reply(await self._platform.desk.decide(self._take(principal, media, raw), checked=True))
         except VedetteError as error:
-            return _refusal(error)
+            return to_refusal(error)
 
     def _take(self, principal: Principal, media: str | None, raw: bytes) -> Event:
         check_media(media, JSON)
@@ -114,10 +114,11 @@ class HotAnswers:
 
 
 def _reply(answer: Decision | VedetteError) -> Reply:
-    return Reply(200, to_json(answer)) if isinstance(answer, Decision) else _refusal(answer)
+    return Reply(200, to_json(answer)) if isinstance(answer, Decision) else to_refusal(answer)
 
 
-def _refusal(error: VedetteError) -> Reply:
+def to_refusal(error: VedetteError) -> Reply:
+    """The answer to a request that is refused."""
     return Reply(status_of(error), body_of(error), headers_of(error))
 
 
@@ -137,7 +138,7 @@ class HotDecisions:
         """Serves one request."""
         hot = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST"
         # For another account: the long way, which asks what it gave.
-        if not hot or _header(scope, ACCOUNT.encode()) is not None:
+        if not hot or header_of(scope, ACCOUNT.encode()) is not None:
             await self._app(scope, receive, send)
             return
         scope["vedette_route"] = PATH
@@ -148,10 +149,11 @@ class HotDecisions:
             await answer(send, status_of(error), body_of(error), headers_of(error))
             return
         found = await self._answers.decide(
-            _header(scope, b"authorization"), _header(scope, b"content-type"), raw, client
+            header_of(scope, b"authorization"), header_of(scope, b"content-type"), raw, client
         )
         await answer(send, found.status, found.body, dict(found.headers))
 
 
-def _header(scope: Scope, wanted: bytes) -> str | None:
+def header_of(scope: Scope, wanted: bytes) -> str | None:
+    """The first header of that lower-case name."""
     return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)

@@ -1,4 +1,4 @@
-"""The short way for decisions: whole, plain requests are read from the socket by hand, all others by the library.
+"""The short way for decisions and charges: plain requests are read from the socket by hand, others by the library.
 
 A request takes this way only when it arrived in one piece, is written as the standard's strictest reading wants it, and
 nothing else is open on its connection. Whatever is unusual (chunks, continuations, upgrades, a second request behind
@@ -14,47 +14,49 @@ from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from vedette.serve.charging import PATH as CHARGES
+from vedette.serve.charging import ChargeCall, HotCharging
 from vedette.serve.hot import PATH, HotAnswers, Reply
 from vedette.serve.policy import ACCOUNT
 
-_START = f"POST {PATH} HTTP/1.1\r\n".encode()
+_STARTS = {path: f"POST {path} HTTP/1.1\r\n".encode() for path in (PATH, CHARGES)}
 _VALUE = rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?"
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(" + _VALUE + rb")?[ \t]*")
 _PLAIN = {b"keep-alive", b"close"}
 _OTHER_WAY = {b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", ACCOUNT.encode()}
-_ONCE = {b"host", b"content-length", b"authorization", b"content-type", b"connection"}
+_ONCE = {b"host", b"content-length", b"authorization", b"content-type", b"connection", b"idempotency-key"}
 MAX_HEADERS = 64
 _JSON = "content-type: application/json\r\ncontent-length: "
 _HEADS = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n{_JSON}".encode() for each in HTTPStatus}
 
 
 class Asked(NamedTuple):
-    """One request for a decision."""
+    """One request."""
 
+    path: str
     authorization: str | None
     media: str | None
     body: bytes
     close: bool
     """Whether the client wants the connection closed after it."""
+    key: str | None = None
+    """Header `Idempotency-Key`."""
 
 
 def read_request(data: bytes) -> Asked | None:
     """A request that is whole and plain; None for whatever must go the long way."""
-    end = data.find(b"\r\n\r\n") if data.startswith(_START) else -1
-    found = _headers(data[len(_START) : end]) if end > 0 else None
+    path = next((path for path, start in _STARTS.items() if data.startswith(start)), "")
+    end = data.find(b"\r\n\r\n") if path else -1
+    found = _headers(data[len(_STARTS[path]) : end]) if end > 0 else None
     if found is None:
         return None
     length, connection = found.get(b"content-length", b""), found.get(b"connection", b"keep-alive").lower()
     whole = length.isdigit() and int(length[:12]) == len(data) - end - 4
     if not whole or connection not in _PLAIN or b"host" not in found:
         return None
-    authorization, media = found.get(b"authorization"), found.get(b"content-type")
-    return Asked(
-        None if authorization is None else authorization.decode("latin-1"),
-        None if media is None else media.decode("latin-1"),
-        data[end + 4 :],
-        connection == b"close",
-    )
+    told = [found.get(name) for name in (b"authorization", b"content-type", b"idempotency-key")]
+    authorization, media, key = [None if each is None else each.decode("latin-1") for each in told]
+    return Asked(path, authorization, media, data[end + 4 :], connection == b"close", key)
 
 
 def _headers(head: bytes) -> dict[bytes, bytes] | None:
@@ -77,7 +79,7 @@ def write_reply(reply: Reply, *, close: bool) -> bytes:
     return b"".join((_HEADS[reply.status], str(len(reply.body)).encode(), b"\r\n", more, last, reply.body))
 
 
-def lane_of(answers: HotAnswers) -> type[H11Protocol]:  # noqa: C901 - one class with small methods
+def lane_of(answers: HotAnswers, charging: HotCharging) -> type[H11Protocol]:  # noqa: C901 - one class with small methods
     """The library's protocol with the short way in front."""
 
     class Lane(H11Protocol):
@@ -93,12 +95,12 @@ def lane_of(answers: HotAnswers) -> type[H11Protocol]:  # noqa: C901 - one class
                 self.flow.pause_reading()
                 return
             asked = read_request(data) if self._is_idle() else None
-            if asked is None:
+            if asked is None or (asked.path == CHARGES and not charging.knows(asked.authorization)):
                 super().data_received(data)
                 return
             self._unset_keepalive_if_required()
             self._asked = asked
-            if not answers.begin(asked.authorization, asked.media, asked.body, self._tell):
+            if asked.path == CHARGES or not answers.begin(asked.authorization, asked.media, asked.body, self._tell):
                 task = self.loop.create_task(self._answer(asked))
                 self.tasks.add(task)
                 task.add_done_callback(self.tasks.discard)
@@ -109,7 +111,12 @@ def lane_of(answers: HotAnswers) -> type[H11Protocol]:  # noqa: C901 - one class
             return idle and not conn.trailing_data[0] and self.limit_concurrency is None
 
         async def _answer(self, asked: Asked) -> None:
-            self._tell(await answers.answer(asked.authorization, asked.media, asked.body, self.client))
+            if asked.path == CHARGES:
+                origin = self.client[0] if self.client else ""
+                call = ChargeCall(asked.authorization, asked.key, asked.media, asked.body, origin)
+                self._tell(await charging.answer(call))
+            else:
+                self._tell(await answers.answer(asked.authorization, asked.media, asked.body, self.client))
 
         def _tell(self, reply: Reply) -> None:
             asked, self._asked = self._asked, None

@@ -22,6 +22,8 @@ MAX_WAITING = 2_000
 PATIENCE_S = 0.1
 """Those at work may take so long before what waits goes on without them."""
 THREADS = 4
+LINGER_S = 0.004
+"""How long a group waits for company, where there was some: two together cost little more than one alone."""
 
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
@@ -54,6 +56,8 @@ class Line(Generic[_Asked, _Answer]):
         """How many groups are worked on: one, while each ends in time."""
         self._since = 0.0
         """When the last group began."""
+        self._company = False
+        """Whether somebody else came at the same time lately."""
 
     async def do(self, asked: _Asked) -> _Answer:
         """The answer to one request.
@@ -85,18 +89,27 @@ class Line(Generic[_Asked, _Answer]):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Begins with what waits."""
-        with self._lock:
-            turns = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-            self._since = time.monotonic()
-            if not turns:
-                self._busy -= 1
-        if turns:
-            self._begin(turns, self._go_on)
+        """Begins with what waits, in a thread."""
+        turns: list[_Turn[_Asked, _Answer]] = []
+        self._threads.submit(self._take, turns).add_done_callback(partial(self._end, turns, self._next))
 
-    def _begin(self, turns: Sequence[_Turn[_Asked, _Answer]], then: Callable[[], None]) -> None:
-        job = self._threads.submit(self._work, [turn.asked for turn in turns])
-        job.add_done_callback(partial(self._end, turns, then))
+    def _take(self, turns: list[_Turn[_Asked, _Answer]]) -> Sequence[_Answer | VedetteError]:
+        """Works on what waits, and on what comes in the moment after where there was company."""
+        if self._company:
+            time.sleep(LINGER_S)
+        with self._lock:
+            turns += [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            self._since = time.monotonic()
+            self._company = len(turns) > 1
+        return self._work([turn.asked for turn in turns]) if turns else []
+
+    def _next(self) -> None:
+        with self._lock:
+            left = bool(self._waiting)
+            self._company |= left
+            self._busy -= not left
+        if left:
+            self._go_on()
 
     def _end(
         self,
@@ -107,7 +120,8 @@ class Line(Generic[_Asked, _Answer]):
         error = job.exception()
         if error is not None and len(turns) > 1:
             for turn in turns:
-                self._begin([turn], lambda: None)
+                alone = self._threads.submit(self._work, [turn.asked])
+                alone.add_done_callback(partial(self._end, [turn], lambda: None))
         else:
             answers = [error] if error is not None else job.result()
             told = list(zip(turns, answers, strict=True))

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from vedette.core.errors import DataError
 from vedette.run.platform import Platform
 from vedette.serve.app import build_app
+from vedette.serve.charging import HotCharging
 from vedette.serve.console.assets import check_assets
 from vedette.serve.hot import HotAnswers
 from vedette.serve.lane import lane_of
@@ -58,13 +59,13 @@ def run_server(
     check_assets()
     for tenant in platform.access.tenants():
         platform.desk.open(tenant)
-    answers = HotAnswers(platform)
+    answers, charging = HotAnswers(platform), HotCharging(platform)
     run_app(
-        lambda taken: build_app(platform, listening=(host, taken), answers=answers),
+        lambda taken: build_app(platform, listening=(host, taken), answers=answers, charging=charging),
         host=host,
         port=port,
         tell=tell,
-        protocol=lane_of(answers),
+        protocol=lane_of(answers, charging),
         inherited=inherited,
         alive=lambda: platform.desk.alive,
     )
