@@ -81,15 +81,18 @@ def build(arguments: Sequence[str], known: Mapping[str, Path]) -> typer.Typer:
 
 
 def _mount(app: typer.Typer, package: str, known: Mapping[str, Path], words: Sequence[str]) -> None:
-    """Adds the verb that is asked for, or every verb by name and help only. A verb of several is mounted likewise."""
+    """Adds the verb that is asked for, or every verb by name and help only. A folder without a
+    `register` of its own is mounted likewise: a file for each of its verbs.
+    """
     asked = words[0] if words else ""
     if asked not in known:
         for verb, path in known.items():
             app.command(name=verb, help=summary(path))(lambda: None)
         return
     module = importlib.import_module(f"{package}.{asked.replace('-', '_')}")
-    if known[asked].name != "__init__.py":
-        module.register(app)
+    register = getattr(module, "register", None)
+    if register:
+        register(app)
         return
     group = typer.Typer(no_args_is_help=True, epilog=module.EXAMPLES)
     _mount(group, module.__name__, verbs(known[asked].parent), words[1:])
