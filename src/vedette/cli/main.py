@@ -81,8 +81,9 @@ def build(arguments: Sequence[str], known: Mapping[str, Path]) -> typer.Typer:
 
 
 def _mount(app: typer.Typer, package: str, known: Mapping[str, Path], words: Sequence[str]) -> None:
-    """Adds the verb that is asked for, or every verb by name and help only. A folder without a
-    `register` of its own is mounted likewise: a file for each of its verbs.
+    """Adds the verb that is asked for, or every verb by name and help only.
+
+    A folder without a `register` of its own is mounted likewise: a file for each of its verbs.
     """
     asked = words[0] if words else ""
     if asked not in known:
