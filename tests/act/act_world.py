@@ -11,7 +11,7 @@ import msgspec
 from vedette.act.actions import Actions
 from vedette.act.alerts import Alerts
 from vedette.act.approvals import Approvals
-from vedette.act.cases import Cases
+from vedette.act.cases import Cases, Preservation
 from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key, unfreeze_payouts
 from vedette.act.playbooks.caps import Caps
 from vedette.act.playbooks.pulses import Pulses
@@ -144,7 +144,8 @@ class Office:
         )
         self.pulses = Pulses(database, clock)
         self.caps = Caps(database, clock)
-        self.world = World(self.actions, self.approvals, self.cases, clock, self.caps, self.pulses)
+        self.preservation = Preservation(database, clock, Ids(clock))
+        self.world = World(self.actions, self.approvals, self.cases, clock, self.caps, self.pulses, self.preservation)
 
     def responder(self, runs):
         return Responder(
@@ -161,10 +162,13 @@ class Office:
         self.alerts.apply([(make_signal(1, **KEY_SIGNAL), TIME)])
         return self.alerts.find("acme")[0]
 
-    def request(self, playbook, *, requester="ana", **inputs):
+    def request(self, playbook, *, requester="ana", waived=True, **inputs):
         alert = self.alert()
         case = self.cases.open("acme", alert.title, operator=requester, level=alert.level, alert_id=alert.id)
         scope = alert_scope(alert)
+        if waived:
+            reason = "the words of playbooks are looked at here"
+            self.preservation.waive("acme", case.id, operator=requester, reason=reason)
         return msgspec.to_builtins(
             Request(
                 tenant="acme",

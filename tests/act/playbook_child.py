@@ -1,22 +1,25 @@
 """A process that executes playbooks, for the kill tests. Its actions write rows to a database of their own.
 
-Usage: playbook_child.py FOLDER [KILL] where KILL is `step:moment`, or `wait`; prints `ready`, then one line an event.
-Environment `VEDETTE_CHILD_CODE=new` runs it with changed workflow code.
+Usage: playbook_child.py FOLDER [KILL] where KILL is `step:moment`, or `#n`: the n-th moment of all; prints `ready`.
+Environment: `VEDETTE_CHILD_CODE=new` runs it with changed workflow code, `VEDETTE_CHILD_URL` on PostgreSQL, and with
+`VEDETTE_CHILD_ENDPOINT` the actions speak to a server that counts idempotency keys.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
 import sys
+import time
 import uuid
 from pathlib import Path
 
 from vedette.act.actions import ActionResult, Actions
 from vedette.act.alerts import Alerts
 from vedette.act.approvals import Approvals
-from vedette.act.cases import Cases
+from vedette.act.cases import Cases, Preservation
 from vedette.act.effects import Effects
 from vedette.act.playbooks.caps import Caps
 from vedette.act.playbooks.interpreter import make_interpreters
@@ -25,6 +28,8 @@ from vedette.act.playbooks.world import KIND, World
 from vedette.core import execute
 from vedette.core.clock import SystemClock
 from vedette.core.db import open_database
+from vedette.core.egress import Egress
+from vedette.core.errors import ConflictError, PermanentError, TransientError
 from vedette.core.execute import Executor
 from vedette.core.ids import Ids
 
@@ -55,12 +60,45 @@ class Outside:
         return act
 
 
+class Elsewhere:
+    """The world outside behind HTTP: a server of another process counts the keys."""
+
+    def __init__(self, url):
+        self.url = url
+        self.egress = Egress(("127.0.0.1",))
+
+    def perform(self, name):
+        def act(call):
+            headers = {"Idempotency-Key": call.key}
+            body = json.dumps({"name": name, "text": call.arguments.get("text", "")}).encode()
+            answer = self.egress.request("POST", self.url, headers=headers, content=body, timeout=10)
+            if answer.status == 409:
+                raise PermanentError("elsewhere.refused", "no")
+            if answer.status != 200:
+                raise TransientError("elsewhere.busy", "later")
+            return ActionResult({"done": name})
+
+        return act
+
+
+def opened(target, interpreters):
+    """The executor; a database server may take a moment to see that the one before is dead."""
+    for _ in range(100):
+        try:
+            return Executor(target, interpreters)
+        except ConflictError:
+            time.sleep(0.05)
+    return Executor(target, interpreters)
+
+
 def build(folder, probe):
     """The interpreter over the databases in `folder`."""
     clock = SystemClock()
-    state = open_database(folder / "state.db")
+    url = os.environ.get("VEDETTE_CHILD_URL", "")
+    state = open_database(url, schema="state") if url else open_database(folder / "state.db")
     alerts = Alerts(state)
-    outside = Outside(folder / "outside.db")
+    endpoint = os.environ.get("VEDETTE_CHILD_ENDPOINT", "")
+    outside = Elsewhere(endpoint) if endpoint else Outside(folder / "outside.db")
     effects = Effects(state, clock, alerts)
 
     def snapshot(call):
@@ -76,6 +114,7 @@ def build(folder, probe):
         clock,
         Caps(state, clock),
         Pulses(state, clock),
+        Preservation(state, clock, Ids(clock)),
         probe,
     )
     interpreters = make_interpreters(world)
@@ -91,18 +130,23 @@ def build(folder, probe):
 
 
 def main(folder, kill):
+    left = [int(kill[1:]) if kill.startswith("#") else 0]
+
     def probe(step, moment):
-        if f"{step}:{moment}" == kill:
+        left[0] -= 1
+        if f"{step}:{moment}" == kill or left[0] == 0:
             die()
 
-    with Executor(folder / "runs.db", build(folder, probe)) as runs:
+    target = os.environ.get("VEDETTE_CHILD_URL") or folder / "runs.db"
+    with opened(target, build(folder, probe)) as runs:
         print("ready", flush=True)
         pending = [run.id for run in runs.list_runs() if not run.state.finished]
         for line in iter(sys.stdin.readline, ""):
             if line.strip() == "finish":
                 states = [runs.wait(run_id, timeout_s=PATIENCE_S).state for run_id in pending]
                 print("states", *states, flush=True)
-                return
+                # What is asked here is what survives; how threads of a database driver die is none of it.
+                os._exit(0)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_the_shipped_playbook_approved(office, shipped, clock):
     (kept,) = office.cases.evidence("acme", case.id)
     assert office.effects.artefact("acme", kept.digest)
     assert office.effects.artefact("other", kept.digest) is None
-    assert kinds(office)[2:] == [
+    assert [each for each in kinds(office) if each != "PreservationWaived"][2:] == [
         "RunStarted",
         "EvidenceAdded",
         "StepFinished",

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from act_world import KEY_SIGNAL, SHIPPED, make_signal
+from act_world import SHIPPED, make_signal
+from playbook_site import Site
 
 from vedette.act.alerts import Alerts
-from vedette.act.approvals import Approvals
-from vedette.act.cases import Cases
 from vedette.act.playbooks.loader import load_playbook, read_playbook
 from vedette.act.playbooks.playbook import ActionStep, ApprovalStep, walk
-from vedette.act.playbooks.pulses import Pulses
-from vedette.act.playbooks.responder import Responder
 from vedette.core.clock import SystemClock
 from vedette.core.db import open_database
 from vedette.core.documents import load_yaml
-from vedette.core.execute import Runs, State
-from vedette.core.ids import Ids
+from vedette.core.execute import State
 
 pytestmark = pytest.mark.kill
 
@@ -40,93 +33,6 @@ def operations(playbook):
     for step in playbook.steps:
         found += [f"{step.id}.request", f"{step.id}.settle"] if isinstance(step, ApprovalStep) else [step.id]
     return [*found, "run.end"]
-
-
-class Site:
-    """A folder of databases, a client that executes nothing, and the processes that execute."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.clock = SystemClock()
-        self.state = open_database(folder / "state.db")
-        self.alerts = Alerts(self.state)
-        self.approvals = Approvals(self.state, self.clock)
-        self.cases = Cases(self.state, self.clock, Ids(self.clock))
-        self.child = None
-        self.spawn()  # makes runs.db
-        self.kill()
-        self.runs = Runs(folder / "runs.db")
-        self.responder = Responder(
-            runs=self.runs,
-            database=self.state,
-            alerts=self.alerts,
-            cases=self.cases,
-            approvals=self.approvals,
-            clock=self.clock,
-            pulses=Pulses(self.state, self.clock),
-        )
-
-    def spawn(self, kill="", **env):
-        environment = {**os.environ, **env}
-        self.child = subprocess.Popen(
-            [sys.executable, CHILD, self.folder, kill],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        # A child may die before it can say that it is ready.
-        line = self.child.stdout.readline().strip()
-        assert line == "ready" or (kill and not line)
-
-    def kill(self):
-        self.child.send_signal(signal.SIGKILL)
-        self.reap()
-
-    def reap(self):
-        code = self.child.wait(timeout=PATIENCE_S)
-        self.child.stdin.close()
-        self.child.stdout.close()
-        assert code == -signal.SIGKILL
-        self.child = None
-
-    def finish(self):
-        """Lets the process end the runs that were pending when it started; gives their states."""
-        output, _ = self.child.communicate("finish\n", timeout=PATIENCE_S)
-        assert self.child.wait() == 0
-        self.child = None
-        return output.split()[1:]
-
-    def start(self, playbook, number=1):
-        self.alerts.apply([(make_signal(number, rule_id=f"rule-{number}", **KEY_SIGNAL), 1)])
-        (alert,) = [each for each in self.alerts.find("acme") if each.rule_id == f"rule-{number}"]
-        return self.responder.start("acme", playbook, alert.id, requester="ana").id
-
-    def until(self, check):
-        end = time.monotonic() + PATIENCE_S
-        while not (found := check()):
-            assert time.monotonic() < end, "waited too long"
-            time.sleep(0.02)
-        return found
-
-    def until_waiting(self, run_id):
-        self.until(lambda: self.approvals.find("acme", run_id=run_id, pending=True))
-        # The request is stored; now also let it be recorded and the wait begin.
-        self.until(lambda: any(step.name == "DBOS.sleep" for step in self.runs.history(run_id)))
-
-    def rows(self, query):
-        connection = sqlite3.connect(self.folder / "outside.db")
-        try:
-            return connection.execute(query).fetchall()
-        finally:
-            connection.close()
-
-    def close(self):
-        if self.child:
-            self.child.kill()
-            self.child.communicate()
-        self.runs.close()
-        self.state.close()
 
 
 @pytest.fixture

@@ -284,3 +284,23 @@ def test_a_run_that_is_not_heard_of_is_told(office, clock):
     }
     office.pulses.end("acme", "run_test")
     assert office.pulses.overdue() == []
+
+
+def test_evidence_comes_before_containment(office, clock):
+    text = """
+steps:
+  - {id: ask, type: approval, title: end, covers: [end], deadline: 1h}
+  - {id: end, type: action, action: revoke_key, arguments: {key_id: k-1}}
+"""
+    request = office.request(book(text), waived=False)
+    with pytest.raises(PermanentError, match=r"containment\.evidence\.missing"):
+        play(office, book(text), MemorySteps(clock, [{}], on_wait=lambda: decide(office)), request)
+    assert office.keys.revoked == []
+    first = (
+        '  - {id: keep, type: action, action: snapshot_evidence, arguments: {alert_id: "${alert.id}"}}\n  - {id: ask'
+    )
+    kept = book(text.replace("  - {id: ask", first))
+    steps = MemorySteps(clock, [{}], on_wait=lambda: decide(office))
+    steps.run_id = "run_two"
+    assert play(office, kept, steps, request)["state"] == "completed"
+    assert office.keys.revoked == [("acme", "k-1", "run_two")]

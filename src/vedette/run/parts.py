@@ -331,7 +331,15 @@ class Parts:
     @property
     def world(self) -> World:
         """What the interpreter of playbooks acts on."""
-        return World(self.actions, self.approvals, self.cases, self.clock, Caps(self.state, self.clock), self.pulses)
+        return World(
+            self.actions,
+            self.approvals,
+            self.cases,
+            self.clock,
+            Caps(self.state, self.clock),
+            self.pulses,
+            self.preservation,
+        )
 
     @cached_property
     def pulses(self) -> Pulses:

@@ -86,6 +86,17 @@ def make_interpreters(world: World) -> dict[str, Interpreter]:
     return {KIND: interpret, BRANCH: interpret_branch}
 
 
+def _preserve(world: World, request: Request, action: str) -> None:
+    """Evidence first: what takes the scene apart needs something kept in the case, or a waiver by name.
+
+    Raises:
+        ConflictError: `containment.evidence.missing`.
+    """
+    signature = world.actions.signatures.get(action)
+    if signature and signature.contains and request.case_id:
+        world.preservation.require(request.tenant, request.case_id, action)
+
+
 class _Walk:
     """A way through some steps: of a playbook, of one inside it, or of a branch."""
 
@@ -275,6 +286,7 @@ class _Walk:
             touched = world.actions.touches(action, arguments)
             if approved and not world.caps.begun(request.tenant, run_id, touched):
                 check_fresh(approved, world.clock.now())
+                _preserve(world, request, action)
             world.caps.take(request.tenant, run_id, touched, hands.caps)
             call = ActionCall(
                 tenant=request.tenant,

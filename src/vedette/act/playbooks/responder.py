@@ -17,7 +17,15 @@ from vedette.act.approvals import Approval, Approvals, ApprovalState
 from vedette.act.cases import Cases
 from vedette.act.playbooks.asking import topic
 from vedette.act.playbooks.inputs import alert_scope, bind_inputs
-from vedette.act.playbooks.playbook import Playbook, PlaybookStep, Step, from_definition, to_definition, walk
+from vedette.act.playbooks.playbook import (
+    ActionStep,
+    Playbook,
+    PlaybookStep,
+    Step,
+    from_definition,
+    to_definition,
+    walk,
+)
 from vedette.act.playbooks.pulses import Overdue, Pulses
 from vedette.act.playbooks.world import KIND, Request
 from vedette.core.clock import Clock
@@ -72,7 +80,7 @@ class Occasion(msgspec.Struct, frozen=True, kw_only=True):
     trigger: dict[str, Any]
     """`type`, and what came with it, as `${trigger...}` reads it."""
     case_id: str = ""
-    """The case it works on; empty: one is opened if `title` says so."""
+    """The case it works on; empty: one is opened if there is a title, or if the playbook does something drastic."""
     title: str = ""
     level: Level = Level.MEDIUM
 
@@ -208,9 +216,9 @@ class Responder:
         """
         given = bind_inputs(playbook.inputs, {"trigger": occasion.trigger, "alert": {}}, inputs or {})
         run_id = run_identity(tenant, occasion.key, playbook)
-        case_id = occasion.case_id
-        if not case_id and occasion.title and not self._known(tenant, run_id):
-            case_id = self._cases.open(tenant, occasion.title, operator=requester, level=occasion.level).id
+        case_id, title = occasion.case_id, occasion.title or (playbook.title if _drastic(playbook.steps) else "")
+        if not case_id and title and not self._known(tenant, run_id):
+            case_id = self._cases.open(tenant, title, operator=requester, level=occasion.level).id
         request = Request(
             tenant=tenant,
             alert_id="",
@@ -492,6 +500,13 @@ def _owners(steps: tuple[Step, ...]) -> set[str]:
         if isinstance(step, PlaybookStep):
             found |= {step.owner, *_owners(step.steps)}
     return found
+
+
+def _drastic(steps: tuple[Step, ...]) -> bool:
+    return any(
+        step.drastic if isinstance(step, ActionStep) else isinstance(step, PlaybookStep) and _drastic(step.steps)
+        for step in walk(steps)
+    )
 
 
 def _names(steps: tuple[Step, ...], prefix: str = "") -> list[str]:

@@ -10,7 +10,7 @@ import msgspec
 
 from vedette.act.actions import Actions
 from vedette.act.approvals import Approvals
-from vedette.act.cases import Cases
+from vedette.act.cases import Cases, Preservation
 from vedette.act.playbooks.caps import Caps
 from vedette.act.playbooks.playbook import Step
 from vedette.act.playbooks.pulses import Pulses
@@ -122,5 +122,7 @@ class World:
     clock: Clock
     caps: Caps
     pulses: Pulses
+    preservation: Preservation
+    """The law that evidence is kept before anything contains."""
     probe: Callable[[str, str], None] = _silent
     """Called around every recorded step with its name and `before`, `after` (its effect) or `recorded`."""
