@@ -38,9 +38,11 @@ class Server:
         port: On loopback; 0 takes a free one.
         options: More options of the verb.
         environ: More variables.
+        before: Words of a command that runs the program.
     """
 
-    def __init__(self, home, port, *options, environ=None):
+    def __init__(self, home, port, *options, environ=None, before=()):
+        self.before = before
         self.home, self.port, self.options, self.environ = Path(home), port, options, environ or {}
         self.url = f"http://127.0.0.1:{port}"
         self.process = None
@@ -48,7 +50,8 @@ class Server:
 
     def start(self):
         environ = {**os.environ, "VEDETTE_HOME": str(self.home), "PYTHONPATH": str(ROOT / "src"), **self.environ}
-        command = [sys.executable, "-m", "vedette", "serve", "--port", str(self.port), *map(str, self.options)]
+        verb = [sys.executable, "-m", "vedette", "serve", "--port", str(self.port), *map(str, self.options)]
+        command = [*self.before, *verb]
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=errors)
         ready, _, _ = select.select([self.process.stdout], [], [], START_S)

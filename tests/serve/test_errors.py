@@ -24,25 +24,16 @@ CODE = re.compile(r"[a-z_]+(\.[a-z_]+)+")
 TABLE = {}
 for _router in ROUTERS:
     TABLE.update(policies(_router.routes))
-IDS = {
-    "charge_id": "ch_none",
-    "payout_id": "po_none",
-    "dispute_id": "dp_none",
-    "merchant": MERCHANT,
-    "event_id": "none",
-    "key_id": "key_none",
-    "person_id": "per_none",
-    "token_id": "tok_none",
-    "role": "analyst",
-    "alert_id": "none",
-    "case_id": "none",
-    "run_id": "none",
-    "change_id": "chg_none",
-    "type": "ip",
-    "id": "198.51.100.7",
-    "message_id": "evt_none",
-    "endpoint_id": "we_none",
-}
+
+
+class _Ids(dict):
+    """Ids of nothing, by the name of the path's parameter."""
+
+    def __missing__(self, name):
+        return "none"
+
+
+IDS = _Ids(merchant=MERCHANT, role="analyst", type="ip", id="198.51.100.7")
 
 
 def bodies(world):

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
+
+from vedette.prove.dlp import is_luhn
+
+NUMBER = "4000056655665556"
+CARD = {"number": NUMBER, "exp_month": 12, "exp_year": 2030, "merchant": "m-1", "purposes": ["charge"]}
+PAGE = "https://shop.example"
+
+
+def new_number(rng: random.Random) -> str:
+    """A card number that nobody has published."""
+    body = "5" + str(rng.randrange(1, 6)) + "".join(str(rng.randrange(10)) for _ in range(13))
+    return next(body + str(last) for last in range(10) if is_luhn(body + str(last)))
 
 
 class Served:
     """A vault process with its folder, and a client with a key that may do everything."""
 
-    def __init__(self, home: Path, page: str) -> None:
-        self.home, self.page = home, page
+    def __init__(self, home: Path, page: str, *, before: Sequence[str] = ()) -> None:
+        self.home, self.page, self.before = home, page, before
         environ = {"VEDETTE_SECRET_CUSTODY_PASSPHRASE": "a phrase of the vault"}
         self.environ = dict(os.environ) | environ
         self.process: subprocess.Popen[bytes]
@@ -25,7 +39,7 @@ class Served:
     def start(self) -> None:
         command = [sys.executable, "-m", "vedette", "vault", "serve", "--port", "0", "--origin", self.page]
         self.process = subprocess.Popen(
-            [*command, "--home", self.home],
+            [*self.before, *command, "--home", self.home],
             env=self.environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

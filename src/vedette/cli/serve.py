@@ -17,6 +17,7 @@ from vedette.judge.sigma.pipelines import load_pipelines
 from vedette.run.detection import load_detection
 from vedette.run.lastgood import load_or_last
 from vedette.run.platform import Platform
+from vedette.serve.hardening import forbid_dumps
 from vedette.serve.server import run_server
 from vedette.serve.supervised import FOLLOW, follow, inherited, supervise
 
@@ -67,6 +68,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
 ) -> None:
     """Serve the HTTP API, and run the pipelines behind it."""
+    forbid_dumps()
     environ = environment()
     if home is not None:
         environ["VEDETTE_HOME"] = str(home)

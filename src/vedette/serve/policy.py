@@ -13,11 +13,14 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from vedette.core.errors import DataError, DefinitionError, DeniedError, NotFoundError
 from vedette.prove.access import POLICY, Access, Principal
+from vedette.prove.dlp import refuse_pans
 from vedette.run.platform import Platform
 
 _MARK = "vedette_policy"
 ACCOUNT = "vedette-account"
 """Header that names the account for which a platform's key or app acts; without it the caller acts at home."""
+SAFE = {"GET", "HEAD"}
+"""Methods that keep nothing of what they are asked."""
 _CONVERTED = re.compile(r":\w+}")
 """What the description of a route leaves out: `{id:whole}` is called `{id}`."""
 
@@ -155,6 +158,8 @@ def allow(resource: str, verb: str, *, by_account: bool = False) -> Any:
         origin = request.client.host if request.client else ""
         principal = access.authenticate(bearer(request.headers.get("authorization")), origin=origin)
         request.state.principal = principal
+        if request.method not in SAFE:
+            refuse_pans({"path": request.path_params, "query": dict(request.query_params)})
         named = request.headers.getlist(ACCOUNT)
         if named:
             principal = access.connections.act_for(principal, one_account(named), origin=origin)

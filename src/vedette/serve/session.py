@@ -29,6 +29,7 @@ from vedette.core.errors import DeniedError
 from vedette.prove.access import Live, Opened, Principal, permit
 from vedette.prove.access.people import to_principal
 from vedette.prove.access.sessions import ABSOLUTE_S, Step, csrf_token
+from vedette.prove.dlp import refuse_pans
 from vedette.serve.addresses import Addresses
 from vedette.serve.policy import RoutePolicy, known, mark, platform_of
 
@@ -36,6 +37,8 @@ COOKIE = "vedette"
 """Name of the cookie; over HTTPS with the prefix `__Host-`, which no other host and no plain page can set."""
 FIELD = "csrf"
 """Form field of the token; the header `X-CSRF-Token` does as well."""
+SECRET = {FIELD, "password", "again", "current", "code"}
+"""Fields of forms that are kept nowhere as they are, and may hold any digits."""
 BACKGROUND = "x-background"
 """A request with this header is made by a page by itself: it keeps no session alive."""
 
@@ -108,8 +111,11 @@ def act(resource: str = "", verb: str = "", *, fresh: bool = False, partial: boo
     policy = RoutePolicy(*_asked(resource, verb), page=True, form=True, fresh=fresh, partial=partial)
 
     async def check(request: Request) -> Visitor:
-        sent = request.headers.get("x-csrf-token") or (await request.form()).get(FIELD)
-        return await run_in_threadpool(_admit, request, policy, sent if isinstance(sent, str) else "")
+        form = await request.form()
+        sent = request.headers.get("x-csrf-token") or form.get(FIELD)
+        visitor = await run_in_threadpool(_admit, request, policy, sent if isinstance(sent, str) else "")
+        refuse_pans({"path": request.path_params, **{name: form.getlist(name) for name in form if name not in SECRET}})
+        return visitor
 
     return Depends(mark(check, policy))
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ctypes
 import hashlib
 import re
-import resource
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,14 +38,13 @@ from vedette.prove.vault.cards import Card, Purpose
 from vedette.prove.vault.vault import Vault
 from vedette.serve.body import read_body
 from vedette.serve.errors import body_of, guard, headers_of, status_of
+from vedette.serve.hardening import forbid_dumps
 from vedette.serve.policy import ACCOUNT, bearer
 from vedette.serve.server import run_app
 from vedette.serve.shapes import JSON, check_media, convert
 
 MAX_BODY = 8 * 1024
 MAX_DEPTH = 4
-PR_SET_DUMPABLE = 4
-"""prctl(2): without it nobody of the same user attaches a debugger, and the process leaves no core."""
 
 _STATIC = {
     "/card.js": ("card.js", "text/javascript"),
@@ -321,9 +318,7 @@ def open_vault(home: Path, keys: str, environ: Mapping[str, str], clock: Clock) 
 
 def harden() -> None:
     """Takes away what could show memory: core dumps, debuggers of the same user, and the text of unforeseen errors."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    forbid_dumps()
     sys.excepthook = _tell_type
 
 
