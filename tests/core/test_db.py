@@ -251,3 +251,23 @@ def test_the_victim_of_a_deadlock_may_be_tried_again(postgres_url):
         thread.join()
     database.close()
     assert [error.code for error in refused] == ["core.db.unavailable"]
+
+
+def test_the_write_ahead_log_is_copied_back_little_by_little(tmp_path, monkeypatch):
+    """With checkpoints in between it begins anew and stays small; commits beside it are all there."""
+    monkeypatch.setattr(db, "RESTART_PAGES", 40)
+    sizes = {}
+    for checkpoints in (False, True):
+        database = open_database(tmp_path / f"{checkpoints}.db")
+        with database.begin() as connection:
+            connection.exec_driver_sql("create table page (n integer primary key, filling blob)")
+        for n in range(100):
+            with database.begin(synced=False) as connection:
+                connection.exec_driver_sql("insert into page values (?, ?)", (n, bytes(4_000)))
+            if checkpoints and n % 10 == 0:
+                assert database.checkpoint() < 100
+        sizes[checkpoints] = (tmp_path / f"{checkpoints}.db-wal").stat().st_size
+        with database.read() as connection:
+            assert connection.exec_driver_sql("select count(*) from page").scalar_one() == 100
+        database.close()
+    assert sizes[True] < sizes[False] / 2

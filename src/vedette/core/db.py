@@ -46,7 +46,9 @@ BUSY_MS = 5_000
 CACHE_KIB = 32 * 1024
 """Pages a SQLite connection keeps in memory at most; what keys of random ids touch does not fit the default 2 MB."""
 CHECKPOINT_PAGES = 8_000
-"""SQLite's write-ahead log is copied back at 32 MB: at the default 4 MB a batch of the ledger would wait for that."""
+"""SQLite's write-ahead log is copied back by a commit at 32 MB, where nobody calls `Database.checkpoint` before."""
+RESTART_PAGES = 4_000
+"""The log begins anew after so many pages, for which writers wait a moment: most is copied by then."""
 
 LONG = sa.BigInteger().with_variant(sa.INTEGER(), "sqlite")
 """64-bit whole number, such as a time in microseconds; SQLite's STRICT tables know no BIGINT."""
@@ -340,6 +342,27 @@ class Database:
                 connection.execute(
                     _VERSIONS.update().where(_VERSIONS.c.component == component).values(version=len(migrations))
                 )
+
+    def checkpoint(self) -> int:
+        """Copies SQLite's write-ahead log back while others write, so that no commit has to do all of it at once.
+
+        Call it now and then where much is written. PostgreSQL does this by itself.
+
+        Returns:
+            How many pages the log holds.
+
+        Raises:
+            TransientError: `core.db.unavailable`.
+        """
+        if not self.is_sqlite:
+            return 0
+        with _passing(), self.engine.connect() as connection:
+            raw: Any = connection.connection.driver_connection
+            with _told(connection, "checkpoint"):
+                _busy, pages, _copied = raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if pages >= RESTART_PAGES:
+                    raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        return max(0, int(pages))
 
     def close(self) -> None:
         """Gives back every connection."""

@@ -39,6 +39,7 @@ from vedette.move.outbox import Dispatcher, through
 from vedette.move.told import Told
 from vedette.move.webhooks import Scheme
 from vedette.run import decided
+from vedette.run import telling as telling_module
 from vedette.run.detection import Detection
 from vedette.run.findings import Finding, explain_signal
 from vedette.run.following import Followers
@@ -68,6 +69,9 @@ PER_BATCH = Rate(50, 1, 100)
 
 SENDERS = 16
 """Webhooks that are sent at a time."""
+
+MONEY_S = 0.5
+"""How often what charges wrote is copied from SQLite's write-ahead log: little at a time, so that no charge waits."""
 
 MAX_LOOKED, MAX_SIGHTED = 3, 50
 """An event is looked for among the sightings of so many entities, so many of each; else in the store."""
@@ -326,7 +330,8 @@ class Platform(Parts):
             *(() if self._apart else self.followers.beats()),
             Beat("trials", 1.0, self.trials.turn),
             Beat("faults", 1.0, self._tell_faults),
-            Beat("telling", 0.05, self.telling.turn),
+            Beat("telling", 0.05, self.telling.turn, enough=telling_module.BATCH),
+            Beat("money", MONEY_S, lambda: self.money.checkpoint() and 0),
             Beat("misuse", 1.0, self._tell_misuse, enough=MAX_NOTED),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
             Beat("outbox", 3_600.0, self.outbox.sweep),
