@@ -48,6 +48,18 @@ def test_pages_that_have_little_to_show(looks_right, installation):
     looks_right("/decisions?action=block&risk=99&amount=99999", name="decisions-none")
     looks_right(f"/decisions/{installation.known['charged']}", name="decision-charge")
     looks_right("/entities?q=nobody", name="entities-none")
+    looks_right(f"/traces/{installation.known['charged']}", name="trace")
+
+
+def test_from_a_decision_to_what_became_of_it(visit, installation):
+    page = visit(f"/decisions/{installation.known['charged']}")
+    page.get_by_role("link", name="trace").click()
+    settle(page)
+    steps = page.get_by_role("table", name="Steps").inner_text().lower()
+    assert all(word in steps for word in ("request", "decision", "transfer", "captured"))
+    page.get_by_role("link", name="decision", exact=True).click()
+    settle(page)
+    assert page.url.endswith(f"/decisions/{installation.known['charged']}")
 
 
 def test_from_the_list_to_what_would_have_changed_it(visit, installation):

@@ -27,6 +27,8 @@ from vedette.run.parts import Parts
 Find = Callable[[str, str], Decision | None]
 """Finds a tenant's decision by the id of its event."""
 _HASH = 12
+_ORDER = {kind: place for place, kind in enumerate(HopKind)}
+"""Of steps at one time the cause comes first."""
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +129,7 @@ def _made(parts: Parts, tenant: str, name: str, hops: list[Hop], decision: Decis
     about = {hop.id for hop in hops}
     trail = read_trail(parts.log, tenant, limit=MAX_READ).records
     hops += [_audited(record) for record in trail if record.target in about]
-    hops.sort(key=lambda hop: hop.time)
+    hops.sort(key=lambda hop: (hop.time, _ORDER[hop.kind]))
     return Trace(
         trace_id=decision.event_id if decision else "",
         tenant=tenant,

@@ -26,6 +26,7 @@ from vedette.serve.console import (
     rules,
     runs,
     search,
+    traces,
 )
 
 _MODULES = (
@@ -48,6 +49,7 @@ _MODULES = (
     rules,
     runs,
     search,
+    traces,
     # one a line: a page is added by its module's name
 )
 ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)
