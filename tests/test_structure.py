@@ -28,7 +28,7 @@ BESIDE = {
 }
 """Rooms with a law of their own: what they may import."""
 
-EVERYWHERE = set("msgspec numpy numba pyarrow vedette".split())
+EVERYWHERE = set("msgspec numpy numba llvmlite pyarrow vedette".split())
 HOMES = {
     "core": "sqlalchemy psycopg redis dbos httpx yaml jinja2 opentelemetry",
     "expr": "ahocorasick_rs hyperscan re2 sqlglot",

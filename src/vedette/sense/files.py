@@ -77,7 +77,7 @@ class Chunk:
         bad: What could not be read as a line.
     """
 
-    __slots__ = ("_first", "_lines", "_numbers", "_offsets", "_start", "bad", "ended", "path", "text")
+    __slots__ = ("_counted", "_ended", "_lines", "_numbers", "_offsets", "bad", "first", "path", "start", "text")
 
     def __init__(
         self,
@@ -91,12 +91,13 @@ class Chunk:
         self.bad = list(bad)
         self.text: bytes | None = None
         """All lines with the newlines between them, blank ones too, when they were read in one piece."""
-        self.ended: list[bytes] = []
-        """Then the same, cut after each newline."""
+        self._counted: int | None = None
+        self._ended: list[bytes] | None = []
         self._lines: list[bytes] | None = lines
         self._numbers: Sequence[int] | None = numbers
         self._offsets: list[int] | None = offsets
-        self._first = self._start = 0
+        self.first = self.start = 0
+        """Then the number and the byte offset of the first line."""
 
     @classmethod
     def whole(cls, path: Path, text: bytes, first: int, start: int) -> Chunk:
@@ -109,21 +110,35 @@ class Chunk:
             start: Byte offset of the first line.
         """
         chunk = cls(path, [], (), [])
-        chunk.text, chunk._first, chunk._start = text, first, start
-        chunk.ended = io.BytesIO(text).readlines()  # at a third of what it costs to count the newlines
-        chunk._lines = chunk._numbers = chunk._offsets = None
+        chunk.text, chunk.first, chunk.start = text, first, start
+        chunk._ended = chunk._lines = chunk._numbers = chunk._offsets = None
         return chunk
+
+    @property
+    def ended(self) -> list[bytes]:
+        """Of a text in one piece: its lines, cut after each newline."""
+        if self._ended is None:
+            # At a third of what it costs to count the newlines.
+            self._ended = io.BytesIO(self.text or b"").readlines()
+        return self._ended
+
+    @property
+    def length(self) -> int:
+        """Of a text in one piece: how many lines it has, blank ones too."""
+        text = self.text or b""
+        return len(self.ended) + (not text or text.endswith(b"\n")) if self._counted is None else self._counted
 
     def none_blank(self, count: int) -> None:
         """Tells that all lines were found to be records, so that nobody has to look for blank ones."""
+        self._counted = count
         if self._numbers is None:
-            self._numbers = range(self._first, self._first + count)
+            self._numbers = range(self.first, self.first + count)
 
     def _cut(self) -> None:
         text = self.text or b""
         lines = text.split(b"\n")
-        offsets = list(accumulate((len(line) + 1 for line in lines[:-1]), initial=self._start))
-        numbers: Sequence[int] = range(self._first, self._first + len(lines))
+        offsets = list(accumulate((len(line) + 1 for line in lines[:-1]), initial=self.start))
+        numbers: Sequence[int] = range(self.first, self.first + len(lines))
         if any(line in _BLANK for line in lines):
             good = [place for place, line in enumerate(lines) if line not in _BLANK]
             lines, numbers, offsets = (
@@ -239,20 +254,37 @@ def spans(path: Path, size: int) -> list[tuple[int, int]]:
     return found
 
 
-def read_span(path: Path, span: tuple[int, int], limits: Limits = Limits()) -> tuple[list[Chunk], int]:
-    """The chunks of one of the `spans` of a file, and how many lines it has; a later span's first line is number 2."""
-    begin, end = span
-    lines = _Lines(path, limits)
-    lines.offset = begin
-    # Only the first line of a file may have a mark before it; that of a later span is counted from 2 and put right.
-    first = lines.line = 1 if begin == 0 else 2
-    chunks = []
-    with path.open("rb") as file:
-        file.seek(begin)
-        while block := file.read(min(limits.chunk_bytes, end - file.tell())):
-            chunks.append(lines.feed(block))
-        chunks.append(lines.end())
-    return [chunk for chunk in chunks if chunk is not None], lines.line - first
+class Stretch:
+    """One of the `spans` of a file; a later span's first line is number 2.
+
+    Args:
+        path: The file.
+        span: Where it begins and ends.
+        limits: What it may cost.
+    """
+
+    def __init__(self, path: Path, span: tuple[int, int], limits: Limits = Limits()) -> None:
+        self._path = path
+        self._span = span
+        self._limits = limits
+        self.lines = 0
+        """How many lines it has, once its chunks are read."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Its chunks."""
+        begin, end = self._span
+        lines = _Lines(self._path, self._limits)
+        lines.offset = begin
+        # Only the first line of a file may have a mark before it; that of a later span is counted from 2 and put right.
+        first = lines.line = 1 if begin == 0 else 2
+        with self._path.open("rb") as file:
+            file.seek(begin)
+            while block := file.read(min(self._limits.chunk_bytes, end - file.tell())):
+                if (chunk := lines.feed(block)) is not None:
+                    yield chunk
+            if (chunk := lines.end()) is not None:
+                yield chunk
+        self.lines = lines.line - first
 
 
 def stream_identity(path: Path, first_line: bytes, name: str = "") -> str:
@@ -329,9 +361,12 @@ class _Lines:
         self.offset = 0
         self.head: list[bytes] = []
         self.held = 0
+        self._whole_one: Chunk | None = None
+        """Whose lines are not counted yet: whoever takes it may count them at no cost."""
 
     def feed(self, block: bytes) -> Chunk | None:
         """The lines that end in this block, if any does."""
+        self._count()
         cut = block.rfind(b"\n")
         if cut < 0:
             self._hold(block)
@@ -352,17 +387,24 @@ class _Lines:
             return self._chunk((lines[0], len(lines[0])), lines)
         chunk = Chunk.whole(self.path, text, self.line, self.offset)
         self.offset += len(text) + 1
-        self.line += len(chunk.ended) + (not text or text.endswith(b"\n"))
+        self._whole_one = chunk
         return chunk
+
+    def _count(self) -> None:
+        if self._whole_one is not None:
+            self.line += self._whole_one.length
+            self._whole_one = None
 
     def end(self) -> Chunk | None:
         """The last line, when it has no newline."""
+        self._count()
         if not self.held:
             return None
         return self._chunk(self._finish(b""), [b""])
 
     def broken(self, reason: _Broken) -> Chunk:
         """The stream ended badly: what is held is no whole record."""
+        self._count()
         raw = b"".join(self.head)[:HEAD_BYTES]
         return Chunk(self.path, [], [], [], [BadRecord(self.line, self.offset, reason.code, reason.message, raw)])
 

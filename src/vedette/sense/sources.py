@@ -74,6 +74,11 @@ class Source:
         """The OCSF class all records have, or 0 when it depends on the record."""
         return self.definition.class_uid if isinstance(self.definition.class_uid, int) else 0
 
+    @property
+    def steps(self) -> tuple[Flatten, ...] | None:
+        """How a decoded record is shaped, spaces in names apart; None when a line need not be JSON."""
+        return self.definition.flatten if self.definition.form is Form.JSON else None
+
     def unwrap(self, chunk: Chunk) -> Chunk:
         """The chunk with delivered documents (`Definition.records`) opened: each record becomes a line of its own.
 

@@ -35,6 +35,7 @@ class Partition:
     """
 
     def __init__(self, part: Part, reader: Callable[..., Access], budget: Budget) -> None:
+        self.part = part
         self._fixed = tuple(part.fixed)
         self._rules = part.rules
         self._groups = part.groups
@@ -50,15 +51,15 @@ class Partition:
             self._walks = tuple(
                 reader(field, existing=one.existing) for field, one in zip(fields, part.columns, strict=True)
             )
-        self._probes = tuple(Probe(one.watch, part.groups, place, budget) for place, one in enumerate(part.columns))
+        self.probes = tuple(Probe(one.watch, part.groups, place, budget) for place, one in enumerate(part.columns))
         self._keywords = Probe(part.keywords, part.groups, KEYWORD, budget) if part.keywords else None
         self._screen = Screen(literals(part.keywords)) if part.keywords and part.screened else None
         self._swept = part.swept
         self._simple = not (self._walks or self._free or (self._keywords is not None and self._screen is None))
         watched = [place for place, one in enumerate(part.columns) if watches(one.watch)]
-        self._all = tuple(probe.__getitem__ for probe in self._probes)
+        self._all = tuple(probe.__getitem__ for probe in self.probes)
         self._watched = tuple(self._names[place] for place in watched)
-        self._finds = tuple(self._probes[place].__getitem__ for place in watched)
+        self._finds = tuple(self.probes[place].__getitem__ for place in watched)
         self.idle = self._simple and not (watched or self._fixed) and (part.swept or self._keywords is None)
         """Nothing is true here of an event that was swept."""
         self._whole = part.whole
@@ -105,6 +106,19 @@ class Partition:
         if self._fixed:
             found = {place: found.get(place, self._fixed) for place in range(len(events))}
         return {place: numbers for place, numbers in found.items() if numbers}
+
+    def ask(self, data: Data, slots: Iterable[int], atoms: frozenset[int]) -> list[int]:
+        """Numbers of the rules that are true for an event, of those of some slots.
+
+        Args:
+            data: The event.
+            slots: Of rules; no others are true.
+            atoms: All that are true, but of keywords.
+        """
+        if self._whole:  # what is true of keywords is not told
+            return list(self.match(data))
+        facts = Row(self._row(data), self._places, data)
+        return [self._rules[slot] for slot in slots if (self._checks[slot] or self._check(slot))(atoms, facts)]
 
     def _look_many(self, events: Sequence[Data], places: Sequence[int]) -> dict[int, Matches]:
         """`_look` for some of the events, which most often have rows that were judged before."""
@@ -153,7 +167,7 @@ class Partition:
         try:
             found = list(map(call, self._all, row))
         except TypeError:  # a list or an object
-            found = [_find(probe, value) for probe, value in zip(self._probes, row, strict=True)]
+            found = [_find(probe, value) for probe, value in zip(self.probes, row, strict=True)]
         if self._keywords is not None and (
             self._screen is None or self._free or any(found) or self._screen.holds(data)
         ):

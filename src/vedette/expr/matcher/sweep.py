@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from itertools import accumulate
+from collections.abc import Iterable, Mapping, Sequence
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
@@ -64,18 +63,17 @@ class Sweep:
         self._ascii = Spotter(wanted, any_case=True)
         self._any = Spotter([*wanted, *map(literal, _FOLDING)], any_case=True)
 
-    def lines(self, text: bytes, ended: Iterable[bytes]) -> frozenset[int]:
+    def lines(self, text: bytes, ends: Sequence[int]) -> frozenset[int]:
         """Places of the lines in which one of the literals may stand in a value.
 
         Args:
             text: The lines.
-            ended: The same, cut after each newline.
+            ends: Where each line ends.
         """
         spotter = self._ascii if text.isascii() else self._any
         found = spotter.ends(text)
         if not found:
             return frozenset()
-        ends = list(accumulate(map(len, ended)))
         return frozenset(bisect_left(ends, end) for end in found)
 
 

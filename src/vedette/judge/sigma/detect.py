@@ -16,7 +16,7 @@ from itertools import chain, groupby, repeat
 from multiprocessing import get_context
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -32,8 +32,11 @@ from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.ready import Ready, once
 from vedette.judge.sigma.rules import Rule
 from vedette.prove.dlp import scrub
-from vedette.sense.files import Chunk, Limits, list_files, read_lines, read_span, spans, stream_identity
+from vedette.sense.files import Chunk, Limits, Stretch, list_files, read_lines, spans, stream_identity
 from vedette.sense.sources import Source, computed_id, recognise
+
+if TYPE_CHECKING:
+    from vedette.expr.matcher.skimmer import Skimmed, Skimmer
 
 T = TypeVar("T")
 
@@ -42,6 +45,12 @@ EVIDENCE_CHARS = 1_000
 
 SPAN_BYTES = 4 << 20
 """How much of a file one worker process takes at a time."""
+
+SKIM_BYTES = 64 << 20
+"""Size of a file from which loading the skimmer pays."""
+
+GZIP_RATIO = 16
+"""How many times larger logs are before they are packed."""
 
 TENANT = "default"
 _FAR = 1 << 60
@@ -132,6 +141,10 @@ class Part:
 
 def judge_chunk(ready: Ready, source: Source, chunk: Chunk) -> Part:
     """The events of a chunk on which rules are true."""
+    skimmer = ready.skimmer(source)
+    skimmed = skimmer.skim(chunk.text) if skimmer and chunk.text else None
+    if skimmer and skimmed:
+        return _judge_skimmed(skimmer, skimmed, source, chunk)
     matcher, _ = ready.of(source.name)
     records = source.parse_chunk(chunk)
     read = [data for data in records if type(data) is dict]
@@ -149,6 +162,25 @@ def judge_chunk(ready: Ready, source: Source, chunk: Chunk) -> Part:
     return part
 
 
+def _judge_skimmed(skimmer: Skimmer, skimmed: Skimmed, source: Source, chunk: Chunk) -> Part:
+    """`judge_chunk` of the lines that could not be ruled out."""
+    chunk.none_blank(skimmed.lines)
+    text, spans = chunk.text or b"", skimmed.spans()
+    records = source.parse_many([text[begin:end] for begin, end in spans])
+    read = [
+        (place, begin, data)
+        for place, (begin, _), data in zip(skimmed.places, spans, records, strict=True)
+        if not isinstance(data, DataError)
+    ]
+    found = skimmer.match([place for place, _, _ in read], [data for _, _, data in read], skimmed)
+    hits = [
+        Hit(chunk.first + place, chunk.start + begin, data, numbers)
+        for (place, begin, data), numbers in zip(read, found, strict=True)
+        if numbers
+    ]
+    return Part(skimmed.lines, len(records) - len(read), hits=hits)
+
+
 _worker: tuple[Ready, Source, Limits] | None = None
 """What a worker process was born with."""
 
@@ -161,14 +193,15 @@ def _adopt(ready: Ready, source: Source, limits: Limits) -> None:
 def _judge_span(file: Path, span: tuple[int, int]) -> Part:
     assert _worker is not None  # noqa: S101 - `_adopt` ran before
     ready, source, limits = _worker
-    chunks, lines = read_span(file, span, limits)
-    whole = Part(lines=lines)
+    stretch = Stretch(file, span, limits)
+    whole = Part()
     shift = 0 if span[0] == 0 else -1
-    for chunk in chunks:
+    for chunk in stretch.chunks():
         part = judge_chunk(ready, source, chunk)
         whole.events += part.events
         whole.quarantined += part.quarantined + len(chunk.bad)
         whole.hits += [replace(hit, line=hit.line + shift) for hit in part.hits] if shift else part.hits
+    whole.lines = stretch.lines
     return whole
 
 
@@ -221,6 +254,7 @@ class Detector:
         for path in paths:
             for file, chunks in groupby(read_lines(path, limits=self._limits), key=attrgetter("path")):
                 chunks = iter(chunks)  # noqa: PLW2901 - to be read on after the first
+                self._ready.skims |= decoded_size(file) >= SKIM_BYTES
                 first = next(chunks)
                 if self._jobs > 1 and self._is_large(file):
                     yield from self._in_parallel(file, first, progress)
@@ -256,6 +290,7 @@ class Detector:
             yield from self._file(file, read_lines(file, limits=self._limits), progress)
             return
         self._ready.of(source.name)
+        self._ready.skimmer(source)
         base = 0
         with ProcessPoolExecutor(
             self._jobs, get_context("fork"), initializer=_adopt, initargs=(self._ready, source, self._limits)
@@ -316,6 +351,14 @@ class Detector:
         for signal in signals:
             self.tally.matches[signal.rule_id] += 1
             yield signal
+
+
+def decoded_size(file: Path) -> int:
+    """About how many bytes of lines a file holds; 0 for a pipe."""
+    if not file.is_file():
+        return 0
+    with file.open("rb") as start:
+        return file.stat().st_size * (GZIP_RATIO if start.read(2) == b"\x1f\x8b" else 1)
 
 
 def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from vedette.expr.matcher import Matcher
 from vedette.expr.nodes import Node
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.rules import Rule
+from vedette.sense.sources import Source
+
+if TYPE_CHECKING:
+    from vedette.expr.matcher.skimmer import Skimmer
 
 Placed = tuple[Rule, Node]
 """A rule and its expression over one source's events."""
@@ -23,6 +27,9 @@ class Ready:
 
     def __init__(self, rules: RuleSet) -> None:
         self._rules = rules
+        self.skims = False
+        """Rule lines out before they are decoded: pays from some hundred thousand lines on."""
+        self._skimmers: dict[str, Skimmer | None] = {}
         self._built: dict[str, tuple[Matcher, Sequence[Placed]]] = {}
 
     def of(self, source: str) -> tuple[Matcher, Sequence[Placed]]:
@@ -33,6 +40,15 @@ class Ready:
             matcher.prepare()
             self._built[source] = matcher, rules
         return self._built[source]
+
+    def skimmer(self, source: Source) -> Skimmer | None:
+        """What rules out lines of a source; None when `skims` is off, or lines of this source have to be decoded."""
+        if not self.skims:
+            return None
+        if source.name not in self._skimmers:
+            steps = source.steps
+            self._skimmers[source.name] = None if steps is None else self.of(source.name)[0].skimmer(steps)
+        return self._skimmers[source.name]
 
     def fired(self, source: str, data: Mapping[str, Any]) -> Iterator[Placed]:
         """The rules that fire on one event."""
