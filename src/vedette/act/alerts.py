@@ -8,6 +8,7 @@ sees nothing of another.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import msgspec
@@ -149,29 +150,33 @@ class Alerts:
                 signal, alert = batch[tenant, signal_id]
                 if signal.alert:
                     fresh.setdefault(alert.id, []).append(alert)
-        # In id order, so that two writers on PostgreSQL never wait for each other in a circle.
-        for alert_id in sorted(fresh):
-            self._upsert(connection, fresh[alert_id])
+        self._upsert(connection, [reduce(merge, fresh[alert_id]) for alert_id in sorted(fresh)])
         return count
 
-    def _upsert(self, connection: Connection, parts: Sequence[Alert]) -> None:
-        added = parts[0]
-        for part in parts[1:]:
-            added = merge(added, part)
-        known: set[Entity] = set()
-        whole = added
-        if not insert_new(connection, ALERT, **to_row(added)):
-            here = (ALERT.c.tenant == added.tenant) & (ALERT.c.id == added.id)
-            body = connection.execute(sa.select(ALERT.c.body).where(here).with_for_update()).scalar_one()
-            held = msgspec.json.decode(body, type=Alert)
-            known = set(held.entities)
-            whole = reopen(merge(held, added), added.last_time)
-            connection.execute(ALERT.update().where(here).values(**to_row(whole)))
-        for entity in sorted(set(added.entities) - known):
-            insert_new(connection, ENTITY, tenant=added.tenant, entity=entity_key(entity), alert_id=added.id)
-        law = self._cards(whole.rule_id, whole.rule_version).suppress
-        if law:
-            quieting.settle(connection, whole, law)
+    def _upsert(self, connection: Connection, added: Sequence[Alert]) -> None:
+        """Makes or grows alerts, in id order: two writers on PostgreSQL never wait for each other in a circle."""
+        inserted = insert_all_new(connection, ALERT, list(map(to_row, added)), "id")
+        known: dict[str, frozenset[Entity]] = {}
+        wholes: list[Alert] = []
+        for part in added:
+            whole = part
+            if part.id not in inserted:
+                held = load_alert(connection, part.tenant, part.id, lock=True)
+                known[part.id] = frozenset(held.entities)
+                whole = reopen(merge(held, part), part.last_time)
+                here = (ALERT.c.tenant == part.tenant) & (ALERT.c.id == part.id)
+                connection.execute(ALERT.update().where(here).values(**to_row(whole)))
+            wholes.append(whole)
+        named = [
+            {"tenant": part.tenant, "entity": entity_key(entity), "alert_id": part.id}
+            for part in added
+            for entity in sorted(set(part.entities) - known.get(part.id, frozenset()))
+        ]
+        insert_all_new(connection, ENTITY, named, "alert_id")
+        for whole in wholes:
+            law = self._cards(whole.rule_id, whole.rule_version).suppress
+            if law:
+                quieting.settle(connection, whole, law)
 
     def shadows(self, tenant: str) -> dict[tuple[str, str], quieting.Shadow]:
         """(Rule id, version) -> what it would have raised while it ran in shadow."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from vedette.act.alert_tables import ALERT, ENTITY, cut, entity_key
+from vedette.act.alert_tables import ALERT, CELL, ENTITY, cut, entity_key
 from vedette.act.grouping import Alert, AlertState
 from vedette.core.clock import DAY, MICROS
 from vedette.core.db import Connection, sa
@@ -26,6 +26,8 @@ MAX_PAGE = 1_000
 HOUR = 3_600 * MICROS
 MAX_TEXT = 200
 MAX_TERMS = 8
+MAX_AGED = 50_000
+"""Newest alerts among which ages are counted; of more, the counts are \"at least\"."""
 NOBODY = "nobody"
 """How a filter names the alerts without an assignee, and those about no entity have this type."""
 
@@ -97,23 +99,46 @@ def fetch_page(
         DataError: `alerts.cursor.invalid`.
     """
     order = ALERT.c.fades if sort is Sort.RISK else ALERT.c.created_time
-    query = sa.select(order, ALERT.c.id, ALERT.c.body).where(*_everything(tenant, wanted, now))
-    if after:
-        query = query.where(sa.tuple_(order, ALERT.c.id) < sa.tuple_(*_place(after)))
     size = max(1, min(limit, MAX_PAGE))
-    rows = connection.execute(query.order_by(order.desc(), ALERT.c.id.desc()).limit(size + 1)).all()
-    shown = rows[:size]
-    cursor = f"{shown[-1][0]}.{shown[-1].id}" if len(rows) > size else ""
-    return AlertPage([msgspec.json.decode(row.body, type=Alert) for row in shown], cursor)
+    found: list[Any] = []
+    # State by state: each walks its own index from the right end and stops when it has a page.
+    for state in wanted.state or tuple(AlertState):
+        one = msgspec.structs.replace(wanted, state=(state,))
+        query = sa.select(order.label("place"), ALERT.c.id).where(*_everything(tenant, one, now))
+        if after:
+            query = query.where(sa.tuple_(order, ALERT.c.id) < sa.tuple_(*_place(after)))
+        found += connection.execute(query.order_by(order.desc(), ALERT.c.id.desc()).limit(size + 1)).all()
+    chosen = sorted({(row.place, row.id) for row in found}, reverse=True)
+    where = (ALERT.c.tenant == tenant) & ALERT.c.id.in_([name for _, name in chosen[:size]])
+    bodies = {row.id: row.body for row in connection.execute(sa.select(ALERT.c.id, ALERT.c.body).where(where))}
+    shown = [(place, name, bodies[name]) for place, name in chosen[:size] if name in bodies]
+    cursor = f"{chosen[size - 1][0]}.{chosen[size - 1][1]}" if len(chosen) > size else ""
+    return AlertPage([msgspec.json.decode(body, type=Alert) for _, _, body in shown], cursor)
 
 
 def fetch_facets(connection: Connection, tenant: str, wanted: AlertFilter, *, now: int) -> Facets:
-    """Every count in one walk over an index: alerts that look alike to the facets are counted together."""
-    made = ALERT.c.created_time
-    ages = [sa.func.count().filter(made > now - age.micros) for age in Age]
+    """Every count, of alerts that look alike to the facets together.
+
+    Without words, entity and age the counts are those that the database keeps, whatever the number of alerts; ages are
+    counted among those of the last week, the newest `MAX_AGED` of them. Else every alert that fits is walked over.
+    """
+    made, always = ALERT.c.created_time, _always(tenant, wanted)
     columns = [ALERT.c[name] for name in _COLUMNS.values()]
-    query = sa.select(*columns, sa.func.count(), *ages).where(*_always(tenant, wanted)).group_by(*columns)
-    return _count(connection.execute(query).all(), wanted)
+    ages = [sa.func.count().filter(made > now - age.micros) for age in Age]
+    if len(always) > 1 or wanted.age or connection.dialect.name != "sqlite":
+        query = sa.select(*columns, sa.func.count(), *ages).where(*always).group_by(*columns)
+        return _count(connection.execute(query).all(), wanted)
+    cells = [CELL.c[name] for name in _COLUMNS.values()]
+    kept = sa.select(*cells, CELL.c.alerts).where(CELL.c.tenant == tenant, CELL.c.alerts > 0)
+    held = {tuple(row[:-1]): [row[-1], 0, 0, 0] for row in connection.execute(kept)}
+    recent = sa.select(*columns, made).where(*always, made > now - Age.WEEK.micros).order_by(made.desc())
+    recent_rows = recent.limit(MAX_AGED).subquery()
+    made = recent_rows.c.created_time
+    ages = [sa.func.count().filter(made > now - age.micros) for age in Age]
+    columns = [recent_rows.c[name] for name in _COLUMNS.values()]
+    for row in connection.execute(sa.select(*columns, *ages).group_by(*columns)):
+        held.setdefault(tuple(row[: len(columns)]), [0, 0, 0, 0])[1:] = row[len(columns) :]
+    return _count([(*cell, *counts) for cell, counts in held.items()], wanted)
 
 
 def count_since(connection: Connection, tenant: str, wanted: AlertFilter, *, now: int, since: int) -> int:
