@@ -256,6 +256,9 @@ class Objects:
         alert_id, run = self.run(doomed.key.id)
         case = world.platform.cases.of_alert(tenant, alert_id)
         work = {"operator": self.requester}
+        other_alert, _ = self.run(world.issue(READ_SCOPES, tenant).key.id)
+        both = [alert_id, other_alert]
+        world.platform.merging.merge(tenant, both, title="One key", **work)
         task = world.platform.work.add_task(tenant, case, "call them", **work)
         hypothesis = world.platform.work.suppose(tenant, case, "a build log", **work)
         world.platform.clocks.start(tenant, case, "gdpr_33", **work)
@@ -290,6 +293,13 @@ class Objects:
             ("body", "POST", "/v1/oauth/token"): "grant_type=client_credentials&"
             f"client_id={app.app.id}&client_secret={app.secret.reveal()}",
             ("body", "POST", "/v1/alerts/changes"): {"alerts": [alert_id], "state": "in_progress"},
+            ("body", "POST", "/v1/alert-merges"): {"alerts": both, "title": "One key"},
+            ("body", "POST", "/v1/alert-merges/undo"): {"alerts": both},
+            ("body", "POST", "/v1/alert-snoozes"): {
+                "alerts": both,
+                "until": world.platform.clock.now() + 60_000_000,
+                "reason": "known",
+            },
             ("body", "POST", "/v1/playbooks/runs"): {"playbook": "compromised_api_key", "alert_id": alert_id},
             ("body", "POST", "/v1/disputes"): self.disputed(charged["id"]),
             ("body", "POST", "/v1/decisions"): {"event": card(number + 1)},

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from vedette.act import quieting
+from vedette.act import quieting, silences
 from vedette.act.alert_tables import ALERT, CURSOR, ENTITY, MIGRATIONS, REJECT, SIGNAL, entity_key, to_row
 from vedette.act.grouping import DEFAULT, Alert, AlertState, merge, reopen, to_alert
 from vedette.act.queue import (
@@ -76,6 +76,7 @@ class Alerts:
         self._cards = cards
         database.migrate("alerts", MIGRATIONS)
         database.migrate("quieting", quieting.MIGRATIONS)
+        database.migrate("silence", silences.MIGRATIONS)
 
     def consume(self, log: Log, *, limit: int = BATCH) -> Progress:
         """Takes what is new in the log, at most `limit` records a partition, and marks it taken in the same commit."""
@@ -132,10 +133,13 @@ class Alerts:
     def _apply(self, connection: Connection, signals: Sequence[tuple[Signal, int]]) -> int:
         # By tenant and id, the first of each: a batch may hold a signal twice.
         batch: dict[tuple[str, str], tuple[Signal, Alert]] = {}
+        windows = silences.read_windows(connection, sorted({signal.tenant for signal, _ in signals}))
         for signal, log_time in signals:
             card = self._cards(signal.rule_id, signal.rule_version)
             grouping = card.group or self._groupings.get(signal.rule_id, self._default)
             alert = to_alert(signal, grouping, log_time)
+            if window := silences.covering(windows.get(signal.tenant, ()), signal):
+                alert = msgspec.structs.replace(alert, state=AlertState.SUPPRESSED, suppressed_by=window)
             if signal.shadow:
                 quieting.count_shadow(connection, signal, alert)
                 continue
@@ -150,7 +154,7 @@ class Alerts:
                 signal, alert = batch[tenant, signal_id]
                 if signal.alert:
                     fresh.setdefault(alert.id, []).append(alert)
-        self._upsert(connection, [reduce(merge, fresh[alert_id]) for alert_id in sorted(fresh)])
+        self._upsert(connection, [reduce(_join, fresh[alert_id]) for alert_id in sorted(fresh)])
         return count
 
     def _upsert(self, connection: Connection, added: Sequence[Alert]) -> None:
@@ -163,7 +167,7 @@ class Alerts:
             if part.id not in inserted:
                 held = load_alert(connection, part.tenant, part.id, lock=True)
                 known[part.id] = frozenset(held.entities)
-                whole = reopen(merge(held, part), part.last_time)
+                whole = reopen(_join(held, part), part.last_time)
                 here = (ALERT.c.tenant == part.tenant) & (ALERT.c.id == part.id)
                 connection.execute(ALERT.update().where(here).values(**to_row(whole)))
             wholes.append(whole)
@@ -299,6 +303,15 @@ class Alerts:
     def _alerts(self, query: sa.Select[Any]) -> list[Alert]:
         with self._database.read() as connection:
             return [msgspec.json.decode(body, type=Alert) for body in connection.execute(query).scalars()]
+
+
+def _join(held: Alert, part: Alert) -> Alert:
+    """Two parts of one alert; kept quiet by a window only as long as every signal lies in one."""
+    whole = merge(held, part)
+    loud = not part.suppressed_by.startswith(silences.PREFIX)
+    if loud and held.suppressed_by.startswith(silences.PREFIX) and not held.state_time:
+        return msgspec.structs.replace(whole, state=AlertState.NEW, suppressed_by="")
+    return whole
 
 
 def load_alert(connection: Connection, tenant: str, alert_id: str, *, lock: bool = False) -> Alert:

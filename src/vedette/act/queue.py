@@ -133,11 +133,11 @@ def fetch_facets(connection: Connection, tenant: str, wanted: AlertFilter, *, no
     held = {tuple(row[:-1]): [row[-1], 0, 0, 0] for row in connection.execute(kept)}
     recent = sa.select(*columns, made).where(*always, made > now - Age.WEEK.micros).order_by(made.desc())
     recent_rows = recent.limit(MAX_AGED).subquery()
-    made = recent_rows.c.created_time
-    ages = [sa.func.count().filter(made > now - age.micros) for age in Age]
-    columns = [recent_rows.c[name] for name in _COLUMNS.values()]
-    for row in connection.execute(sa.select(*columns, *ages).group_by(*columns)):
-        held.setdefault(tuple(row[: len(columns)]), [0, 0, 0, 0])[1:] = row[len(columns) :]
+    since = recent_rows.c.created_time
+    young = [sa.func.count().filter(since > now - age.micros) for age in Age]
+    alike = [recent_rows.c[name] for name in _COLUMNS.values()]
+    for row in connection.execute(sa.select(*alike, *young).group_by(*alike)):
+        held.setdefault(tuple(row[: len(alike)]), [0, 0, 0, 0])[1:] = row[len(alike) :]
     return _count([(*cell, *counts) for cell, counts in held.items()], wanted)
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from vedette.act.alert_tables import ALERT, to_row
 from vedette.act.grouping import Alert, AlertState
+from vedette.act.silences import PREFIX
 from vedette.act.suppression import suppression_key
 from vedette.core.clock import MICROS
 from vedette.core.db import LONG, Connection, Migration, create, insert_new, sa
@@ -124,6 +125,8 @@ def _mark(connection: Connection, tenant: str, alert_id: str, by: str) -> None:
     state = alert.state
     if by and state is AlertState.NEW:
         state = AlertState.SUPPRESSED
+    elif not by and alert.suppressed_by.startswith(PREFIX):
+        return  # a window of people keeps it quiet, which is not for the rule's law to end
     elif not by and alert.suppressed_by and state is AlertState.SUPPRESSED and not alert.state_time:
         state = AlertState.NEW
     changed = msgspec.structs.replace(alert, suppressed_by=by, state=state)

@@ -17,17 +17,20 @@ from typing import Any, Self, TypeVar
 from vedette.act.actions import ActionCall, Actions, Perform, Preview, Signature
 from vedette.act.alerts import Alerts
 from vedette.act.approvals import Approvals
+from vedette.act.attention import Ages, Attention, load_attention
 from vedette.act.cases import Cases, Circle, Clocks, Custody, Preservation, Reviews, Work
 from vedette.act.cases.clocks import load_notices
 from vedette.act.connectors import SIGNATURES
 from vedette.act.connectors.connector import Action, Reach
 from vedette.act.connectors.loading import load_actions
 from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key, unfreeze_payouts
+from vedette.act.merging import Merging
 from vedette.act.once import Once
 from vedette.act.playbooks.caps import Caps
 from vedette.act.playbooks.pulses import Pulses
 from vedette.act.playbooks.responder import Responder
 from vedette.act.playbooks.world import World
+from vedette.act.silence import Silence
 from vedette.act.triage import Triage
 from vedette.core.clock import Clock
 from vedette.core.content import shipped
@@ -242,6 +245,30 @@ class Parts:
         """What people do with alerts; told to topic `audit`."""
         self.alerts  # noqa: B018 - makes the tables that this writes to
         return Triage(self.state, self.clock, self.ids, self.audit)
+
+    @cached_property
+    def merging(self) -> Merging:
+        """Merges, groups and likenesses of alerts."""
+        self.alerts  # noqa: B018 - makes the tables that this reads
+        return Merging(self.state, self.clock, self.ids, self.audit)
+
+    @cached_property
+    def attention(self) -> Attention:
+        """What alerts deserve: `attention.yaml` under home, else the shipped file."""
+        own = self.settings.home / "attention.yaml"
+        return load_attention(own if own.is_file() else shipped("response") / "attention.yaml")
+
+    @cached_property
+    def ages(self) -> Ages:
+        """Alarms of alerts that nobody took in time."""
+        self.alerts  # noqa: B018
+        return Ages(self.state, self.clock, self.audit, self.attention)
+
+    @cached_property
+    def silence(self) -> Silence:
+        """Snoozes, and windows of maintenance."""
+        self.alerts  # noqa: B018
+        return Silence(self.state, self.clock, self.ids, self.audit)
 
     @cached_property
     def cases(self) -> Cases:

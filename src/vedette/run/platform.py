@@ -339,6 +339,8 @@ class Platform(Parts):
             Beat("disputes", 60.0, self.disputes.lapse),
             Beat("verdicts", 5.0, self._teach),
             Beat("cases", 5.0, self._watch_cases),
+            Beat("silence", 5.0, self.silence.wake),
+            Beat("ages", 60.0, self._tell_ages),
             Beat("lists", 2.0, self._relist),
             Beat("access", 60.0, self._flush),
             Beat("idempotency", 3_600.0, self.idempotency.sweep),
@@ -414,6 +416,9 @@ class Platform(Parts):
     def _teach(self) -> int:
         """Verdicts on decisions become labels."""
         return self.triage.teach(self._is_decided, lambda label: asyncio.run(self.desk.learn(label)))
+
+    def _tell_ages(self) -> int:
+        return sum(self.ages.tell(tenant) for tenant in self.access.tenants())
 
     def _watch_cases(self) -> int:
         """Reminders of tasks, warnings of clocks, and links of custody that a kill kept from the evidence tree."""

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from vedette.serve.console import (
     account,
+    alert_groups,
     alerts,
     assets,
     audit,
@@ -31,6 +32,7 @@ from vedette.serve.console import (
 
 _MODULES = (
     account,
+    alert_groups,
     alerts,
     assets,
     audit,

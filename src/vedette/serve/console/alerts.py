@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from vedette.act.attention import recipient, severity
 from vedette.act.grouping import Alert, AlertState, Verdict
 from vedette.act.playbooks.playbook import Playbook
 from vedette.act.playbooks.responder import alert_scope, bind
@@ -18,6 +19,7 @@ from vedette.core.errors import DataError, Problems, VedetteError
 from vedette.core.signal import Level
 from vedette.run.decided import SOURCE
 from vedette.run.findings import group_of
+from vedette.serve.console.alert_groups import beside
 from vedette.serve.console.choices import PAGED, Facet, Names, Query, address, facet
 from vedette.serve.console.format import span
 from vedette.serve.console.page import show
@@ -293,6 +295,7 @@ def _alert(
     signals = platform.alerts.signals(tenant, alert_id, limit=MAX_SIGNALS)
     lead = next((signal for signal in signals if signal.id == alert.lead), signals[0])
     entities = sorted(alert.entities, key=lambda each: each != alert.entity)[:MAX_RISKS]
+    risks = [(entity, platform.alerts.risk(tenant, entity, now)) for entity in entities]
     case_id = platform.cases.of_alert(tenant, alert_id)
     related = platform.alerts.find(tenant, entity=alert.entity, limit=MAX_RELATED + 1) if alert.entity else []
     context: dict[str, Any] = {
@@ -302,13 +305,17 @@ def _alert(
         "finding": platform.finding(lead),
         "group": group_of(lead),
         "text": platform.rule_text(alert.rule_id),
-        "risks": [(entity, platform.alerts.risk(tenant, entity, now)) for entity in entities],
+        "risks": risks,
         "related": [other for other in related if other.id != alert.id][:MAX_RELATED],
         "history": [_line(turn) for turn in platform.triage.history(tenant, alert_id)],
         "case": platform.cases.get(tenant, case_id) if case_id else None,
         "runs": platform.responder.find(tenant, alerts=[alert_id]),
         "answers": _answers(platform, visitor, alert),
         "names": Names(platform, tenant),
+        **beside(platform, tenant, alert_id),
+        "severity": severity(alert, platform.attention, {each.key: found for each, found in risks}),
+        "recipient": recipient(alert, platform.attention, now),
+        "late": alert.state is AlertState.NEW and alert.age(now) > platform.attention.limit(alert.level),
         "undo": undo,
         "undo_s": UNDO_S,
         "here_url": f"{PATH}/{alert_id}",
