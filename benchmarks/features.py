@@ -19,14 +19,13 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 import peers
 from vedette.core.clock import DAY, MICROS
@@ -34,9 +33,9 @@ from vedette.core.event import Event
 from vedette.core.redis import Redis
 from vedette.sense.features.definition import FeatureSet, load_features
 from vedette.sense.features.engine import Engine
-from vedette.sense.features.replay import replay_parts
+from vedette.sense.features.replay import CHUNK, Replay
 from vedette.sense.features.shared import SharedEngine
-from vedette.sense.features.table import read_table, to_labels
+from vedette.sense.features.table import read_tables, to_labels
 from vedette.sense.labels import to_label
 
 HERE = Path(__file__).resolve().parent
@@ -143,36 +142,34 @@ def online(features: FeatureSet, count: int) -> None:
     print(f"{held['entities']:,} entities, {held['bytes'] / held['entities']:,.0f} bytes each")
 
 
-def many(table: pa.Table, times: int) -> pa.Table:
-    """The table with other customers and terminals `times` over, in order of time."""
-    parts = []
-    for number in range(times):
-        part = table
-        for name in ("TRANSACTION_ID", "CUSTOMER_ID", "TERMINAL_ID"):
-            shifted = pc.add(pc.cast(part[name], pa.int64()), number * 10_000_000)
-            part = part.set_column(part.column_names.index(name), name, shifted)
-        parts.append(part)
-    whole = pa.concat_tables(parts)
-    return whole.take(pc.sort_indices(whole, [("TX_DATETIME", "ascending")])) if times > 1 else whole
+def many(times: int, folder: Path) -> Path:
+    """The transactions with other customers and terminals `times` over, in order of time; made by another process."""
+    file, ids = folder / "many.parquet", ("TRANSACTION_ID", "CUSTOMER_ID", "TERMINAL_ID")
+    shifted = ", ".join(f"CAST({name} AS BIGINT) + copy * 10000000 AS {name}" for name in ids)
+    columns = f"* EXCLUDE (copy) REPLACE ({shifted})"
+    text = f"COPY (SELECT {columns} FROM '{TRANSACTIONS}', range({times}) AS r(copy) ORDER BY TX_DATETIME) TO '{file}'"
+    program = f"import duckdb; duckdb.connect(config={{'memory_limit': '4GB', 'threads': 1}}).execute({text!r})"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=folder)
+    return file
 
 
 def backfill(features: FeatureSet, times: int) -> None:
-    table = read_table([TRANSACTIONS], features)
     # The kernels are compiled by now or in the cache of the last run.
-    for _ in replay_parts(
-        features, table.slice(0, 1_000), labels=to_labels(table.slice(0, 1_000), features, delay=DAY)
-    ):
-        pass
-    table = many(table, times)
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start, rows = time.process_time(), 0
-    for part in replay_parts(features, table, labels=to_labels(table, features, delay=7 * DAY)):
-        rows += len(part)
-    cpu = time.process_time() - start
+    few = next(filter(len, read_tables([TRANSACTIONS], features, rows=1_000)))
+    Replay(features).take(few, to_labels(few, features, delay=DAY))
+    with tempfile.TemporaryDirectory() as folder:
+        file = many(times, Path(folder)) if times > 1 else TRANSACTIONS
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        replay, start, rows = Replay(features), time.process_time(), 0
+        for table in read_tables([file], features, rows=CHUNK):
+            rows += len(replay.take(table, to_labels(table, features, delay=7 * DAY)))
+        cpu = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"{'backfill':46} {'rows':>12} {'values':>8} {'cpu s':>8} {'us/row':>8} {'peak MB':>9}")
-    line("this product, all it was asked", rows, len(features.names), cpu, peak / 1_000)
-    print(f"  of the peak, {held / 1_000:,.0f} MB were there before: the table and the program")
+    line("this product, all it was asked, reading included", rows, len(features.names), cpu, peak / 1_000)
+    state = replay.state.figures()
+    print(f"  of the peak, {held / 1_000:,.0f} MB were there before: the program and its kernels")
+    print(f"  {state['entities']:,} entities hold {state['bytes'] / 1e6:,.0f} MB")
     if times == 1:
         line("DuckDB, RANGE windows", rows, 30, *in_duckdb())
         for name in ("polars", "pandas"):

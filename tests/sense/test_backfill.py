@@ -13,6 +13,7 @@ from vedette.core.errors import DataError
 from vedette.core.label import Label
 from vedette.sense.features.backfill import backfill
 from vedette.sense.features.engine import Engine
+from vedette.sense.features.replay import Replay, replay
 from vedette.sense.features.table import to_labels
 from vedette.sense.labels import places
 
@@ -51,8 +52,10 @@ def test_backfill_equals_one_by_one(log, beyond):
     events = base.to_events(log)
     table = to_table(log, events)
     until = max(event.event_time for event in events) + beyond * S if events else 0
-    got = backfill(base.FEATURES, table, delay=DELAY, until=until)
-    assert got.checksum() == one_by_one(table, events, until).checksum()
+    whole = one_by_one(table, events, until).checksum()
+    assert backfill(base.FEATURES, table, delay=DELAY, until=until).checksum() == whole
+    pieces = [table.slice(first, 3) for first in range(0, len(table), 3)]
+    assert backfill(base.FEATURES, pieces, delay=DELAY, until=until).checksum() == whole
 
 
 def sample(count: int):
@@ -92,10 +95,43 @@ def test_it_goes_on_as_one_by_one_would_and_a_label_too_many_is_seen(tmp_path):
     assert early.checksum() != got.checksum()
 
 
-def test_two_rows_of_one_id_are_refused():
+@pytest.mark.parametrize("size", [2, 4])
+def test_two_rows_of_one_id_are_refused(size):
     log, events = sample(3)
     table = to_table(log, events)
     twice = pa.concat_tables([table, table.slice(0, 1)])
     with pytest.raises(DataError) as refused:
-        backfill(base.FEATURES, twice, delay=DELAY, until=0)
+        backfill(base.FEATURES, [twice.slice(0, size), twice.slice(size)], delay=DELAY, until=0)
     assert refused.value.code == "features.backfill.duplicate"
+
+
+BUGS = {
+    "labels that wait are forgotten": lambda piece: setattr(piece, "waiting", piece.waiting[:0]),
+    "entities are numbered anew": lambda piece: [one.clear() for one in piece.coding.ids],
+}
+
+
+@pytest.mark.parametrize("bug", [None, *BUGS])
+def test_a_history_in_pieces_gives_the_rows_of_the_whole(bug):
+    log, events = sample(600)
+    table = to_table(log, events)
+    whole = replay(base.FEATURES, table, labels=to_labels(table, base.FEATURES, delay=DELAY)).tobytes()
+    for size in (1, 7, 250) if bug is None else (250,):
+        taking, parts = Replay(base.FEATURES), []
+        for first in range(0, len(table), size):
+            piece = table.slice(first, size)
+            parts.append(taking.take(piece, to_labels(piece, base.FEATURES, delay=DELAY)))
+            BUGS.get(bug, lambda _piece: None)(taking)
+        assert (np.concatenate(parts).tobytes() == whole) is (bug is None)
+
+
+def test_what_is_held_does_not_grow_with_the_history():
+    """Labels of forty seconds and entities are what remains, however long the history."""
+    log, events = sample(4_000)
+    table, taking, held = to_table(log, events), Replay(base.FEATURES), []
+    for first in range(0, len(table), 200):
+        piece = table.slice(first, 200)
+        taking.take(piece, to_labels(piece, base.FEATURES, delay=DELAY))
+        held.append(len(taking.waiting))
+    assert max(held) < 100
+    assert taking.state.figures()["entities"] == taking.coding.count - 1 < 40

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -26,9 +26,9 @@ from vedette.run.backfill import backfill as run_backfill
 from vedette.run.consistency import check_served
 from vedette.sense.features import profile
 from vedette.sense.features.definition import FeatureSet, load_features, shipped, to_micros
-from vedette.sense.features.replay import replay
+from vedette.sense.features.replay import CHUNK, Replay, replay
 from vedette.sense.features.state import Floats
-from vedette.sense.features.table import event_times, read_table, to_labels
+from vedette.sense.features.table import event_times, read_table, read_tables, rows_of, to_labels
 from vedette.serve.console.assets import assets
 
 ECHARTS = "vendor/echarts.min.js"
@@ -138,7 +138,7 @@ def backfill(
     waits = _length(delay) if delay or not loaded else loaded.label_delay
     with progress() as report:
         if out:
-            done: Any = _write(definitions, events, waits, out)
+            done: Any = _write(definitions, events, waits, out, report)
         else:
             done = run_backfill(
                 settings,
@@ -155,16 +155,34 @@ def backfill(
     _print(done if isinstance(done, dict) else asdict(done))
 
 
-def _write(features: FeatureSet, events: Sequence[Path], delay: int, out: Path) -> dict[str, Any]:
-    """Features of every row with its event id and time, point in time."""
-    table = read_table(events, features)
-    matrix = _matrix(features, table, delay)
+def _write(
+    features: FeatureSet, events: Sequence[Path], delay: int, out: Path, report: Callable[[str, int, int], None]
+) -> dict[str, Any]:
+    """Features of every row with its event id and time, point in time, a row group for each piece."""
+    total = rows_of(events)
+    replay, writer, schema = Replay(features), None, None
+    try:
+        for table in read_tables(events, features, rows=CHUNK):
+            labelled = features.label.path in table.column_names
+            matrix = replay.take(table, to_labels(table, features, delay=delay) if labelled else None)
+            made = _told(features, table, matrix)
+            schema = schema or made.schema
+            writer = writer or pa.parquet.ParquetWriter(out, schema)
+            if "event_id" in schema.names and "event_id" not in made.column_names:
+                made = made.append_column("event_id", pa.nulls(len(made)))
+            writer.write_table(made.select(schema.names).cast(schema))
+            report("features", replay.rows, max(total, replay.rows))
+    finally:
+        if writer:
+            writer.close()
+    return {"rows": replay.rows, "features": len(features.names), "file": str(out)}
+
+
+def _told(features: FeatureSet, table: pa.Table, matrix: Floats) -> pa.Table:
     columns: dict[str, Any] = {"event_time": pa.array(event_times(table, features), pa.timestamp("us"))}
     if features.event_id in table.column_names:
         columns = {"event_id": table[features.event_id], **columns}
-    columns |= {name: matrix[:, place] for place, name in enumerate(features.names)}
-    pa.parquet.write_table(pa.table(columns), out)
-    return {"rows": len(table), "features": len(features.names), "file": str(out)}
+    return pa.table(columns | {name: matrix[:, place] for place, name in enumerate(features.names)})
 
 
 def show(

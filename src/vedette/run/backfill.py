@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from vedette.core.clock import to_iso
 from vedette.core.errors import DataError
 from vedette.core.settings import Settings
 from vedette.judge.decisions.opening import store_backfill
 from vedette.sense.features.backfill import backfill as replay_history
 from vedette.sense.features.definition import FeatureSet
-from vedette.sense.features.table import event_times, read_table
+from vedette.sense.features.replay import CHUNK
+from vedette.sense.features.table import event_times, read_tables, rows_of
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, steps done and steps in all."""
@@ -57,17 +60,37 @@ def backfill(
     Raises:
         DataError: `features.table.*`, `features.backfill.duplicate`, `backfill.rows.missing`.
     """
-    report("reading", 0, 1)
-    table = read_table(files, features)
-    report("reading", 1, 1)
-    if not len(table):
-        raise DataError("backfill.rows.missing", "the files hold no usable row")
+    span = _Span(features)
     engine = replay_history(
-        features, table, delay=delay, until=until, progress=lambda done, total: report("features", done, total)
+        features,
+        map(span.seen, read_tables(files, features, rows=CHUNK)),
+        delay=delay,
+        until=until,
+        progress=lambda done, total: report("features", done, total),
+        total=rows_of(files),
     )
+    if not span.rows:
+        raise DataError("backfill.rows.missing", "the files hold no usable row")
     report("saving", 0, 1)
     store_backfill(settings.home / "decisions" / tenant, engine)
     report("saving", 1, 1)
-    times = event_times(table, features)
-    first, last = to_iso(int(times.min())), to_iso(int(times.max()))
-    return Backfilled(len(table), engine.entities, first, last)
+    return Backfilled(span.rows, engine.entities, to_iso(span.first), to_iso(span.last))
+
+
+class _Span:
+    """How many rows went by, and between which times."""
+
+    def __init__(self, features: FeatureSet) -> None:
+        self._features = features
+        self.rows = 0
+        self.first = self.last = 0
+
+    def seen(self, table: pa.Table) -> pa.Table:
+        """The table, once looked at."""
+        if len(table):
+            times = event_times(table, self._features)
+            first, last = int(times.min()), int(times.max())
+            self.first = min(self.first, first) if self.rows else first
+            self.last = max(self.last, last) if self.rows else last
+            self.rows += len(table)
+        return table

@@ -37,16 +37,20 @@ def to_label(event: Event, rule: LabelRule, *, delay: int) -> Label | None:
     )
 
 
-def places(times: Ints, *, observed: Ints, rows: Ints) -> Ints:
+def places(times: Ints, *, observed: Ints, rows: Ints, mark: int | None = None) -> Ints:
     """Row before which each label becomes known: the first one, after its own, when time has reached `observed`.
 
     Args:
         times: Event times of all rows in log order, microseconds; they may go back.
         observed: When each label was learned, microseconds.
-        rows: Row of the event that each label is about.
+        rows: Row of the event that each label is about; below 0 for events before these.
+        mark: Newest time before these rows; None when there were none.
 
     Returns:
         One place per label; `len(times)` when no row is late enough.
     """
-    reached = np.searchsorted(np.maximum.accumulate(times), observed, side="left")
+    newest = np.maximum.accumulate(times)
+    if mark is not None:
+        newest = np.maximum(newest, mark)
+    reached = np.searchsorted(newest, observed, side="left")
     return np.maximum(reached, rows + 1).astype(np.int64)

@@ -83,12 +83,16 @@ def spark_text(rules: Sequence[tuple[str, Node]], *, table: str, columns: Sequen
         ", ".join(["*", *printer.elements()]),
         ", ".join(["*", *printer.texts()]),
         ", ".join(["*", *printer.folded()]),
-        f"{kept}, CASE WHEN doc IS NULL OR {unsure} THEN NULL ELSE {fired} END AS {FIRED}",
     ]
     text = ".".join(exp.to_identifier(part, quoted=True).sql("spark") for part in table.split("."))
     for number, layer in enumerate(layers):
         text = f"SELECT {layer}\nFROM {text if number == 0 else f'({text})'}"
-    return f"SELECT * FROM ({text})\nWHERE {FIRED} IS NULL OR array_size({FIRED}) > 0"
+    # Spark moves a condition below what computes it, and computes that once more there, but never below a generator.
+    once = f"explode(array(CASE WHEN doc IS NULL OR {unsure} THEN NULL ELSE {fired} END))"
+    text = f"SELECT {kept}, {FIRED} FROM ({text}) LATERAL VIEW {once} AS {FIRED}"
+    text = f"{text}\nWHERE {FIRED} IS NULL OR array_size({FIRED}) > 0"
+    # Spark puts variables into a statement before it reads it, into literals too: `${env:HOME}`.
+    return text.replace("${", r"\u0024{")
 
 
 class SparkPrinter(Printer):

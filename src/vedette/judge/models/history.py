@@ -15,9 +15,10 @@ from vedette.core.clock import DAY
 from vedette.core.errors import DataError
 from vedette.judge.models import protocol
 from vedette.sense.features import kernel
+from vedette.sense.features.columns import to_columns
 from vedette.sense.features.feature import MICRO, Aggregation, FeatureSet, Field
 from vedette.sense.features.replay import replay
-from vedette.sense.features.table import event_times, to_columns, to_labels
+from vedette.sense.features.table import event_times, to_labels
 from vedette.sense.features.values import to_scaled
 
 Ints = npt.NDArray[np.int64]

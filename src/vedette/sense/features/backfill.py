@@ -1,111 +1,127 @@
-"""Backfill: the online engine as labelled history leaves it, made by the offline kernel over the whole table."""
+"""Backfill: the online engine as labelled history leaves it, made by the offline kernel, piece by piece."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from vedette.core.errors import DataError
 from vedette.core.label import Label
-from vedette.sense.features import layout
 from vedette.sense.features.engine import Engine, History
 from vedette.sense.features.feature import FeatureSet
-from vedette.sense.features.replay import advance
-from vedette.sense.features.state import State, compile_plan
-from vedette.sense.features.table import Columns, Labels, Progress, label_order, to_columns, to_labels
+from vedette.sense.features.replay import CHUNK, W_FRAUD, W_OBSERVED, W_ROW, Replay
+from vedette.sense.features.state import Ints
+from vedette.sense.features.table import Labels, Progress, event_times, to_labels
 from vedette.sense.features.values import to_key
-
-Mask = npt.NDArray[np.bool_]
 
 
 def backfill(
-    features: FeatureSet, table: pa.Table, *, delay: int, until: int, progress: Progress | None = None
+    features: FeatureSet,
+    tables: pa.Table | Iterable[pa.Table],
+    *,
+    delay: int,
+    until: int,
+    progress: Progress | None = None,
+    total: int = 0,
 ) -> Engine:
-    """An engine that knows the table, equal to the bit to one that took its events and labels one by one.
+    """An engine that knows the history, equal to the bit to one that took its events and labels one by one.
+
+    Holds what that engine holds, one piece of the history, and 16 bytes for each row with an id.
 
     Args:
         features: Definitions.
-        table: From `read_table`; row order is log order. Rows without an id take no label later.
+        tables: From `read_table` or `read_tables`; row order is log order. Rows without an id take no label later.
         delay: Microseconds from an event until its label is known.
         until: Labels known after this time are left out: they have not come yet. Microseconds UTC.
-        progress: Called now and then with rows done and rows in all.
+        progress: Called now and then with rows done and `total`.
+        total: Rows in all, as far as known.
 
     Raises:
         DataError: `features.backfill.duplicate` when two rows have one id; `features.table.column`.
     """
-    ids = _event_ids(table, features)
-    labels = _known(to_labels(table, features, delay=delay), ids, until)
-    columns = _numbered(to_columns(table, features), features)
-    order = label_order(labels, columns, keep=features.label.keep)
-    behind = int(np.searchsorted(order[:, 0], len(table)))
-    state = State(compile_plan(features))
-    for _ in advance(state, columns, order, np.zeros(len(table), np.bool_), progress=progress):
-        pass
-    labelled = np.zeros(len(table), np.bool_)
-    labelled[order[:behind, 2]] = True
+    replay, awaiting, seen = Replay(features), _Awaiting(features), _Seen()
+    if isinstance(tables, pa.Table):
+        total = len(tables)
+        tables = [tables.slice(first, CHUNK) for first in range(0, total, CHUNK)] or [tables]
+    for table in tables:
+        ids = _event_ids(table, features)
+        seen.add(ids)
+        labels = _known(to_labels(table, features, delay=delay), ids, until)
+        first = replay.rows
+        replay.take(table, labels, np.zeros(len(table), np.bool_))
+        awaiting.take(table, ids, replay, first)
+        if progress:
+            progress(replay.rows, max(total, replay.rows))
+    seen.check(features)
     engine = Engine(features)
-    mark = int(columns.times.max(initial=layout.NEVER))
-    events = _awaiting(features, columns, ids, ~labelled, mark)
-    stale = len(labels.rows) - len(order)
-    engine.adopt(History(state, columns.ids, events, mark, stale=stale))
-    for _, observed, row, fraud in order[behind:].tolist():
-        engine.learn(Label(event_id=ids[row], tenant="", fraud=bool(fraud), observed_time=observed))
+    engine.adopt(History(replay.state, replay.coding.ids, awaiting.events(), replay.mark, stale=replay.stale))
+    left = replay.waiting[np.lexsort((replay.waiting[:, W_ROW], replay.waiting[:, W_OBSERVED]))]
+    for observed, row, fraud in left[:, [W_OBSERVED, W_ROW, W_FRAUD]].tolist():
+        engine.learn(Label(event_id=awaiting.names.get(row, ""), tenant="", fraud=bool(fraud), observed_time=observed))
     return engine
 
 
 def _known(labels: Labels, ids: list[str], until: int) -> Labels:
     """Labels that have come by `until` and name their event."""
-    known = (labels.observed <= until) & np.array([bool(ids[row]) for row in labels.rows], np.bool_)
-    return Labels(labels.rows[known], labels.fraud[known], labels.observed[known])
+    return labels.taken((labels.observed <= until) & np.array([bool(ids[row]) for row in labels.rows], np.bool_))
 
 
 def _event_ids(table: pa.Table, features: FeatureSet) -> list[str]:
     if not features.event_id or features.event_id not in table.column_names:
         return [""] * len(table)
-    ids = [to_key(value) or "" for value in table[features.event_id].to_pylist()]
-    given = [one for one in ids if one]
-    if len(set(given)) < len(given):
-        raise DataError(
-            "features.backfill.duplicate", "two rows have one id", hint="each event once", at=features.event_id
-        )
-    return ids
+    return [to_key(value) or "" for value in table[features.event_id].to_pylist()]
 
 
-def _numbered(columns: Columns, features: FeatureSet) -> Columns:
-    """Entity rows as the engine gives them: by the event that names the entity first, then by view."""
-    stride = compile_plan(features).stride
-    rank = np.zeros(columns.entities, np.int64)
-    first = np.full(columns.entities, -1)
-    for place in range(len(features.views)):
-        mine = columns.rows[:, layout.R_VIEWS + place * stride]
-        entities, rows = np.unique(mine, return_index=True)
-        named = entities >= 0
-        first[entities[named]] = rows[named] * len(features.views) + place
-    rank[1:][np.argsort(first[1:], kind="stable")] = np.arange(1, columns.entities)
-    for place in range(len(features.views)):
-        mine = columns.rows[:, layout.R_VIEWS + place * stride]
-        mine[mine >= 0] = rank[mine[mine >= 0]]
-    ids = ({key: int(rank[row]) for key, row in held.items()} for held in columns.ids)
-    return Columns(columns.rows, columns.entities, tuple(ids))
+class _Seen:
+    """Ids of events, each as two hashes of 64 bits: two ids are never taken for one in practice."""
+
+    def __init__(self) -> None:
+        self._parts: list[Ints] = []
+
+    def add(self, ids: list[str]) -> None:
+        given = [one for one in ids if one]
+        pairs = ((hash(one), hash(f"{one}\0")) for one in given)
+        flat = np.fromiter((half for pair in pairs for half in pair), np.int64, 2 * len(given))
+        self._parts.append(flat.reshape(-1, 2))
+
+    def check(self, features: FeatureSet) -> None:
+        held = np.concatenate(self._parts) if self._parts else np.zeros((0, 2), np.int64)
+        held = held[np.lexsort((held[:, 1], held[:, 0]))]
+        if (held[1:] == held[:-1]).all(axis=1).any():
+            raise DataError(
+                "features.backfill.duplicate", "two rows have one id", hint="each event once", at=features.event_id
+            )
 
 
-def _awaiting(
-    features: FeatureSet, columns: Columns, ids: list[str], unlabelled: Mask, mark: int
-) -> OrderedDict[str, tuple[int, ...]]:
-    """What the engine remembers of events without a label, oldest forgotten first, by its own law."""
-    events: OrderedDict[str, tuple[int, ...]] = OrderedDict()
-    if not any(view.labelled for view in features.views):
-        return events
-    rule, stride = features.label, compile_plan(features).stride
-    kept = np.flatnonzero(unlabelled)
-    entities = columns.rows[kept][:, layout.R_VIEWS :: stride].tolist()
-    for row, time, mine in zip(kept.tolist(), columns.times[kept].tolist(), entities, strict=True):
-        if ids[row]:
-            events[ids[row]] = (time, *mine)
-    horizon = mark - rule.keep - rule.lateness - features.lateness
-    while events and next(iter(events.values()))[0] < horizon:
-        events.popitem(last=False)
-    return events
+class _Awaiting:
+    """Events without a label, oldest forgotten first, by the engine's own law."""
+
+    def __init__(self, features: FeatureSet) -> None:
+        self._features = features
+        self._labelled = any(view.labelled for view in features.views)
+        self._rows = np.zeros((0, 2 + len(features.views)), np.int64)
+        """Row in the history, event time, entities."""
+        self.names: dict[int, str] = {}
+        """Row -> id."""
+
+    def take(self, table: pa.Table, ids: list[str], replay: Replay, first: int) -> None:
+        """Takes the events of a piece that `replay` has just taken, whose first row had this number."""
+        if not self._labelled:
+            return
+        given = np.flatnonzero([bool(one) for one in ids])
+        own = [given + first, event_times(table, self._features)[given]]
+        held = np.concatenate([np.stack(own, axis=1), replay.entities[given]], axis=1)
+        held = np.concatenate([self._rows, held])
+        held = held[~np.isin(held[:, 0], replay.learned, assume_unique=True)]
+        rule = self._features.label
+        horizon = replay.mark - rule.keep - rule.lateness - self._features.lateness
+        late = held[:, 1] >= horizon
+        self._rows = held[int(late.argmax()) if late.any() else len(held) :]
+        self.names = {row: self.names[row] if row < first else ids[row - first] for row in self._rows[:, 0].tolist()}
+
+    def events(self) -> OrderedDict[str, tuple[int, ...]]:
+        """Event time and entity rows by id."""
+        return OrderedDict((self.names[row], tuple(told)) for row, *told in self._rows.tolist())

@@ -116,7 +116,7 @@ __all__ = [
     "run_view",
 ]
 
-PARTS = "879492dd3626220c"
+PARTS = "2cf6d3d84c52b5e6"
 """SHA-256 of `layout.py` and `scans.py`, shortened. Numba's cache sees a change of this file alone: one of those has to
 show here, and a test says so."""
 

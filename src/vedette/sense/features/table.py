@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,16 +18,14 @@ import pyarrow.parquet
 
 from vedette.core.clock import MICROS, from_datetime
 from vedette.core.errors import DataError
-from vedette.expr.nodes import Node
-from vedette.sense.features import layout
-from vedette.sense.features.feature import FeatureSet, Field, View
-from vedette.sense.features.filters import Condition, paths_of
-from vedette.sense.features.state import Ints, compile_plan
-from vedette.sense.features.values import JOINT, MAX_SCALED, NOTHING, paths, to_fraud, to_key, to_mark, to_scaled
-from vedette.sense.labels import places
+from vedette.sense.features.feature import FeatureSet
+from vedette.sense.features.state import Ints
+from vedette.sense.features.values import paths, to_fraud
 
 BLOCK_BYTES = 16 << 20
 """Bytes of text parsed at a time; also the longest record."""
+AT_ONCE = 1 << 20
+"""Rows of a piece when the whole is wanted anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +37,14 @@ class Labels:
     observed: Ints
     """Microseconds UTC."""
 
+    def taken(self, which: npt.NDArray[Any]) -> Labels:
+        """Those at some places, or where a mask is true."""
+        return Labels(self.rows[which], self.fraud[which], self.observed[which])
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """A table in log order, ready for the kernel."""
-
-    rows: Ints
-    """One input row per event."""
-    entities: int
-    """Entity rows needed."""
-    ids: tuple[Mapping[str, int], ...]
-    """Entity row of each id, one mapping per view; empty for a view without a key."""
-
-    @property
-    def times(self) -> Ints:
-        """Event times, microseconds."""
-        return self.rows[:, layout.R_TIME]
+    def between(self, first: int, stop: int) -> Labels:
+        """Those of rows from `first` to before `stop`, counted from `first`; they must stand in the order of rows."""
+        low, high = np.searchsorted(self.rows, [first, stop])
+        return Labels(self.rows[low:high] - first, self.fraud[low:high], self.observed[low:high])
 
 
 Column = Any
@@ -79,36 +68,72 @@ def read_table(
     Raises:
         DataError: `features.table.unreadable`, `features.table.column` (a path that no column has).
     """
-    tables = []
+    return pa.concat_tables(read_tables(files, features, rows=AT_ONCE, left_out=left_out), promote_options="permissive")
+
+
+def read_tables(
+    files: Sequence[Path],
+    features: FeatureSet,
+    *,
+    rows: int,
+    left_out: Callable[[Path, int], None] | None = None,
+) -> Iterator[pa.Table]:
+    """What `read_table` reads, piece by piece; of a Parquet file no more is held than a piece and its pages.
+
+    Text is parsed whole, because the type of a column is that of all its values.
+
+    Args:
+        files: What to read; row order is log order.
+        features: Definitions.
+        rows: Most rows of a piece.
+        left_out: Called with a file and how many of its rows were left out, when any were.
+
+    Raises:
+        DataError: As `read_table`, when the file's turn comes.
+    """
     for file in files:
-        try:
-            table = _read(file, features)
-        except (OSError, pa.ArrowException, ValueError) as error:
-            raise DataError("features.table.unreadable", f"cannot read `{file}`: {error!s:.200}") from error
-        needed = [path for path in paths(features) if path not in (features.event_id, features.label.path)]
-        for column in needed:
-            if column not in table.column_names:
-                raise DataError("features.table.column", f"`{file}` has no column `{column}`", at=str(file))
-        table = _covered(table, features)
-        tables.append(_typed(table, features))
-        if left_out and len(table) > len(tables[-1]):
-            left_out(file, len(table) - len(tables[-1]))
-    return pa.concat_tables(tables, promote_options="permissive")
+        dropped = 0
+        for table in _pieces(file, features, rows):
+            needed = [path for path in paths(features) if path not in (features.event_id, features.label.path)]
+            for column in needed:
+                if column not in table.column_names:
+                    raise DataError("features.table.column", f"`{file}` has no column `{column}`", at=str(file))
+            kept = _typed(_covered(table, features), features)
+            dropped += len(table) - len(kept)
+            yield kept
+        if left_out and dropped:
+            left_out(file, dropped)
 
 
-def _read(file: Path, features: FeatureSet) -> pa.Table:
+def rows_of(files: Sequence[Path]) -> int:
+    """Rows that Parquet files say they hold; 0 for others, which say nothing."""
+    return sum(pa.parquet.read_metadata(file).num_rows for file in files if file.name.endswith(".parquet"))
+
+
+def _pieces(file: Path, features: FeatureSet, rows: int) -> Iterator[pa.Table]:
     wanted = [*paths(features), *(name for name, _ in features.when)]
-    name = file.name.removesuffix(".gz")
-    if name.endswith(".parquet"):
-        schema = pa.parquet.read_schema(file)
-        return pa.parquet.read_table(file, columns=[column for column in wanted if column in schema.names])
+    try:
+        if not file.name.endswith(".parquet"):
+            table = _parsed(file)
+            table = table.select([column for column in wanted if column in table.column_names])
+            yield from (table.slice(first, rows) for first in range(0, max(len(table), 1), rows))
+            return
+        with pa.parquet.ParquetFile(file) as held:
+            schema = held.schema_arrow
+            names = [column for column in wanted if column in schema.names]
+            yield pa.schema([schema.field(name) for name in names]).empty_table()
+            for batch in held.iter_batches(rows, columns=names):
+                yield pa.Table.from_batches([batch])
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise DataError("features.table.unreadable", f"cannot read `{file}`: {error!s:.200}") from error
+
+
+def _parsed(file: Path) -> pa.Table:
     stream: Any
     with pa.input_stream(str(file), compression="detect") as stream:
-        if name.endswith(".csv"):
-            table = pa.csv.read_csv(stream, read_options=pa.csv.ReadOptions(block_size=BLOCK_BYTES))
-        else:
-            table = pa.json.read_json(stream, read_options=pa.json.ReadOptions(block_size=BLOCK_BYTES))
-    return table.select([column for column in wanted if column in table.column_names])
+        if file.name.removesuffix(".gz").endswith(".csv"):
+            return pa.csv.read_csv(stream, read_options=pa.csv.ReadOptions(block_size=BLOCK_BYTES))
+        return pa.json.read_json(stream, read_options=pa.json.ReadOptions(block_size=BLOCK_BYTES))
 
 
 def _covered(table: pa.Table, features: FeatureSet) -> pa.Table:
@@ -151,6 +176,13 @@ def event_times(table: pa.Table, features: FeatureSet) -> Ints:
     return times
 
 
+def encoded(column: Column) -> tuple[Ints, list[Any]]:
+    """A code for each row, and the value of each code; null has the code behind the last."""
+    whole = column.combine_chunks().dictionary_encode()
+    values = whole.dictionary.to_pylist()
+    return whole.indices.fill_null(len(values)).to_numpy(zero_copy_only=False), values
+
+
 def to_labels(table: pa.Table, features: FeatureSet, *, delay: int) -> Labels:
     """Labels that the table carries itself, each known `delay` microseconds after its event.
 
@@ -159,108 +191,11 @@ def to_labels(table: pa.Table, features: FeatureSet, *, delay: int) -> Labels:
     """
     if features.label.path not in table.column_names:
         raise DataError("features.table.column", f"no column `{features.label.path}` to take labels from")
-    column = table[features.label.path].to_pylist()
-    truth = np.array([-1 if (fraud := to_fraud(value)) is None else fraud for value in column], np.int64)
+    codes, values = encoded(table[features.label.path])
+    known = [-1 if (fraud := to_fraud(value)) is None else fraud for value in values]
+    truth = np.array([*known, -1], np.int64)[codes]
     rows = np.flatnonzero(truth >= 0)
     return Labels(rows, truth[rows], event_times(table, features)[rows] + delay)
-
-
-def to_columns(table: pa.Table, features: FeatureSet) -> Columns:
-    """Kernel input of a table from `read_table`."""
-    plan = compile_plan(features)
-    rows = np.zeros((len(table), plan.width), np.int64)
-    rows[:, layout.R_TIME] = event_times(table, features)
-    fields = [_field(table, field) for field in features.fields]
-    met = [_met(table, condition) for condition in features.conditions]
-    entities = 1
-    ids: list[Mapping[str, int]] = []
-    for place, view in enumerate(features.views):
-        at = layout.R_VIEWS + place * plan.stride
-        codes, numbers = _entities(table, view)
-        rows[:, at] = np.where(codes < 0, -1, codes + entities)
-        ids.append({key: number + entities for key, number in numbers.items()})
-        entities += len(numbers)
-        for offset, measure in enumerate(view.measures, at + 1):
-            rows[:, offset] = fields[measure.field] if measure.field >= 0 else 1
-            if measure.where is not None:
-                rows[~met[features.conditions.index(measure.where)], offset] = layout.MISSING
-    return Columns(rows, entities, tuple(ids))
-
-
-def _met(table: pa.Table, node: Node) -> npt.NDArray[np.bool_]:
-    """Whether each row meets a condition; it is asked once for each different combination of what it reads."""
-    paths_read = list(dict.fromkeys(paths_of(node)))
-    combined = np.zeros(len(table), np.int64)
-    held: list[list[Any]] = []
-    for path in paths_read:
-        encoded = table[path].combine_chunks().dictionary_encode()
-        values = [*encoded.dictionary.to_pylist(), None]
-        codes = encoded.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
-        combined = combined * len(values) + codes
-        held.append(values)
-    seen, inverse = np.unique(combined, return_inverse=True)
-    condition = Condition(node)
-    answers = np.zeros(len(seen), np.bool_)
-    for place, code in enumerate(seen.tolist()):
-        data = {}
-        for path, values in zip(reversed(paths_read), reversed(held), strict=True):
-            code, at = divmod(code, len(values))  # noqa: PLW2901 - the digits of the code, the last path first
-            data[path] = values[at]
-        answers[place] = condition.holds(data)
-    met: npt.NDArray[np.bool_] = answers[inverse]
-    return met
-
-
-def _field(table: pa.Table, field: Field) -> Ints:
-    column: Column = table[field.path]
-    if not field.scale:
-        encoded = column.combine_chunks().dictionary_encode()
-        keys = [to_key(value) for value in encoded.dictionary.to_pylist()]
-        marks = np.array([NOTHING if key is None else to_mark(key) for key in keys] + [NOTHING], np.int64)
-        text: Ints = marks[encoded.indices.fill_null(len(keys)).to_numpy(zero_copy_only=False)]
-        return text
-    if pa.types.is_floating(column.type):
-        product = column.cast(pa.float64()).fill_null(math.nan).to_numpy() * field.scale
-        usable = np.isfinite(product) & (np.abs(product) <= MAX_SCALED)
-        scaled: Ints = np.where(usable, np.rint(np.where(usable, product, 0)), 0).astype(np.int64)
-        scaled[~usable] = layout.MISSING
-        return scaled
-    return np.array([to_scaled(value, field.scale) for value in column.to_pylist()], np.int64)
-
-
-def _entities(table: pa.Table, view: View) -> tuple[Ints, Mapping[str, int]]:
-    """A number from 0 for each distinct entity, -1 where there is none; and the number of each id."""
-    if not view.keys:
-        return np.full(len(table), -1), {}
-    codes, numbers = _codes(table[view.keys[0]])
-    for path in view.keys[1:]:
-        more, others = _codes(table[path])
-        both = np.where((codes < 0) | (more < 0), -1, codes * max(len(others), 1) + more)
-        seen, inverse = np.unique(both, return_inverse=True)
-        before, after = list(numbers), list(others)
-        parts = (divmod(code, max(len(others), 1)) for code in seen.tolist() if code >= 0)
-        numbers = {f"{before[a]}{JOINT}{after[b]}": place for place, (a, b) in enumerate(parts)}
-        codes = inverse - (1 if len(seen) and seen[0] < 0 else 0)
-    return codes, numbers
-
-
-def _codes(column: Column) -> tuple[Ints, Mapping[str, int]]:
-    """A number from 0 for each distinct id, -1 where there is none; and the number of each id."""
-    encoded = column.combine_chunks().dictionary_encode()
-    keys = [to_key(value) for value in encoded.dictionary.to_pylist()]
-    numbers: dict[str, int] = {}
-    by_code = np.array([-1 if key is None else numbers.setdefault(key, len(numbers)) for key in keys] + [-1], np.int64)
-    codes = encoded.indices.fill_null(len(keys)).to_numpy(zero_copy_only=False)
-    return by_code[codes], numbers
-
-
-def label_order(labels: Labels, columns: Columns, *, keep: int) -> Ints:
-    """Labels as the kernel takes them, `[place, observed, row, fraud]`, in the order they become known."""
-    usable = labels.observed - columns.times[labels.rows] <= keep
-    rows, observed, fraud = labels.rows[usable], labels.observed[usable], labels.fraud[usable]
-    place = places(columns.times, observed=observed, rows=rows)
-    order = np.lexsort((rows, observed, place))
-    return np.ascontiguousarray(np.stack([place, observed, rows, fraud], axis=1)[order])
 
 
 Progress = Callable[[int, int], None]

@@ -1,0 +1,182 @@
+"""A table as the kernel takes it: whole numbers, entities numbered as they appear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from vedette.expr.nodes import Node
+from vedette.sense.features import layout
+from vedette.sense.features.feature import FeatureSet, Field, View
+from vedette.sense.features.filters import Condition, paths_of
+from vedette.sense.features.state import Ints, compile_plan
+from vedette.sense.features.table import Column, encoded, event_times
+from vedette.sense.features.values import JOINT, MAX_SCALED, NOTHING, to_key, to_mark, to_scaled
+
+REMEMBERED = 100_000
+"""Answers of a condition that are kept from piece to piece."""
+
+
+class Coding:
+    """What pieces of one history share: entity rows by id, and what conditions answered.
+
+    Entities are numbered as the online engine does: by the event that names the entity first, then by view.
+
+    Args:
+        features: Definitions.
+    """
+
+    def __init__(self, features: FeatureSet) -> None:
+        self.conditions = [_Asked(node) for node in features.conditions]
+        self.ids: tuple[dict[str, int], ...] = tuple({} for _ in features.views)
+        """Entity row of each id, one mapping per view; empty for a view without a key."""
+        self.count = 1
+        """Entity rows needed; the first is nobody's."""
+
+    def give(self, found: Sequence[tuple[Ints, Sequence[str]]]) -> list[Ints]:
+        """Entity rows of one table's events, view by view; -1 where there is none.
+
+        Args:
+            found: For each view a code from 0 for each event, -1 where there is no entity, and the id of each code.
+        """
+        new: list[tuple[int, int, int]] = []
+        rows = []
+        for view, (codes, keys) in enumerate(found):
+            known = self.ids[view]
+            mine = np.array([known.get(key, -1) for key in keys] + [-1], np.int64)
+            rows.append(mine)
+            missing = np.flatnonzero(mine[:-1] < 0)
+            if len(missing):
+                first = np.zeros(len(keys) + 1, np.int64)
+                first[codes[::-1]] = np.arange(len(codes))[::-1]
+                new += zip(first[missing].tolist(), [view] * len(missing), missing.tolist(), strict=True)
+        new.sort()
+        for number, (_, view, code) in enumerate(new, self.count):
+            rows[view][code] = self.ids[view][found[view][1][code]] = number
+        self.count += len(new)
+        return [mine[codes] for mine, (codes, _) in zip(rows, found, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A table in log order, ready for the kernel."""
+
+    rows: Ints
+    """One input row per event, and the room that was asked for."""
+    count: int
+    """Events; rows behind them are room for others."""
+
+    @property
+    def times(self) -> Ints:
+        """Event times, microseconds."""
+        return self.rows[: self.count, layout.R_TIME]
+
+
+def to_columns(table: pa.Table, features: FeatureSet, coding: Coding | None = None, *, room: int = 0) -> Columns:
+    """Kernel input of a table from `read_table`.
+
+    Args:
+        table: The next rows of a history.
+        features: Definitions.
+        coding: Of the history; grows. Without it the table is all there is.
+        room: Empty rows to make behind those of the events.
+    """
+    plan, count = compile_plan(features), len(table)
+    coding = coding or Coding(features)
+    rows = np.zeros((count + room, plan.width), np.int64)
+    rows[:count, layout.R_TIME] = event_times(table, features)
+    fields = [_field(table, field) for field in features.fields]
+    met = [condition.met(table) for condition in coding.conditions]
+    entities = coding.give([_entities(table, view) for view in features.views])
+    for place, view in enumerate(features.views):
+        at = layout.R_VIEWS + place * plan.stride
+        rows[:count, at] = entities[place]
+        for offset, measure in enumerate(view.measures, at + 1):
+            rows[:count, offset] = fields[measure.field] if measure.field >= 0 else 1
+            if measure.where is not None:
+                rows[:count, offset][~met[features.conditions.index(measure.where)]] = layout.MISSING
+    return Columns(rows, count)
+
+
+class _Asked:
+    """A condition, asked once for each different combination of what it reads."""
+
+    def __init__(self, node: Node) -> None:
+        self._paths = list(dict.fromkeys(paths_of(node)))
+        self._condition = Condition(node)
+        self._known: dict[tuple[Any, ...], bool] = {}
+
+    def met(self, table: pa.Table) -> npt.NDArray[np.bool_]:
+        """Whether each row meets it."""
+        combined = np.zeros(len(table), np.int64)
+        held: list[list[Any]] = []
+        for path in self._paths:
+            codes, values = encoded(table[path])
+            combined = combined * (len(values) + 1) + codes
+            held.append([*values, None])
+        seen, inverse = np.unique(combined, return_inverse=True)
+        answers = np.zeros(len(seen), np.bool_)
+        for place, code in enumerate(seen.tolist()):
+            found = []
+            for values in reversed(held):
+                code, at = divmod(code, len(values))  # noqa: PLW2901 - the digits of the code, the last path first
+                found.append(values[at])
+            answers[place] = self._holds(found)
+        met: npt.NDArray[np.bool_] = answers[inverse]
+        return met
+
+    def _holds(self, values: list[Any]) -> bool:
+        """For the values of the paths, the last one first. 1 and true are two values."""
+        key = (*values, *map(type, values))
+        if key not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[key] = self._condition.holds(dict(zip(reversed(self._paths), values, strict=True)))
+        return self._known[key]
+
+
+def _field(table: pa.Table, field: Field) -> Ints:
+    column: Column = table[field.path]
+    if not field.scale:
+        codes, values = encoded(column)
+        keys = map(to_key, values)
+        marks: Ints = np.array([NOTHING if key is None else to_mark(key) for key in keys] + [NOTHING], np.int64)
+        return marks[codes]
+    if pa.types.is_floating(column.type):
+        product = column.cast(pa.float64()).fill_null(math.nan).to_numpy() * field.scale
+        usable = np.isfinite(product) & (np.abs(product) <= MAX_SCALED)
+        scaled: Ints = np.where(usable, np.rint(np.where(usable, product, 0)), 0).astype(np.int64)
+        scaled[~usable] = layout.MISSING
+        return scaled
+    return np.array([to_scaled(value, field.scale) for value in column.to_pylist()], np.int64)
+
+
+def _entities(table: pa.Table, view: View) -> tuple[Ints, list[str]]:
+    """A code from 0 for each distinct entity, -1 where there is none; and the id of each code."""
+    if not view.keys:
+        return np.full(len(table), -1), []
+    codes, numbers = _codes(table[view.keys[0]])
+    for path in view.keys[1:]:
+        more, others = _codes(table[path])
+        both = np.where((codes < 0) | (more < 0), -1, codes * max(len(others), 1) + more)
+        seen, inverse = np.unique(both, return_inverse=True)
+        before, after = list(numbers), list(others)
+        parts = (divmod(code, max(len(others), 1)) for code in seen.tolist() if code >= 0)
+        numbers = {f"{before[a]}{JOINT}{after[b]}": place for place, (a, b) in enumerate(parts)}
+        codes = inverse - (1 if len(seen) and seen[0] < 0 else 0)
+    return codes, list(numbers)
+
+
+def _codes(column: Column) -> tuple[Ints, Mapping[str, int]]:
+    """A number from 0 for each distinct id, -1 where there is none; and the number of each id."""
+    codes, values = encoded(column)
+    keys = list(map(to_key, values))
+    numbers: dict[str, int] = {}
+    by_code = np.array([-1 if key is None else numbers.setdefault(key, len(numbers)) for key in keys] + [-1], np.int64)
+    return by_code[codes], numbers
