@@ -241,8 +241,8 @@ def _placed_without(attribute, value):
         setattr(found, attribute, value)
         return found
 
-    _placed = flat.Flat._placed_anew
-    return lambda patch: patch.setattr(flat.Flat, "_placed_anew", placed)
+    _placed = flat.Flat._place
+    return lambda patch: patch.setattr(flat.Flat, "_place", placed)
 
 
 def _suspects_are_told(patch):

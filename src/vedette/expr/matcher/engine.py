@@ -126,7 +126,15 @@ class Matcher:
         self.prepare()
         names = {column.name for each in self._partitions.values() for column in each.part.columns}
         fields = list(zip(self._names, self._pinned, strict=True))
-        return Skimmer(fields, sorted(names), steps, find=self._partitions_of, rest=self.match_many, sweep=self._sweep)
+        return Skimmer(
+            fields,
+            sorted(names),
+            steps,
+            partitions=self._partitions.values(),
+            find=self._partitions_of,
+            rest=self.match_many,
+            sweep=self._sweep,
+        )
 
     def prepare(self) -> int:
         """Builds every partition, so that no event waits for it; how many."""

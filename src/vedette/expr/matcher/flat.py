@@ -1,4 +1,4 @@
-"""Partitions as the flat arrays that the kernel of `skim` runs on; grows by one route at a time.
+"""Partitions as the flat arrays that the kernel of `skim` runs on; routes are added as lines take them.
 
 Atoms and slots of all partitions are numbered on from each other. A rule becomes jumps from atom to atom; an ask is
 answered by its literals where they say no, and is taken to be true elsewhere.
@@ -53,15 +53,18 @@ class Step(Protocol):
 
 
 class Flat:
-    """The arrays of the routes that were seen.
+    """The arrays.
 
     Args:
+        partitions: All.
         fields: Of the routing fields, how many classes there are.
         names: Of every field that a rule reads, and of the routing fields first.
         steps: How records are shaped.
     """
 
-    def __init__(self, fields: Sequence[int], names: Sequence[str], steps: Sequence[Step]) -> None:
+    def __init__(
+        self, partitions: Iterable[Partition], fields: Sequence[int], names: Sequence[str], steps: Sequence[Step]
+    ) -> None:
         self._numbers = {name: number for number, name in enumerate(names)}
         self.names = _names(names, steps)
         self._keys = np.arange(len(fields), dtype=np.int64)
@@ -75,21 +78,28 @@ class Flat:
         self._known: dict[tuple[int, ...], int] = {}
         self.probes: list[tuple[Probe, int, int]] = []
         """Probe, and the first numbers of its partition's atoms and slots."""
-        self._placed: dict[int, _Placed] = {}
+        self._routes: dict[tuple[int, ...], int] = {}
         self.parts: list[tuple[int, int, Partition]] = []
         """The first numbers of the atoms and slots of each partition, rising."""
         self._literals = _Literals()
-        self._flags: list[bool] = []
+        self._native: list[bool] = []
         self._brings = _Grown(np.int32)
         self._brings_at = _Grown(np.int32, [0])
         self._code_at = _Grown(np.int32)
         self._jumps = _Grown(np.int32, width=3)
         self._atoms = 0
+        self._placed = {id(each): self._place(each) for each in partitions}
+        stamps = np.zeros(self._atoms, np.int64), np.zeros(len(self._code_at), np.int64)
+        self.code = skim.Code(self._code_at.array(), self._jumps.array(), *stamps)
+        self._texts = *self._literals.arrays(), *self._literals.placed()
 
     def add(self, classes: int, partitions: Sequence[Partition]) -> None:
         """Makes the route of lines of these classes, which go to these partitions."""
-        placed = [self._place(each) for each in partitions]
-        self._of[classes] = len(self._opaque)
+        key = tuple(map(id, partitions))
+        known = self._of[classes] = self._routes.setdefault(key, len(self._opaque))
+        if known < len(self._opaque):
+            return
+        placed = [self._placed[each] for each in key]
         row = np.full(len(self._numbers), NONE, np.int32)
         probes: dict[str, list[int]] = defaultdict(list)
         for each in placed:
@@ -101,26 +111,19 @@ class Flat:
         self._opaque.append(any(each.opaque for each in placed))
         self._free.append([slot for each in placed for slot in each.free])
 
-    def arrays(self) -> tuple[skim.Routes, skim.Probes, skim.Code]:
-        """The arrays as of now."""
+    def routes(self) -> tuple[skim.Routes, skim.Probes]:
+        """The arrays of the routes as of now."""
         width = len(self._numbers)
         watch = np.array(self._watch_rows, np.int32).reshape(len(self._watch_rows), width)
         opaque = np.array(self._opaque, np.bool_)
         routes = skim.Routes(self._keys, self._width, self._of, watch, opaque, *_rows(self._free))
-        texts = self._literals
         flags = [0] * len(self._keys) + [
-            skim.NATIVE * all(self._flags[probe] for probe in some) for some in self.watches[len(self._keys) :]
+            skim.NATIVE * all(self._native[probe] for probe in some) for some in self.watches[len(self._keys) :]
         ]
         at, probe = _rows(self.watches)
         brings = self._brings_at.array(), self._brings.array()
-        probes = skim.Probes(np.array(flags, np.int32), at, probe, *texts.arrays(), *texts.placed(), *brings)
-        code = skim.Code(
-            self._code_at.array(),
-            self._jumps.array(),
-            np.zeros(self._atoms, np.int64),
-            np.zeros(len(self._code_at), np.int64),
-        )
-        return routes, probes, code
+        probes = skim.Probes(np.array(flags, np.int32), at, probe, *self._texts, *brings)
+        return routes, probes
 
     def _watch(self, probes: tuple[int, ...]) -> int:
         if probes not in self._known:
@@ -129,12 +132,6 @@ class Flat:
         return self._known[probes]
 
     def _place(self, partition: Partition) -> _Placed:
-        known = self._placed.get(id(partition))
-        if known is None:
-            known = self._placed[id(partition)] = self._placed_anew(partition)
-        return known
-
-    def _placed_anew(self, partition: Partition) -> _Placed:
         part, first, slots = partition.part, self._atoms, len(self._code_at)
         spoken = own_atoms(part.keywords) if part.keywords else frozenset()
         every = [*(own_atoms(one.watch) for one in part.columns), spoken]
@@ -149,7 +146,7 @@ class Flat:
             if watches(column.watch) or own_atoms(column.watch):
                 found.probes[column.name] = len(self.probes)
                 self.probes.append((probe, first, slots))
-                self._flags.append(not column.watch.tests)
+                self._native.append(not column.watch.tests)
                 self._literals.add(column.watch, first)
                 for atom, some in column.watch.brings.items():
                     brings[atom] = [slots + slot for slot in some]

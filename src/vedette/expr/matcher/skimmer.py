@@ -25,8 +25,6 @@ LINES = 1 << 16
 """Most lines of a chunk."""
 FOLDED = 1 << 16
 """Longest value, in bytes, whose literals the kernel looks for."""
-ROUTES = 4_096
-"""Most routes; lines of further ones are looked at."""
 
 
 class Skimmed:
@@ -70,7 +68,8 @@ class Skimmer:
         fields: Names of the routing fields, with the folded values that rules demand of each.
         names: Of every field that some rule reads.
         steps: How records are shaped between decoding and matching. A record with a space in a name is looked at.
-        find: Gives the partitions of some classes.
+        partitions: All.
+        find: Gives those of some classes.
         rest: Matches events of which nothing is told, of those places in which a keyword may stand.
         sweep: Of keywords.
     """
@@ -81,6 +80,7 @@ class Skimmer:
         names: Iterable[str],
         steps: Sequence[Step],
         *,
+        partitions: Iterable[Partition],
         find: Callable[[tuple[str, ...]], tuple[Partition, ...]],
         rest: Callable[[Sequence[Data], frozenset[int]], list[Matches]],
         sweep: Sweep | None,
@@ -91,10 +91,9 @@ class Skimmer:
         self._find = find
         self._rest = rest
         self._sweep = sweep
-        self._flat = Flat(
-            [len(each) for each in self._classes], [*dict.fromkeys([*(name for name, _ in fields), *names])], steps
-        )
-        self._made: set[int] = set()
+        named = [*dict.fromkeys([*(name for name, _ in fields), *names])]
+        self._flat = Flat(partitions, [len(each) for each in self._classes], named, steps)
+        self._starts = [slots for _, slots, _ in self._flat.parts]
         self._seen = skim.Seen(
             np.full(VALUES * 2, -1, np.int32),
             np.zeros(VALUES, np.uint64),
@@ -216,10 +215,7 @@ class Skimmer:
         counters[skim.POOL] = end
 
     def _extend(self, wanted: set[int]) -> None:
-        for classes in sorted(wanted - self._made):
-            if len(self._made) == ROUTES:
-                break
-            self._made.add(classes)
+        for classes in sorted(wanted):
             rest, chosen = classes, []
             for each in reversed(self._classes):
                 rest, number = divmod(rest, len(each))
@@ -229,8 +225,7 @@ class Skimmer:
 
     def _refresh(self) -> None:
         # Numbers of atoms, slots and watches stay as they are, and so does what is remembered.
-        self._arrays = self._flat.arrays()
-        self._starts = [slots for _, slots, _ in self._flat.parts]
+        self._arrays = *self._flat.routes(), self._flat.code
 
 
 def _is_utf8(text: bytes) -> bool:
