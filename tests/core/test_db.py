@@ -15,7 +15,7 @@ import pytest
 import vedette
 from vedette.core import db
 from vedette.core.db import Database, Migration, create, open_database, sa
-from vedette.core.errors import DefinitionError, TransientError
+from vedette.core.errors import DefinitionError, PermanentError, TransientError
 
 ENV = {**os.environ, "PYTHONPATH": str(Path(vedette.__file__).parent.parent)}
 
@@ -202,6 +202,18 @@ def test_a_deferred_transaction_would_lose(tmp_path, monkeypatch):
         two.execute(COUNTER.update().values(n=1))
     first.close()
     second.close()
+
+
+def test_a_damaged_file_is_told_apart_from_a_fault_of_ours(tmp_path):
+    path = tmp_path / "state.db"
+    found = open_database(path)
+    with found.begin() as connection:
+        METADATA.create_all(connection)
+    found.close()
+    path.write_bytes(b"rubbish" * 4_096)
+    with pytest.raises(PermanentError) as damaged:
+        counted(open_database(path))
+    assert damaged.value.code == "core.db.damaged"
 
 
 def test_a_locked_database_may_be_tried_again(tmp_path, monkeypatch):

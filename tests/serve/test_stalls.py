@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import pytest
 from serve_world import ALL_SCOPES, card, code_of
 
+from vedette.core.errors import PermanentError
+
 # Twice the deadline: what is told apart here is 50 ms from a stall of seconds, on a machine that does other things too.
 IN_TIME_S = 0.25
 STALL_S = 3.0
@@ -90,6 +92,22 @@ def test_a_database_of_keys_that_hangs(world, monkeypatch):
         assert seconds < IN_TIME_S
     finally:
         go_on.set()
+
+
+def test_a_database_of_keys_that_is_damaged(world, monkeypatch):
+    """Known callers go on for a while, and nobody is told that a key is wrong when nobody can tell."""
+    access, stranger = world.platform.access, world.key(ALL_SCOPES)
+    assert world.post("/v1/decisions", world.full, {"event": card(521_001)}).status_code == 200
+
+    def damaged(secret, origin=""):
+        raise PermanentError("core.db.damaged", "the database file is damaged")
+
+    monkeypatch.setattr(access, "authenticate", damaged)
+    monkeypatch.setattr(access, "_max_age", 0.0)
+    answer, seconds = timed(lambda: world.post("/v1/decisions", world.full, {"event": card(521_002)}))
+    assert (answer.status_code, seconds < IN_TIME_S) == (200, True), answer.text
+    answer, seconds = timed(lambda: world.post("/v1/decisions", stranger, {"event": card(521_003)}))
+    assert (answer.status_code, code_of(answer), seconds < IN_TIME_S) == (503, "access.stalled", True)
 
 
 def test_a_locked_audit_log_holds_no_refusal_up_and_no_other_caller(world):

@@ -12,7 +12,7 @@ from vedette.cli._rules import Pipeline, today
 from vedette.cli._settings import environment
 from vedette.core.clock import SystemClock
 from vedette.core.settings import load_settings
-from vedette.judge.decisions.parts import Policy
+from vedette.judge.decisions.parts import Policy, Reasoning
 from vedette.judge.sigma.pipelines import load_pipelines
 from vedette.run.detection import load_detection
 from vedette.run.lastgood import load_or_last
@@ -54,6 +54,15 @@ def serve(
     rules: Annotated[Path | None, typer.Option(help="Payment rules: a YAML list, or one rule a line.")] = None,
     lists: Annotated[Path | None, typer.Option(help="YAML file of the lists that rules name with @.")] = None,
     policy: Annotated[Policy, typer.Option(help="Answer when a part stalls and no rule decides.")] = Policy.OPEN,
+    policies: Annotated[
+        Path | None, typer.Option(help="YAML file of merchants and their own policy: `merchant: closed`.")
+    ] = None,
+    reasoning: Annotated[
+        Reasoning, typer.Option(help="For which decisions the model's reasons are recorded.")
+    ] = Reasoning.ALWAYS,
+    model_apart: Annotated[
+        bool, typer.Option(help="Run the model in a process of its own, which is replaced when it hangs or dies.")
+    ] = False,
     sigma: Annotated[list[Path] | None, typer.Option(help="Folder or archive of Sigma rules for the stream.")] = None,
     pipeline: Pipeline = None,
     sigma_lists: Annotated[
@@ -83,8 +92,10 @@ def serve(
     if inherit == FOLLOW:
         follow(settings, detection)
         return
-    files = {"model": model, "rules": rules, "lists": lists}
-    scoring, damaged = load_or_last(settings.home, files, policy, again=bool(inherit))
+    files = {"model": model, "rules": rules, "lists": lists, "policies": policies}
+    scoring, damaged = load_or_last(
+        settings.home, files, policy, again=bool(inherit), reasoning=reasoning, apart=model_apart
+    )
     platform = Platform(
         settings,
         clock=SystemClock(),
@@ -93,17 +104,18 @@ def serve(
         environ=environ,
         apart=bool(inherit),
     )
-
     if damaged is not None:
         typer.echo(f"goes on with the last good copy: {damaged}", err=True)
         platform.faults.tell(settings.tenant, f"registry.{damaged.code}")
-
-    def tell(line: str) -> None:
-        typer.echo(line)
-        if platform.access.logins.nobody():
-            typer.echo(NOBODY, err=True)
-
     try:
-        run_server(platform, host=host, port=port, tell=tell, inherited=inherited(inherit))
+        run_server(
+            platform, host=host, port=port, tell=lambda line: _tell(line, platform), inherited=inherited(inherit)
+        )
     finally:
         platform.close()
+
+
+def _tell(line: str, platform: Platform) -> None:
+    typer.echo(line)
+    if platform.access.logins.nobody():
+        typer.echo(NOBODY, err=True)

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
-from vedette.core.errors import DefinitionError, TransientError, VedetteError
+from vedette.core.errors import DefinitionError, PermanentError, TransientError, VedetteError
 
 __all__ = [
     "BUSY_MS",
@@ -154,6 +154,10 @@ _PASSING = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOE
 """SQLite's words for what may work later; its other operational errors are faults of ours."""
 
 
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_RESTORE = "stop the server and restore a backup; `vedette audit verify` tells what it lacks"
+
+
 @contextmanager
 def _passing() -> Iterator[None]:
     """Tells errors that may pass from faults."""
@@ -166,6 +170,11 @@ def _passing() -> Iterator[None]:
         what = name.removeprefix("SQLITE_").lower() or type(getattr(error, "orig", error)).__name__
         message = f"the database cannot do this now: {what}"
         raise TransientError("core.db.unavailable", message, retry_after=1.0) from error
+    except sa.exc.DatabaseError as error:
+        name = str(getattr(error.orig, "sqlite_errorname", ""))
+        if not name.startswith(_DAMAGED):
+            raise
+        raise PermanentError("core.db.damaged", "the database file is damaged", hint=_RESTORE) from error
 
 
 T = TypeVar("T")

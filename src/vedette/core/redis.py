@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from vedette.core.errors import DefinitionError, TransientError
+from vedette.core.errors import DataError, DefinitionError, TransientError
 
 if TYPE_CHECKING:
     import redis
@@ -45,7 +45,12 @@ class Call(NamedTuple):
 
 @contextmanager
 def passing() -> Iterator[None]:
-    """Around plain commands: raises TransientError `core.redis.unavailable` or `core.redis.full` for what may pass."""
+    """Around plain commands: what may pass, and keys that somebody else wrote, as errors of ours.
+
+    Raises:
+        TransientError: `core.redis.unavailable`, `core.redis.full`.
+        DataError: `core.redis.damaged`.
+    """
     import redis
 
     try:
@@ -55,6 +60,10 @@ def passing() -> Iterator[None]:
         raise TransientError("core.redis.unavailable", message, retry_after=1.0) from error
     except redis.exceptions.OutOfMemoryError as error:
         raise TransientError("core.redis.full", "the Redis server has no memory left", retry_after=1.0) from error
+    except redis.exceptions.ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        raise DataError("core.redis.damaged", "a key of ours holds something else") from error
 
 
 class Redis:

@@ -33,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Tenant of commands that name none."""
     database_url: str = ""
     """`postgresql://...`; empty keeps relational state in SQLite files under `home`. May hold a password."""
+    redis_url: str = ""
+    """`redis://...`; keeps the features of payments in Redis, which outlives the server. May hold a password."""
     decision_durability: Durability = Durability.WRITTEN
     """When a decision counts as recorded."""
     control_share: float = 0.0
@@ -47,7 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        shown["database_url"] = "<set>" if self.database_url else ""
+        for secret in ("database_url", "redis_url"):
+            shown[secret] = "<set>" if shown[secret] else ""
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property

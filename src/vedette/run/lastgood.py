@@ -12,34 +12,48 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vedette.core.errors import VedetteError
-from vedette.judge.decisions.parts import Policy
+from vedette.judge.decisions.parts import Policy, Reasoning
 from vedette.run.scoring import Scoring, load_scoring
 
 FOLDER = "lastgood"
 
 
 def load_or_last(
-    home: Path, files: Mapping[str, Path | None], policy: Policy, *, again: bool
+    home: Path,
+    files: Mapping[str, Path | None],
+    policy: Policy,
+    *,
+    again: bool,
+    reasoning: Reasoning = Reasoning.ALWAYS,
+    apart: bool = False,
 ) -> tuple[Scoring, VedetteError | None]:
     """What decides, and what was wrong with it when the copy was taken instead.
 
     Args:
         home: Folder of the data; copies are in `lastgood/`.
-        files: `model`, `rules` and `lists`; None where there is none.
+        files: `model`, `rules`, `lists` and `policies`; None where there is none.
         policy: Answers when a part stalls.
         again: Whether the copy may be taken.
+        reasoning: For which decisions the model's reasons are recorded.
+        apart: Whether the model gets a process of its own.
 
     Raises:
         VedetteError: What is wrong, when there is no copy or it may not be taken.
     """
     folder = home / FOLDER
+
+    def load(paths: Mapping[str, Path | None]) -> Scoring:
+        model, rules, lists = paths["model"], paths["rules"], paths["lists"]
+        own = paths["policies"]
+        return load_scoring(model, rules, lists, policy, policies=own, reasoning=reasoning, apart=apart)
+
     try:
-        scoring = load_scoring(files["model"], files["rules"], files["lists"], policy)
+        scoring = load(files)
     except VedetteError as error:
         copies = {name: folder / name if path else None for name, path in files.items()}
         if not again or any(copy is not None and not copy.exists() for copy in copies.values()):
             raise
-        return load_scoring(copies["model"], copies["rules"], copies["lists"], policy), error
+        return load(copies), error
     for name, path in files.items():
         if path is not None:
             _copy(path, folder / name)

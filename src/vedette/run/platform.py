@@ -25,6 +25,7 @@ from vedette.core.content import shipped
 from vedette.core.errors import DataError, NotFoundError
 from vedette.core.event import Entity, Event
 from vedette.core.execute import Executor
+from vedette.core.redis import Redis
 from vedette.core.settings import Settings
 from vedette.core.signal import Signal
 from vedette.judge.correlation.definition import Correlation
@@ -59,6 +60,8 @@ from vedette.sense.quarantine import Quarantine, Refused
 from vedette.sense.sightings import Cursor
 from vedette.sense.store import Store
 
+REDIS_S = 0.25
+"""How long one answer of Redis is waited for, beside the decisions that do without it after some milliseconds."""
 RISKS_S = 0.005
 """How long a decision waits for what alerts say of its entities."""
 PER_KEY = Rate(100, 1, 200)
@@ -103,7 +106,7 @@ class Platform(Parts):
     ) -> None:
         super().__init__(settings, clock=clock, environ=environ)
         self.meters = Meters()
-        self.store = Store(settings.store_folder)
+        self._apart, self.store = apart, Store(settings.store_folder)
         self.quarantine = Quarantine(self.store.folder, self._count_refused)
         self.access.create_tenant(settings.tenant)
         self.risks = self._bounded_risks(patience)
@@ -121,13 +124,13 @@ class Platform(Parts):
             points=self.points,
             lists=self.lists,
             trials=self.trials,
+            redis=Redis(settings.redis_url, timeout_s=REDIS_S) if settings.redis_url else None,
         )
         self._closing.callback(self.desk.close)
         self.followers = Followers(self, self.store, self.meters, detection)
         self.collector = self.followers.collector
         self.quality = self.followers.quality
         self.rollout = Rollout(detection, self.shipments, clock, self.sources, self.cards)
-        self._apart = apart
         self.charges = Charges(
             self.money,
             clock,

@@ -21,11 +21,14 @@ from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.core.log import Durability, Log
 from vedette.core.money import Money
+from vedette.core.redis import Redis
 from vedette.judge.decisions.bindings import binding_of
 from vedette.judge.decisions.intake import to_event
 from vedette.judge.decisions.opening import Books, open_books
-from vedette.judge.decisions.parts import Policy, Risks
+from vedette.judge.decisions.parts import Policy, Reasoning, Risks
+from vedette.judge.decisions.policies import load_policies
 from vedette.judge.decisions.recorder import Answer
+from vedette.judge.decisions.remote import RemoteScorer
 from vedette.judge.decisions.service import DecisionService
 from vedette.judge.models.model import Model, load_model
 from vedette.judge.payment.attributes import with_features
@@ -43,6 +46,8 @@ from vedette.sense.sources import Source
 
 DEADLINE_S = 0.040
 """What the service may take of the 50 ms in which the caller has an answer; HTTP has the rest."""
+MODEL_S = 0.010
+"""How long a decision waits for a model in a process of its own."""
 OPENING_S = 0.03
 """How long a request waits for a tenant that was made after the server started."""
 CARDS, CHARGES = "card_transactions", "product"
@@ -59,6 +64,11 @@ class Scoring:
     model: Model | None = None
     rules: PaymentRules = field(default_factory=PaymentRules)
     policy: Policy = Policy.OPEN
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    """Merchant -> its own policy."""
+    reasoning: Reasoning = Reasoning.ALWAYS
+    remote: Path | None = None
+    """Directory of the model, when a process of its own answers for it."""
 
 
 Relist = Callable[[PaymentRules], PaymentRules]
@@ -88,9 +98,16 @@ class Attached(Protocol):
 
 
 def load_scoring(
-    model: Path | None, rules: Path | None, lists: Path | None = None, policy: Policy = Policy.OPEN
+    model: Path | None,
+    rules: Path | None,
+    lists: Path | None = None,
+    policy: Policy = Policy.OPEN,
+    *,
+    policies: Path | None = None,
+    reasoning: Reasoning = Reasoning.ALWAYS,
+    apart: bool = False,
 ) -> Scoring:
-    """Reads a model directory and a rules file; either may be absent.
+    """Reads a model directory and a rules file; either may be absent. `apart`: the model gets a process of its own.
 
     Raises:
         DataError, DefinitionError, Problems: What the model, the rules or the lists have wrong, with its place.
@@ -101,7 +118,8 @@ def load_scoring(
     held = load_lists(lists) if lists else {}
     fields = binding_of(scorer.source if scorer else CARDS).spelled()
     found = load_rules(rules, attributes=attributes, lists=held, fields=fields) if rules else PaymentRules()
-    return Scoring(scorer, found, policy)
+    own = load_policies(policies) if policies else {}
+    return Scoring(scorer, found, policy, own, reasoning, model if apart else None)
 
 
 class Desk:
@@ -120,6 +138,7 @@ class Desk:
         points: What else is decided on than payments, by name: each has services of its own.
         lists: What was added to the lists that rules name; None: nothing.
         trials: What was shipped, and its trials.
+        redis: Keeps the features of payments; None: this process does.
     """
 
     def __init__(
@@ -137,6 +156,7 @@ class Desk:
         points: Mapping[str, Point] = NO_POINTS,
         lists: KeptLists | None = None,
         trials: Attached | None = None,
+        redis: Redis | None = None,
     ) -> None:
         self.points = points
         self._lists = lists
@@ -150,6 +170,8 @@ class Desk:
         self._clock = clock
         self._meters = meters
         self._durability = durability
+        self._redis = redis
+        self._remotes: list[RemoteScorer] = []
         self._open: dict[tuple[str, str], tuple[Books, DecisionService]] = {}
         self._asked: dict[tuple[str, str], tuple[int | str, ...]] = {}
         self._lock = threading.Lock()
@@ -254,11 +276,25 @@ class Desk:
             durability=self._durability,
             log=self._log,
             risks=self._risks,
+            policies=self.scoring.policies,
+            reasoning=self.scoring.reasoning,
+            scorer=self._remote(),
+            redis=self._redis,
         )
         if self._trials:
             lists = partial(self._with_lists, tenant)
             self._trials.attach(tenant, books, features, lists)
         return books, DecisionService(books.recorder, deadline_s=self._deadline_s)
+
+    def _remote(self) -> RemoteScorer | None:
+        """A process that answers for the model, of this tenant's own: it takes one question at a time."""
+        model, folder = self.scoring.model, self.scoring.remote
+        if model is None or folder is None:
+            return None
+        found = RemoteScorer(folder, MODEL_S, sha256=model.sha256)
+        found.warm()
+        self._remotes.append(found)
+        return found
 
     async def decide(self, event: Event, *, checked: bool = False) -> Decision:
         """The decision on an event, within the deadline whatever stalls; `checked`: it comes from `take`."""
@@ -419,5 +455,9 @@ class Desk:
             for books, service in self._open.values():
                 asyncio.run(service.close())
                 books.checkpoint()
+                if books.online:
+                    books.online.close()
             self._open.clear()
+            for remote in self._remotes:
+                remote.close()
         self._loops.close()

@@ -372,8 +372,8 @@ class _Tenant:
         self._covers = features.covers if features else None
         self.beside: Beside | None = None
         self._engines: Engines | None = None
-        if features is not None and books.engine is not None:
-            self._engines = Engines(features.version, books.engine, self._catch_up)
+        if features is not None and books.features is not None:
+            self._engines = Engines(features.version, books.features, self._catch_up)
             self._engines.heard = self._hear
 
     def deciders(self, live: Built, tried: Built) -> tuple[Decider, Decider]:
@@ -392,9 +392,12 @@ class _Tenant:
         if features is not None and self._engines is not None:
             self._engines.add(features.version, lambda: self._fresh(features))
             view = self._engines.view(features.version)
+        own = self._base.model
+        same = own is not None and scoring.model is not None and own.sha256 == scoring.model.sha256
         return self._base.over(
             features=view,
-            model=scoring.model,
+            # What it began with may be answered for by a process of its own.
+            model=own if same else scoring.model,
             rules=self._lists(scoring.rules),
             features_version=features.version if features else "",
             control=self._control,

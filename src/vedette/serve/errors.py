@@ -70,6 +70,7 @@ _BY_CODE: dict[str, int] = {
     "http.method": 405,
     "http.route": 404,
     "log.file.damaged": 500,
+    "core.db.damaged": 500,
     "log.closed": 503,
     "session.host": 421,
     "access.login.refused": 401,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from vedette.core.errors import DeniedError, TransientError
+from vedette.core.errors import DeniedError, TransientError, VedetteError
 from vedette.prove.access import Access, Principal, permit
 from vedette.serve.policy import bearer
 
@@ -70,17 +70,26 @@ class Gate:
             )
             self._open[secret] = asked
             asked.add_done_callback(lambda done: self._answered(secret, done))
-            with suppress(TimeoutError):
-                return await asyncio.wait_for(asyncio.shield(asked), SHARE_S)
+            if found := await self._wait(asked):
+                return found
         # An earlier question is open: it has had its share, so this call does not wait again for a caller known before.
         known = self._access.recall(secret, max_age=GRACE_S)
-        if known is None and asked is not None:
-            with suppress(TimeoutError):
-                return await asyncio.wait_for(asyncio.shield(asked), SHARE_S)
+        if known is None and asked is not None and (found := await self._wait(asked)):
+            return found
         self._stalled("access.stalled")
         if known is None:
             raise TransientError("access.stalled", "the key cannot be checked at the moment", retry_after=1.0)
         return known
+
+    @staticmethod
+    async def _wait(asked: asyncio.Future[Principal]) -> Principal | None:
+        """The answer; None when it does not come within the share, or nobody can tell: the database is damaged."""
+        try:
+            return await asyncio.wait_for(asyncio.shield(asked), SHARE_S)
+        except DeniedError:
+            raise
+        except (TimeoutError, VedetteError):
+            return None
 
     def _answered(self, secret: str, done: asyncio.Future[Principal]) -> None:
         self._open.pop(secret, None)

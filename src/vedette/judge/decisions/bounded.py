@@ -55,6 +55,10 @@ class Share:
                 self._overdue = future  # type: ignore[assignment] # only asked whether it is done
             raise PartStalled(self.part) from None
 
+    def do(self, call: Callable[[], None]) -> None:
+        """The call, behind all earlier ones, however long it takes."""
+        self._thread.submit(call).result()
+
     def tell(self, call: Callable[[], None]) -> None:
         """Queues a call whose answer nobody needs, behind all earlier ones."""
         self._room.acquire()

@@ -296,6 +296,8 @@ class DecisionService:
         for pending, answer in zip(group, self._recorder.decide_many(wanted), strict=True):
             if pending.claim(answer):
                 told.append(pending)
+                if isinstance(answer, Decision) and answer.fallback:
+                    self.fallbacks[answer.fallback] = self.fallbacks.get(answer.fallback, 0) + 1
             else:
                 self._late(pending, answer)
         _wake(told)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from vedette.core.errors import DataError
 from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.core.redis import Redis, Script, passing
@@ -270,12 +271,20 @@ class SharedEngine:
         ]
         spans, at = [], 0
         for one, (events, labels) in zip(self._entities, texts, strict=True):
+            self._check(one.place, events, labels)
             self._row[layout.R_VIEWS + one.place * self._plan.stride] = one.place + 1 if events else NOBODY
             spans.append(self._span(one.place, one.place + 1, at, len(events) // 8, len(labels) // 8))
             at = spans[-1][-1]
         self._fill(b"".join(text for pair in texts for text in pair), spans)
         for one, (events, labels) in zip(self._entities, texts, strict=True):
             self._note_waste(one, events, labels)
+
+    def _check(self, place: int, events: bytes, labels: bytes) -> None:
+        """Whether two texts can be what this engine wrote, as far as their lengths tell."""
+        base, stride = self._plan.stored(place)
+        for text, head, row in ((events, EVENT_HEAD + base, stride), (labels, LABEL_HEAD + LABEL_BASE, 4)):
+            if text and (len(text) < 8 * head or (len(text) - 8 * head) % (8 * row)):
+                raise DataError("features.shared.damaged", "an entity's state in Redis is not what was written")
 
     def _span(self, place: int, entity: int, at: int, events: int, labels: int) -> list[int]:
         """Where the parts of an entity's two texts stand, in words, when the first of them begins at `at`."""
