@@ -28,7 +28,7 @@ Refuse = Callable[[DeniedError, Scope, Receive, Send], Awaitable[None]]
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PORTS = {"http": 80, "https": 443}
-_BESIDE = ("/v1", "/healthz", "/metrics", "/openapi.json")
+_BESIDE = ("/v1", "/taxii2", "/healthz", "/metrics", "/openapi.json")
 """Paths of the API, which takes no cookie and so needs no Host or Origin."""
 
 

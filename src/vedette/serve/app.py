@@ -23,6 +23,7 @@ from vedette.serve.hot import HotAnswers, HotDecisions
 from vedette.serve.misuse import note_refusal
 from vedette.serve.policy import describe_security, policies, require_policies
 from vedette.serve.session import Elsewhere, find_visitor
+from vedette.serve.taxii import of_taxii, taxii_error
 
 LISTENING = ("127.0.0.1", 8700)
 
@@ -96,6 +97,8 @@ def wants_page(request: Request) -> bool:
 
 
 def _respond(request: Request, error: VedetteError, *, known: bool = True) -> Response:
+    if of_taxii(request.url.path):
+        return taxii_error(error)
     if of_api(request.url.path) or not wants_page(request):
         return Response(body_of(error), status_of(error), headers_of(error), "application/json")
     return show_error(request, find_visitor(request) if known else None, error)

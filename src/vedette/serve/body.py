@@ -9,7 +9,7 @@ from vedette.serve.errors import body_of, headers_of, status_of
 MAX_BODY = 1 << 20
 """Bytes of one request body; those of `PUSHES` have `MAX_PUSH`."""
 MAX_PUSH = 16 << 20
-"""Bytes of one push of events, and of one batch of charges."""
+"""Bytes of one push of events or intelligence, and of one batch of charges."""
 PUSHES = {"/v1/events", "/v1/charges/batch"}
 
 
@@ -43,7 +43,8 @@ def bounded(app: App) -> App:
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "DELETE", "OPTIONS"}:
             await app(scope, receive, send)
             return
-        limit = MAX_PUSH if scope["path"] in PUSHES else MAX_BODY
+        pushed = scope["path"] in PUSHES or scope["path"].startswith("/taxii2/")
+        limit = MAX_PUSH if pushed else MAX_BODY
         try:
             body = await read_body(receive, limit)
         except DataError as error:

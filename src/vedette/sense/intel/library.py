@@ -70,6 +70,8 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True):
     """How often it looks there, seconds; 0: only when asked."""
     added_after: str = ""
     """How far it came there."""
+    next: str = ""
+    """The page to go on with, where a look was not finished."""
     polled: int = 0
     """When it last looked, microseconds UTC."""
     problem: str = ""
@@ -213,7 +215,18 @@ class Library:
                 self._note(connection, tenant, collection, told)
         return place.put()
 
-    def _write(self, connection: Connection, collection: str, objects: Sequence[Object], place: _Place) -> None:
+    def _write(
+        self, connection: Connection, collection: str, objects: Sequence[Object], place: _Place, *, ours: bool = False
+    ) -> None:
+        """Adds what is new of some objects.
+
+        Args:
+            connection: Of the transaction.
+            collection: Its name.
+            objects: Which.
+            place: Where the tenant is.
+            ours: What changed is what we know of them, not what their author said.
+        """
         tenant = place.tenant
         held = _current(connection, tenant, [one.id for one in objects])
         rows, ended, more = list[dict[str, Any]](), dict[int, int](), list[dict[str, Any]]()
@@ -221,7 +234,7 @@ class Library:
             digest = digest_of(one)
             before = held.get(one.id)
             own = one.indicator is not None and not one.body
-            if before is not None and (before[1] == digest or (before[2] == one.version and not own)):
+            if before is not None and (before[1] == digest or (before[2] == one.version and not own and not ours)):
                 place.same += 1
                 continue
             seq, added = place.next()
@@ -294,8 +307,7 @@ class Library:
             for name in sorted({name for name, _ in fresh}):
                 with self._database.begin() as connection:
                     place = _Place(connection, tenant, self._clock.now())
-                    own = [msgspec.structs.replace(now, version=now.version + 1) for of, now in fresh if of == name]
-                    self._write(connection, name, own, place)
+                    self._write(connection, name, [now for of, now in fresh if of == name], place, ours=True)
                     place.keep()
                 one = place.put()
                 total = msgspec.structs.replace(
@@ -441,8 +453,8 @@ class Library:
             kept = to_kept(held)
             assert kept.object.indicator is not None  # noqa: S101 - only indicators are seen
             renewed = msgspec.structs.replace(kept.object.indicator, seen=time)
-            one = msgspec.structs.replace(kept.object, indicator=renewed, version=kept.object.version + 1)
-            self._write(connection, kept.collection, [one], place)
+            one = msgspec.structs.replace(kept.object, indicator=renewed)
+            self._write(connection, kept.collection, [one], place, ours=True)
         place.keep()
         return fresh
 

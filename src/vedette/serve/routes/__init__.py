@@ -17,6 +17,7 @@ from vedette.serve.routes import (
     people,
     playbooks,
     query,
+    taxii,
     traces,
     webhooks,
 )
@@ -31,6 +32,7 @@ _MODULES = (
     events,
     entities,
     query,
+    taxii,
     traces,
     alerts,
     cases,
