@@ -125,6 +125,12 @@ class Alerts:
                 found.update(connection.execute(sa.select(SIGNAL.c.id).where(where)).scalars())
         return found
 
+    def of_signal(self, tenant: str, signal_id: str) -> str:
+        """Id of the alert that a signal is in; empty for one that was not taken."""
+        here = (SIGNAL.c.tenant == tenant) & (SIGNAL.c.id == signal_id)
+        with self._database.read() as connection:
+            return connection.execute(sa.select(SIGNAL.c.alert_id).where(here)).scalar() or ""
+
     def apply(self, signals: Sequence[tuple[Signal, int]]) -> int:
         """Adds (signal, log time) pairs; gives how many were new. All or none."""
         with self._database.begin() as connection:

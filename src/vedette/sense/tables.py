@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+
+from vedette.core.clock import to_iso
 
 PARTITION = ("tenant", "date")
 """Every table is partitioned by these."""
@@ -106,6 +109,32 @@ class Table:
         files = pafs.SubTreeFileSystem(str(self.folder), pafs.LocalFileSystem())
         dataset: pads.Dataset = delta.to_pyarrow_dataset(filesystem=files, file_pruning_predicate=wanted)
         return dataset
+
+    def files(self, tenant: str, since: int, until: int) -> list[tuple[str, str, int]]:
+        """(Path in the folder, date, rows) of the data files that can hold a tenant's events of a time.
+
+        Args:
+            tenant: Whose.
+            since: Event time, microseconds UTC.
+            until: Event time to stop before.
+        """
+        delta = self.delta()
+        if delta is None:
+            return []
+        added = pa.table(delta.get_add_actions(flatten=True))
+        first, last = to_iso(max(0, since))[:10], to_iso(max(0, until - 1))[:10]
+        names = ("path", "partition.tenant", "partition.date", "num_records")
+        rows = zip(*(added[name].to_pylist() for name in names), strict=True)
+        return [
+            (unquote(path), str(date), count)
+            for path, owner, date, count in rows
+            if owner == tenant and first <= str(date) <= last
+        ]
+
+    def every_file(self) -> list[str]:
+        """Paths of all data files that the newest commit names."""
+        delta = self.delta()
+        return [unquote(path) for path in pa.table(delta.get_add_actions())["path"].to_pylist()] if delta else []
 
     def compact(self) -> Mapping[str, int]:
         """Joins small files and removes old leftovers; what the table holds does not change.
