@@ -23,6 +23,8 @@ from vedette.prove.access import POLICY, Mode, Role
 from vedette.prove.access.policy import Level as Reach
 from vedette.run.platform import Platform
 from vedette.run.scoring import Scoring
+from vedette.sense.intel.indicator import Indicator, indicator_id
+from vedette.sense.intel.stix import Object
 from vedette.serve.app import build_api, build_app
 
 TENANT, OTHER = "acme", "globex"
@@ -221,6 +223,14 @@ class World:
         return self.send(method, path.format_map(ids), secret, content=content, headers=headers, params=params)
 
 
+def indicator_of_value(world, tenant):
+    """The id of an indicator of the tenant."""
+    own = indicator_id("own", "evil.example")
+    made = Indicator(id=own, formula=(("evil.example",),), valid_from=1)
+    world.platform.library.put(tenant, "own", [Object(id=own, type="indicator", indicator=made)])
+    return own
+
+
 class Objects:
     """One object of each kind that a path can name, all of them a tenant's."""
 
@@ -263,7 +273,9 @@ class Objects:
         hypothesis = world.platform.work.suppose(tenant, case, "a build log", **work)
         world.platform.clocks.start(tenant, case, "gdpr_33", **work)
         changed = world.platform.triage.change(tenant, [alert_id], operator=self.requester, assignee=self.requester)
+        bad = indicator_of_value(world, tenant)
         return {
+            "indicator_id": bad,
             "charge_id": charged["id"],
             "payout_id": payout["id"],
             "dispute_id": self.dispute(),

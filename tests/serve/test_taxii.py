@@ -17,7 +17,7 @@ from taxii2client.v21 import Server as TaxiiServer
 from vedette.core.egress import Egress
 from vedette.core.errors import TransientError
 from vedette.prove.access.policy import Level
-from vedette.run.taxii import Followers
+from vedette.run.taxii import Polls
 from vedette.sense.intel.library import Asked, indicator_of
 
 MEDIA = "application/taxii+json;version=2.1"
@@ -108,7 +108,7 @@ def test_another_installation_follows_and_goes_on_after_a_kill(served, tmp_path)
     try:
         platform.library.collection(TENANT, "partner", url=shared.url, secret="partner", every=60)
         own = platform.library.find_collection(TENANT, "partner")
-        followers = Followers(platform.library, platform.egress, lambda _name: f"any:{writer}", platform.clock)
+        followers = Polls(platform.library, platform.egress, lambda _name: f"any:{writer}", platform.clock)
         turn = followers.poll(TENANT, own)
         assert turn.put.added >= 60
         held = platform.library.find_collection(TENANT, "partner")
@@ -118,7 +118,7 @@ def test_another_installation_follows_and_goes_on_after_a_kill(served, tmp_path)
         assert (found.collection, indicator_of(found).name) == ("partner", "bad 120")
         assert followers.poll_due() == 0
         server.kill()
-        due = Followers(platform.library, platform.egress, lambda _name: "x", Late(platform.clock))
+        due = Polls(platform.library, platform.egress, lambda _name: "x", Late(platform.clock))
         assert due.poll_due() == 0
         assert "egress.connection.failed" in platform.library.find_collection(TENANT, "partner").problem
     finally:
@@ -181,7 +181,7 @@ def test_a_broken_look_goes_on_where_it_was(world):
     egress = Egress(["127.0.0.1"])
     with Feed(pages, fails=[1]) as feed:
         own = library.collection(TENANT, "broken", url=feed.url)
-        followers = Followers(library, egress, lambda _name: "", world.platform.clock)
+        followers = Polls(library, egress, lambda _name: "", world.platform.clock)
         with pytest.raises(TransientError):
             followers.poll(TENANT, own)
         held = library.find_collection(TENANT, "broken")
@@ -200,7 +200,7 @@ def test_a_server_that_never_ends_is_left(world):
     with Feed([[]]) as feed:
         feed.pages = [[], []]
         own = library.collection(TENANT, "endless", url=feed.url)
-        followers = Followers(library, egress, lambda _name: "", world.platform.clock)
+        followers = Polls(library, egress, lambda _name: "", world.platform.clock)
         followers.poll(TENANT, own)
         feed.pages = [[] for _ in range(3)]
         held = library.find_collection(TENANT, "endless")

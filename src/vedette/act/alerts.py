@@ -125,6 +125,12 @@ class Alerts:
                 found.update(connection.execute(sa.select(SIGNAL.c.id).where(where)).scalars())
         return found
 
+    def count_of(self, tenant: str, rule_id: str) -> int:
+        """How many alerts of a rule there are, of every state."""
+        mine = (ALERT.c.tenant == tenant) & (ALERT.c.rule_id == rule_id)
+        with self._database.read() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(ALERT).where(mine)).scalar_one()
+
     def of_signal(self, tenant: str, signal_id: str) -> str:
         """Id of the alert that a signal is in; empty for one that was not taken."""
         here = (SIGNAL.c.tenant == tenant) & (SIGNAL.c.id == signal_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -15,17 +15,20 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from vedette.cli._response import Opened
 from vedette.cli._rules import Lists, Pipeline, log_sources, today
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.core.signal import Level, Signal
+from vedette.judge.indicators import Lookout
 from vedette.judge.sigma.cache import load_cached
 from vedette.judge.sigma.detect import Detector, Match, Tally
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import RuleSet
+from vedette.run.intel import Watches
 from vedette.sense.files import Chunk
-from vedette.sense.sources import load_sources
+from vedette.sense.sources import Source, load_sources
 
 CACHE = Path("~/.cache/vedette/rules")
 
@@ -34,6 +37,8 @@ EXAMPLES = """Examples:
   vedette detect --rules sigma/rules.tar.gz --only 'rules/windows/**' events.ndjson.gz
 
   vedette detect --rules my-rules/ --source cloudtrail --json trail/   # one match a line
+
+  vedette detect --rules my-rules/ --indicators .vedette events.ndjson    # and what is known to be bad
 
   vedette detect --rules my-rules/ --counts events.ndjson              # one JSON object
 
@@ -59,6 +64,9 @@ def detect(
     lists: Lists = None,
     counts: Annotated[bool, typer.Option("--counts", help="Print one JSON object of counts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one match a line as JSON.")] = False,
+    indicators: Annotated[
+        Path | None, typer.Option(metavar="HOME", help="Look for the indicators of that folder's library too.")
+    ] = None,
     jobs: Annotated[
         int, typer.Option(min=1, max=64, help="Processes for large plain files; the output is the same.")
     ] = 1,
@@ -79,7 +87,14 @@ def detect(
         )
     places = log_sources(known, pipeline, lists)
     loaded = load_cached(files, places, None if no_cache else cache.expanduser(), today())
-    detector = Detector(loaded, known, source=known[source] if source else None, now=SystemClock().now(), jobs=jobs)
+    detector = Detector(
+        loaded,
+        known,
+        source=known[source] if source else None,
+        now=SystemClock().now(),
+        jobs=jobs,
+        lookout=_lookout(indicators, known) if indicators else None,
+    )
     gc.freeze()  # Thousands of rules need not be looked at again and again for garbage.
     with _progress(detector.tally) as tell:
         found = detector.run(paths, tell)
@@ -97,6 +112,15 @@ def detect(
         typer.echo(msgspec.json.encode(to_counts(loaded, detector.tally)).decode())
     else:
         _print_table(loaded, detector.tally, seen)
+
+
+def _lookout(home: Path, known: Mapping[str, Source]) -> Lookout:
+    """What looks for a library's indicators; all of them are read here, so that worker processes share them."""
+    with Opened(home, "") as here:
+        watches = Watches(here.library, here.clock)
+        watch = watches.fresh(here.tenant)
+        library, tenant = here.library, here.tenant
+    return Lookout(lambda _tenant: watch, lambda _tenant, seq: library.at(tenant, seq), known, tenant)
 
 
 def to_counts(rules: RuleSet, tally: Tally) -> dict[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -21,6 +22,9 @@ from vedette.sense.intel.library_tables import Kept
 from vedette.sense.intel.observables import observed
 from vedette.sense.intel.watch import Hit, Watch
 from vedette.sense.sources import Source
+
+Seen = Sequence[tuple[int, str, str]]
+"""Slot of the watch, field and text of each value that an indicator names."""
 
 RULE = "intel.indicator"
 """Rule id of what an indicator tells."""
@@ -39,9 +43,17 @@ class Lookout:
         watch: Tenant -> its indicators as they are known now; None: it has none.
         describe: What is told of a version.
         sources: Whose fields hold observables.
+        tenant: Of files, whose events name none.
     """
 
-    def __init__(self, watch: Callable[[str], Watch | None], describe: Describe, sources: Mapping[str, Source]) -> None:
+    def __init__(
+        self,
+        watch: Callable[[str], Watch | None],
+        describe: Describe,
+        sources: Mapping[str, Source],
+        tenant: str = "default",
+    ) -> None:
+        self.tenant = tenant
         self._watch = watch
         self._describe = describe
         self.observables = observed(sources)
@@ -67,11 +79,31 @@ class Lookout:
         hits = watch.hits(self.observables[event.source], event.data, event.event_time)
         return self.signals(event, hits) if hits else ()
 
-    def signals(self, event: Event, hits: Sequence[Hit], *, alert: bool = True) -> list[Signal]:
-        """The signals of hits, one for each indicator."""
+    def each(self, source: str, records: Sequence[Mapping[str, Any]]) -> dict[int, Seen]:
+        """Place of a record -> what of it indicators name, of many records of a source at once."""
+        watch = self._watch(self.tenant) if source in self.observables else None
+        if watch is None or not len(watch):
+            return {}
+        return dict(watch.hits_each(self.observables[source], records))
+
+    def found(self, event: Event, seen: Seen) -> list[Signal]:
+        """The signals of what `each` gave of an event."""
+        watch = self._watch(self.tenant)
+        hits = watch.told(seen, event.event_time) if watch is not None else []
+        return self.signals(event, hits, tenant=self.tenant)
+
+    def signals(self, event: Event, hits: Sequence[Hit], *, alert: bool = True, tenant: str = "") -> list[Signal]:
+        """The signals of hits, one for each indicator.
+
+        Args:
+            event: Which holds them.
+            hits: From a watch.
+            alert: Whether they make alerts.
+            tenant: Whose indicators they are; the event's by default.
+        """
         found: dict[str, Signal] = {}
         for hit in hits:
-            kept = self._describe(event.tenant, hit.seq)
+            kept = self._describe(tenant or event.tenant, hit.seq)
             if kept is not None and kept.object.indicator is not None:
                 found.setdefault(kept.object.id, _signal(event, hit, kept, kept.object.indicator, alert=alert))
         return list(found.values())

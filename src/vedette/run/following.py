@@ -19,6 +19,7 @@ from vedette.run import storing as storing_module
 from vedette.run.detecting import SIGNALS, detecting
 from vedette.run.detection import Detection
 from vedette.run.guard import Beat, beating
+from vedette.run.hunting import Hunt, hunt_new
 from vedette.run.indexing import indexing
 from vedette.run.intel import make_lookout, noting
 from vedette.run.metrics import Meters
@@ -27,6 +28,7 @@ from vedette.run.quality import Quality
 from vedette.run.rollout import Rollout
 from vedette.run.storing import storing
 from vedette.run.stream import BATCH, Stage, advance
+from vedette.run.taxii import Polls
 from vedette.sense.intel.bundle import kept_attack
 from vedette.sense.store import Store
 
@@ -36,6 +38,8 @@ STORE_S: Final = 5.0
 """How long events that trickle in are gathered for one commit of the event store: a commit costs 0.1 CPU seconds."""
 INDEX_S: Final = 1.0
 """How long records that trickle in are gathered for one commit of the index."""
+POLL_S: Final = 10.0
+"""How often collections of other servers are looked at, where they are due, and what was learned is hunted for."""
 QUALITY_S: Final = 5.0
 """How often the quality of data is looked at, and silence listened for."""
 
@@ -54,6 +58,9 @@ class Followers:
         self._log = parts.log
         self._meters = meters
         self._evidence = parts.evidence
+        self._parts = parts
+        self._polls = Polls(parts.library, parts.egress, lambda name: parts.secrets.resolve(name).reveal(), parts.clock)
+        self._hunt = Hunt(parts, store, make_lookout(parts.library, parts.clock, parts.sources))
         self.collector = Collector(parts.evidence, parts.log, parts.clock)
         lookout = make_lookout(parts.library, parts.clock, parts.sources)
         self.rollout = Rollout(
@@ -87,8 +94,16 @@ class Followers:
             Beat("index", INDEX_S, self._turn(self.indexing), enough=BATCH),
             Beat("quality", QUALITY_S, self._turn(self.judging), enough=quality_module.BATCH),
             Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
+            Beat("intel", POLL_S, self._learn),
             Beat("checkpoint", 10.0, lambda: bool(self._evidence.checkpoint()) and 0),
         )
+
+    def _learn(self) -> int:
+        """Takes what other servers have, where it is due, and hunts for what was learned since the last turn."""
+        came = self._polls.poll_due()
+        for tenant in self._parts.library.tenants():
+            hunt_new(self._parts, self._hunt, tenant)
+        return came
 
     def _turn(self, stages: Sequence[Stage]) -> Callable[[], int]:
         return lambda: sum(advance(self._log, stages, self._meters, guard=True).values())

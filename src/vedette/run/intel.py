@@ -71,10 +71,10 @@ class Watches:
         return self._described[key]
 
 
-def make_lookout(library: Library, clock: Clock, sources: Mapping[str, Source]) -> Lookout:
-    """What asks the library's indicators of each event."""
+def make_lookout(library: Library, clock: Clock, sources: Mapping[str, Source], tenant: str = "default") -> Lookout:
+    """What asks the library's indicators of each event; of files those of `tenant`."""
     watches = Watches(library, clock)
-    return Lookout(watches.of, watches.describe, sources)
+    return Lookout(watches.of, watches.describe, sources, tenant)
 
 
 def noting(library: Library, log: Log) -> Stage:

@@ -43,7 +43,7 @@ class Turn:
     put: Put
 
 
-class Followers:
+class Polls:
     """Looks at the collections that are followed.
 
     Args:

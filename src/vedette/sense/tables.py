@@ -126,7 +126,7 @@ class Table:
         names = ("path", "partition.tenant", "partition.date", "num_records")
         rows = zip(*(added[name].to_pylist() for name in names), strict=True)
         return [
-            (unquote(path), str(date), count)
+            (unquote(str(path)), str(date), int(count or 0))
             for path, owner, date, count in rows
             if owner == tenant and first <= str(date) <= last
         ]
@@ -134,7 +134,7 @@ class Table:
     def every_file(self) -> list[str]:
         """Paths of all data files that the newest commit names."""
         delta = self.delta()
-        return [unquote(path) for path in pa.table(delta.get_add_actions())["path"].to_pylist()] if delta else []
+        return [unquote(str(path)) for path in pa.table(delta.get_add_actions())["path"].to_pylist()] if delta else []
 
     def compact(self) -> Mapping[str, int]:
         """Joins small files and removes old leftovers; what the table holds does not change.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from vedette.cli.intel import attack, indicators
+from vedette.cli.intel import attack, hunting, indicators
 
 EXAMPLES = f"""{indicators.EXAMPLES}
+
+{hunting.EXAMPLES}
 
 {attack.IMPORT_EXAMPLES}"""
 
@@ -23,5 +25,9 @@ def register(app: typer.Typer) -> None:
     verb.command("find", epilog=indicators.EXAMPLES)(indicators.find)
     verb.command("export", epilog=indicators.EXAMPLES)(indicators.export)
     verb.command("collections", epilog=indicators.EXAMPLES)(indicators.collections)
+    verb.command("follow", epilog=hunting.EXAMPLES)(hunting.follow)
+    verb.command("poll", epilog=hunting.EXAMPLES)(hunting.poll)
+    verb.command("hunt", epilog=hunting.EXAMPLES)(hunting.hunt)
+    verb.command("actor", epilog=hunting.EXAMPLES)(hunting.actor)
     verb.command("refused", epilog=indicators.EXAMPLES)(indicators.refused)
     app.add_typer(verb)

@@ -28,6 +28,7 @@ from vedette.expr.nodes import Node
 from vedette.expr.reference import trace
 from vedette.expr.values import leaves, reader
 from vedette.judge.correlation.correlator import Contribution, Correlator
+from vedette.judge.indicators import Lookout, Seen
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.ready import Ready, once
 from vedette.judge.sigma.rules import Rule
@@ -90,17 +91,19 @@ class Match:
         Args:
             now: Microseconds UTC; a time more than a day past it is none.
         """
-        try:
-            return self.source.to_event(
-                dict(self.data), tenant=TENANT, stream=self.stream, offset=self.offset, ingest_time=now
-            )
-        except DataError:
-            name = computed_id(TENANT, self.source.name, self.stream, self.offset)
-            return Event(id=name, tenant=TENANT, source=self.source.name, event_time=0, ingest_time=now)
+        return _event(self.source, self.data, self.stream, self.offset, now)
 
     def why(self) -> dict[str, Any]:
         """Why the rule fired."""
         return why(self.node, self.data)
+
+
+def _event(source: Source, data: Mapping[str, Any], stream: str, offset: int, now: int) -> Event:
+    try:
+        return source.to_event(dict(data), tenant=TENANT, stream=stream, offset=offset, ingest_time=now)
+    except DataError:
+        name = computed_id(TENANT, source.name, stream, offset)
+        return Event(id=name, tenant=TENANT, source=source.name, event_time=0, ingest_time=now)
 
 
 def why(node: Node, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,6 +129,8 @@ class Hit:
     data: dict[str, Any]
     numbers: tuple[int, ...]
     """Of the rules, by their places in the source's matcher."""
+    seen: Seen = ()
+    """What of it indicators name."""
 
 
 @dataclass(slots=True)
@@ -152,12 +157,13 @@ def judge_chunk(ready: Ready, source: Source, chunk: Chunk) -> Part:
     suspects = matcher.suspects(chunk.text, chunk.ended) if clean and chunk.text is not None else None
     results = matcher.match_many(read, suspects)
     part = Part(chunk.count, len(records) - len(read))
-    if any(results):
+    seen = ready.lookout.each(source.name, read) if ready.lookout else {}
+    if seen or any(results):
         places = (place for place, data in enumerate(records) if not isinstance(data, DataError))
         part.hits = [
-            Hit(chunk.numbers[place], chunk.offsets[place], data, numbers)
-            for place, data, numbers in zip(places, read, results, strict=True)
-            if numbers
+            Hit(chunk.numbers[place], chunk.offsets[place], data, numbers, seen.get(number, ()))
+            for number, (place, data, numbers) in enumerate(zip(places, read, results, strict=True))
+            if numbers or number in seen
         ]
     return part
 
@@ -216,6 +222,7 @@ class Detector:
         now: For times from the future, microseconds UTC; 0 takes every time.
         jobs: Processes among which plain files of more than `SPAN_BYTES` are divided. What is found, its order and
             all counts are those of one process.
+        lookout: Indicators to look for beside the rules.
     """
 
     def __init__(
@@ -227,13 +234,15 @@ class Detector:
         limits: Limits | None = None,
         now: int = 0,
         jobs: int = 1,
+        lookout: Lookout | None = None,
     ) -> None:
         self._jobs = jobs
+        self._lookout = lookout
         self.tally = Tally()
         self._sources = sources
         self._source = source
         self._limits = limits or Limits()
-        self._ready = Ready(rules)
+        self._ready = Ready(rules, lookout)
         self._now = now or _FAR
         self._correlator = Correlator(rules.correlations, sources)
         self._waiting: list[Contribution] = []
@@ -324,6 +333,9 @@ class Detector:
             if match.rule.id not in self._correlator.quiet:
                 self.tally.matches[match.rule.id] += 1
                 yield match
+        if hit.seen and self._lookout is not None:
+            event = _event(source, hit.data, stream, hit.offset, self._now)
+            yield from self._told(self._lookout.found(event, hit.seen))
         if len(self._waiting) > WAITING:
             yield from self._correlated(WAITING // 2)
 

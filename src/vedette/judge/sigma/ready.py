@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from vedette.expr.matcher import Matcher
 from vedette.expr.nodes import Node
+from vedette.judge.indicators import Lookout
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.rules import Rule
 from vedette.sense.sources import Source
@@ -23,13 +24,15 @@ class Ready:
 
     Args:
         rules: What to look for.
+        lookout: Indicators to look for beside them; None: none.
     """
 
-    def __init__(self, rules: RuleSet) -> None:
+    def __init__(self, rules: RuleSet, lookout: Lookout | None = None) -> None:
         self._rules = rules
         self.skims = False
         """Rule lines out before they are decoded: pays from some hundred thousand lines on."""
         self._skimmers: dict[str, Skimmer | None] = {}
+        self.lookout = lookout
         self._built: dict[str, tuple[Matcher, Sequence[Placed]]] = {}
 
     def of(self, source: str) -> tuple[Matcher, Sequence[Placed]]:
@@ -42,8 +45,9 @@ class Ready:
         return self._built[source]
 
     def skimmer(self, source: Source) -> Skimmer | None:
-        """What rules out lines of a source; None when `skims` is off, or lines of this source have to be decoded."""
-        if not self.skims:
+        """What rules out lines of a source; None when `skims` is off, indicators are looked for, or lines of this source have to be decoded."""
+        # Indicators are looked for in every line, so every line is decoded.
+        if not self.skims or self.lookout is not None:
             return None
         if source.name not in self._skimmers:
             steps = source.steps

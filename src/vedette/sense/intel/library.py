@@ -380,6 +380,11 @@ class Library:
         with self._database.read() as connection:
             return [to_kept(row) for row in connection.execute(query)]
 
+    def tenants(self) -> list[str]:
+        """Every tenant that learned anything."""
+        with self._database.glance() as connection:
+            return list(connection.execute(sa.select(PLACE.c.tenant).order_by(PLACE.c.tenant)).scalars())
+
     def newest(self, tenant: str) -> int:
         """`seq` of the tenant's newest version; 0 for none."""
         with self._database.glance() as connection:

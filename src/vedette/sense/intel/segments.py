@@ -117,7 +117,9 @@ class Segments:
         start = 0
         for batch in pq.ParquetFile(file.path).iter_batches(20_000, columns=["data"]):
             column = batch.column(0)
-            for number, whole, net in self._values(file.source, [orjson.loads(each) for each in column.to_pylist()]):
+            for number, whole, net in self._values(
+                file.source, [orjson.loads(str(each)) for each in column.to_pylist()]
+            ):
                 keys.append(whole)
                 rows.append(start + number)
                 if net >= 0:

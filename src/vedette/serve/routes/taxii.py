@@ -38,7 +38,8 @@ from vedette.serve.body import MAX_PUSH
 from vedette.serve.policy import Caller, Served
 from vedette.serve.taxii import MEDIA, STIX_MEDIA, TaxiiBody, allow_taxii, taxii_reply
 
-router = APIRouter(prefix="/taxii2", tags=["taxii"])
+router = APIRouter(prefix="/taxii2", include_in_schema=False)
+"""Described by its own standard, in whose media type it answers."""
 
 _FILTERS = {"added_after", "limit", "next", "match[id]", "match[type]", "match[version]", "match[spec_version]"}
 _OF_ONE = {"limit", "next", "match[version]", "match[spec_version]", "added_after"}
