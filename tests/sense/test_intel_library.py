@@ -271,7 +271,7 @@ def test_a_watch_says_what_the_model_says(seed: int) -> None:
 
 
 def test_the_model_would_see_a_planted_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vedette.sense.intel.watch.parents", lambda name: [name])
+    monkeypatch.setattr("vedette.sense.intel.watch.url_keys", lambda url: [url])
     with pytest.raises(AssertionError):
         test_a_watch_says_what_the_model_says(2)
 

@@ -24,6 +24,7 @@ from vedette.prove.access.policy import Level as Reach
 from vedette.run.platform import Platform
 from vedette.run.scoring import Scoring
 from vedette.sense.intel.indicator import Indicator, indicator_id
+from vedette.sense.intel.shelf import keep_status
 from vedette.sense.intel.stix import Object
 from vedette.serve.app import build_api, build_app
 
@@ -231,6 +232,12 @@ def indicator_of_value(world, tenant):
     return own
 
 
+def exchanged(world, tenant, indicator):
+    """What the paths of TAXII name."""
+    keep_status(world.platform.library, tenant, "status-1", b'{"id":"status-1"}')
+    return {"root": tenant, "collection": "own", "object_id": indicator, "status_id": "status-1"}
+
+
 class Objects:
     """One object of each kind that a path can name, all of them a tenant's."""
 
@@ -276,6 +283,7 @@ class Objects:
         bad = indicator_of_value(world, tenant)
         return {
             "indicator_id": bad,
+            **exchanged(world, tenant, bad),
             "charge_id": charged["id"],
             "payout_id": payout["id"],
             "dispute_id": self.dispute(),

@@ -222,7 +222,7 @@ def test_what_taxii_asks_of_every_answer(world):
     root = f"/taxii2/{TENANT}/"
     bare = world.send("GET", "/taxii2/")
     assert (bare.status_code, bare.headers["www-authenticate"]) == (401, 'Basic realm="vedette"')
-    assert set(bare.json()) == {"title", "description", "error_code", "http_status"}
+    assert set(bare.json()) == {"title", "description", "error_code", "http_status", "error"}
     assert bare.json()["http_status"] == "401"
     good = ask(world, "/taxii2/", key)
     assert (good.headers["content-type"], good.json()["api_roots"]) == (MEDIA, [root])

@@ -241,7 +241,7 @@ def describe_security(document: dict[str, Any], table: Mapping[tuple[str, str], 
         "description": "An API key, or a person's or app's token.",
     }
     for (method, path), policy in table.items():
-        if policy and not policy.open and not policy.page and path in document["paths"]:
+        if policy and not policy.open and not policy.page:
             operation = document["paths"][path][method.lower()]
             operation["security"] = [{"key": []}]
             operation["x-vedette-policy"] = {"resource": policy.resource, "verb": policy.verb}

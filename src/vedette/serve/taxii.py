@@ -62,13 +62,14 @@ def taxii_reply(value: Any, status: int = 200, headers: dict[str, str] | None = 
 
 
 def taxii_error(error: VedetteError) -> Response:
-    """An error in TAXII's shape."""
+    """An error in TAXII's shape, and beside it in the one that every other route has."""
     status = _STATUS.get(error.code) or status_of(error)
     shape = {
         "title": scrub(error.message),
         "description": scrub(error.hint) or scrub(error.message),
         "error_code": error.code,
         "http_status": str(status),
+        "error": {name: scrub(value) if isinstance(value, str) else value for name, value in error.to_dict().items()},
     }
     headers = {"www-authenticate": 'Basic realm="vedette"'} if status == UNAUTHENTICATED else {}
     wait = getattr(error, "retry_after", 0.0)

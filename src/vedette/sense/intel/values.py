@@ -46,6 +46,9 @@ class Kind(StrEnum):
     FILE = "file"
     """The hash of a file, told by its length."""
 
+    # An enumeration's own hash is computed in Python, and every look-up would pay for it several times.
+    __hash__ = str.__hash__
+
 
 class Atom(NamedTuple):
     """One value that is looked for."""

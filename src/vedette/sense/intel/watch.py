@@ -2,7 +2,7 @@
 
 Canonical values stand in one table; a name is asked for together with the names above it, an address also for the
 networks it lies in. Networks are merged into intervals that say no fast; which network it was is asked only after a
-yes. What was asked before is remembered, in bounds. A watch knows no time: who asks says when the event happened, and
+yes. What matched nothing is remembered, in bounds. A watch knows no time: who asks says when the event happened, and
 an indicator that held then, and only then, counts.
 
 Costs about 250 bytes an indicator. One writer; readers in the same thread.
@@ -11,7 +11,6 @@ Costs about 250 bytes an indicator. One writer; readers in the same thread.
 from __future__ import annotations
 
 import ipaddress
-import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,14 +18,12 @@ from socket import inet_aton
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from vedette.core.errors import DataError
 from vedette.sense.intel.indicator import FOREVER
 from vedette.sense.intel.observables import Observables, texts
 from vedette.sense.intel.patterns import Formula
-from vedette.sense.intel.values import Kind, address, canonical, host_of, parents, url_keys
+from vedette.sense.intel.values import Kind, address, canonical, host_of, url_keys
 
 REMEMBERED = 1 << 18
 """Most values that are remembered to match nothing."""
@@ -69,7 +66,6 @@ class Watch:
         """Of the rows that look for several values."""
         self._nets = (_Networks(_IPV4), _Networks(128))
         self._clean: dict[Kind, set[str]] = {kind: set() for kind in Kind}
-        self._found: dict[tuple[Kind, str], tuple[int, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._seq)
@@ -112,7 +108,6 @@ class Watch:
 
     def _forget(self) -> None:
         self._clean = {kind: set() for kind in Kind}
-        self._found = {}
         for one in self._nets:
             one.merge()
 
@@ -120,23 +115,15 @@ class Watch:
 
     def look(self, kind: Kind, text: str) -> tuple[int, ...]:
         """The slots of a value as an event writes it, whatever the time."""
-        if text in self._clean[kind]:
-            return NONE
-        found = self._found.get((kind, text))
-        return self._ask(kind, text) if found is None else found
-
-    def _ask(self, kind: Kind, text: str) -> tuple[int, ...]:
-        found = _KEYS[kind](self, text)
-        if found:
-            if len(self._found) >= REMEMBERED:
-                self._found.clear()
-            self._found[kind, text] = found
-            return found
         clean = self._clean[kind]
-        if len(clean) >= REMEMBERED:
-            clean.clear()
-        clean.add(text)
-        return NONE
+        if text in clean:
+            return NONE
+        found = _KEYS[kind](self, text)
+        if not found:
+            if len(clean) >= REMEMBERED:
+                clean.clear()
+            clean.add(text)
+        return found
 
     def _slots_of(self, value: str) -> tuple[int, ...]:
         slot = self._slots.get(value, -1)
@@ -149,32 +136,41 @@ class Watch:
         return tuple(found)
 
     def _domain(self, text: str) -> tuple[int, ...]:
-        name = text.lower().rstrip(".")
+        name = text.lower()
+        if name[-1:] in _ODD:
+            name = name.rstrip(".")
+            if name[-1:].isdecimal():
+                return self._address(name.rpartition(":")[0] if name.count(":") == 1 else name)
+        if not name.isascii():
+            try:
+                name = canonical(Kind.DOMAIN, name)
+            except DataError:
+                return NONE
         slots = self._slots
-        if _numeric(name):
-            return self._address(name.rpartition(":")[0] if name.count(":") == 1 else name)
-        if name in slots or name.count(".") > 1 or not name.isascii():
-            if not name.isascii():
-                try:
-                    name = canonical(Kind.DOMAIN, name)
-                except DataError:
-                    return NONE
-            return tuple(slot for each in parents(name) if each in slots for slot in self._slots_of(each))
-        return NONE
+        found = self._slots_of(name) if name in slots else NONE
+        dot = name.find(".")
+        last = name.rfind(".")
+        while dot < last:
+            name, last = name[dot + 1 :], last - dot - 1
+            if name in slots:
+                found = (*found, *self._slots_of(name))
+            dot = name.find(".")
+        return found if last > 0 or not found else NONE
 
     def _address(self, text: str) -> tuple[int, ...]:
-        found = self._slots_of(text)
+        found = self._slots_of(text) if text in self._slots else NONE
         four, six = self._nets
         try:
-            number = _number(text)
-        except (OSError, ValueError, struct.error):
+            number = int.from_bytes(inet_aton(text))
+        except OSError:
             own = address(text)
             if not own:
                 return NONE
             if own != text:
                 return self._address(own)
             return (*found, *(slot for net in six.of(int(ipaddress.ip_address(own))) for slot in self._slots_of(net)))
-        if four.starts and four.holds(number):
+        # `inet_aton` takes `1.2` too, which is no address here.
+        if four.near[number >> 16] and four.holds(number) and text.count(".") == 3:  # noqa: PLR2004
             found = (*found, *(slot for net in four.of(number) for slot in self._slots_of(net)))
         return found
 
@@ -189,6 +185,30 @@ class Watch:
 
     def _plain(self, text: str) -> tuple[int, ...]:
         return self._slots_of(text.lower())
+
+    def known(self, kind: Kind, values: Iterable[Any]) -> dict[Any, list[tuple[int, str]]]:
+        """Value -> (slot, text) of those that indicators name, of distinct values as events write them."""
+        ask, found, missed = _KEYS[kind], dict[Any, list[tuple[int, str]]](), list[str]()
+        several = kind is Kind.FILE
+        for value in values:
+            if type(value) is not str:
+                continue
+            if several and ("=" in value or "," in value):
+                slots = [(slot, text) for text in texts(value, kind) for slot in ask(self, text)]
+            elif each := ask(self, value):
+                slots = [(slot, value) for slot in each]
+            else:
+                missed.append(value)
+                continue
+            if slots:
+                found[value] = slots
+            else:
+                missed.append(value)
+        clean = self._clean[kind]
+        if len(clean) + len(missed) > REMEMBERED:
+            clean.clear()
+        clean.update(missed)
+        return found
 
     # Events
 
@@ -231,11 +251,10 @@ class Watch:
                         found.setdefault(place, []).extend(slots)
                 continue
             fresh.discard(None)
-            held = {value: slots for value in fresh if (slots := self._slots_in(field, kind, value))}
-            if held:
+            if held := self.known(kind, fresh):
                 for place, value in enumerate(values):
                     if value in held:
-                        found.setdefault(place, []).extend(held[value])
+                        found.setdefault(place, []).extend((slot, field, text) for slot, text in held[value])
         return found
 
     def told(self, found: Sequence[tuple[int, str, str]], at: int) -> list[Hit]:
@@ -263,12 +282,8 @@ def _numeric(host: str) -> bool:
     return ":" in host or host[-1:].isdecimal()
 
 
-def _number(text: str) -> int:
-    if text.count(".") != 3:  # noqa: PLR2004 - inet_aton takes `1.2` too
-        raise ValueError
-    return int(struct.unpack("!I", inet_aton(text))[0])
-
-
+_ODD = frozenset("0123456789.:")
+"""How a text ends that may be no name as it stands."""
 _KEYS: Mapping[Kind, Callable[[Watch, str], tuple[int, ...]]] = {
     Kind.IPV4: Watch._address,  # noqa: SLF001 - how each kind is asked for, in one table
     Kind.IPV6: Watch._address,  # noqa: SLF001
@@ -287,12 +302,12 @@ class _Networks:
         self._by_size: dict[int, dict[int, str]] = {}
         self.starts: list[int] = []
         self._ends: list[int] = []
-        self._merged: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]] | None = None
+        self.near = bytearray(1 << 16)
+        """Of IPv4: by the upper half of an address, whether any network is near it."""
 
     def add(self, value: str) -> None:
         net = ipaddress.ip_network(value)
         self._by_size.setdefault(net.prefixlen, {})[int(net.network_address)] = value
-        self._merged = None
 
     def merge(self) -> None:
         """Joins what overlaps; called after the last `add`."""
@@ -306,21 +321,14 @@ class _Networks:
             else:
                 self.starts.append(start)
                 self._ends.append(end)
-        if self._wide == _IPV4:
-            self._merged = np.array(self.starts, np.uint64), np.array(self._ends, np.uint64)
+        for start, end in zip(self.starts, self._ends, strict=True) if self._wide == _IPV4 else ():
+            for upper in range(start >> 16, (end >> 16) + 1):
+                self.near[upper] = 1
 
     def holds(self, number: int) -> bool:
         """Whether an address lies in any of them."""
         place = bisect_right(self.starts, number) - 1
         return place >= 0 and number <= self._ends[place]
-
-    def holds_each(self, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """`holds` of many IPv4 addresses at once."""
-        if self._merged is None or not len(self._merged[0]):
-            return np.zeros(len(numbers), np.bool_)
-        starts, ends = self._merged
-        place = np.searchsorted(starts, numbers, "right").astype(np.int64) - 1
-        return (place >= 0) & (numbers <= ends[np.maximum(place, 0)])
 
     def of(self, number: int) -> list[str]:
         """The networks that an address lies in."""

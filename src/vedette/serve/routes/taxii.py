@@ -38,11 +38,22 @@ from vedette.serve.body import MAX_PUSH
 from vedette.serve.policy import Caller, Served
 from vedette.serve.taxii import MEDIA, STIX_MEDIA, TaxiiBody, allow_taxii, taxii_reply
 
-router = APIRouter(prefix="/taxii2", include_in_schema=False)
-"""Described by its own standard, in whose media type it answers."""
+router = APIRouter(prefix="/taxii2", tags=["taxii"])
 
 _FILTERS = {"added_after", "limit", "next", "match[id]", "match[type]", "match[version]", "match[spec_version]"}
 _OF_ONE = {"limit", "next", "match[version]", "match[spec_version]", "added_after"}
+
+_POSTED = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            MEDIA: {
+                "schema": {"type": "object", "properties": {"objects": {"type": "array", "items": {"type": "object"}}}},
+                "example": {"objects": []},
+            }
+        },
+    }
+}
 
 Reader = Annotated[Caller, allow_taxii("read")]
 Writer = Annotated[Caller, allow_taxii("write")]
@@ -110,7 +121,7 @@ def list_manifest(request: Request, caller: Reader, root: Root, collection: Name
     return _envelope(found, "objects", entries, more=more)
 
 
-@router.post("/{root}/collections/{collection}/objects/", status_code=202)
+@router.post("/{root}/collections/{collection}/objects/", status_code=202, openapi_extra=_POSTED)
 def add_objects(caller: Writer, root: Root, collection: Named, body: TaxiiBody, platform: Served) -> Response:
     """Adds objects of an envelope; each is told of, and a bad one stops no other."""
     library = platform.library
