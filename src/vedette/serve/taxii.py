@@ -21,7 +21,7 @@ PREFIX = "/taxii2/"
 MEDIA = "application/taxii+json;version=2.1"
 STIX_MEDIA = "application/stix+json;version=2.1"
 _TYPE = "application/taxii+json"
-_STATUS = {"taxii.accept": 406, "taxii.media_type": 415, "request.field.invalid": 400}
+_STATUS = {"taxii.accept": 406, "request.field.invalid": 400}
 
 
 def of_taxii(path: str) -> bool:
@@ -48,7 +48,7 @@ def allow_taxii(verb: str) -> Any:
 async def _body(request: Request) -> bytes:
     kind, _, rest = request.headers.get("content-type", "").partition(";")
     if kind.strip().lower() != _TYPE or not _version(rest):
-        raise DataError("taxii.media_type", f"the body must be {MEDIA}")
+        raise DataError("http.media_type", f"the body must be {MEDIA}")
     return await request.body()
 
 

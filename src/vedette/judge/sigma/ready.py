@@ -45,7 +45,7 @@ class Ready:
         return self._built[source]
 
     def skimmer(self, source: Source) -> Skimmer | None:
-        """What rules out lines of a source; None when `skims` is off, indicators are looked for, or lines of this source have to be decoded."""
+        """What rules out lines of a source; None when `skims` is off, or its lines have to be decoded."""
         # Indicators are looked for in every line, so every line is decoded.
         if not self.skims or self.lookout is not None:
             return None
