@@ -17,6 +17,7 @@ from vedette.core.signal import Level
 from vedette.serve.body import MAX_BODY, MAX_PUSH, PUSHES
 from vedette.serve.policy import policies
 from vedette.serve.routes import ROUTERS
+from vedette.serve.taxii import MEDIA
 
 PAN = "4111111111111111"
 SPACED = "4111 1111 1111 1111"
@@ -49,7 +50,7 @@ def bodies(world):
 def check(answer, status, code):
     """One shape for all errors."""
     assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["content-type"] in {"application/json", MEDIA}
     error = answer.json()
     assert set(error) - TAXII == {"error"}
     assert set(error["error"]) <= {"code", "message", "hint", "place", "retryable"}
