@@ -54,7 +54,7 @@ class Site:
         )
 
     def spawn(self, kill="", **env):
-        environment = {**os.environ, **self.env, **env}
+        environment = {**os.environ, "PYTHONFAULTHANDLER": "1", **self.env, **env}
         self.child = subprocess.Popen(
             [sys.executable, CHILD, self.folder, kill],
             stdin=subprocess.PIPE,
@@ -74,7 +74,7 @@ class Site:
         code = self.child.wait(timeout=PATIENCE_S)
         self.child.stdin.close()
         self.child.stdout.close()
-        assert code == -signal.SIGKILL
+        assert code == -signal.SIGKILL, f"the process ended by itself with {code}"
         self.child = None
 
     def finish(self):

@@ -42,6 +42,8 @@ class ApprovalState(StrEnum):
     APPROVED = "approved"
     DENIED = "denied"
     EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    """Its run was cancelled."""
 
 
 class Covered(msgspec.Struct, frozen=True):
@@ -156,6 +158,8 @@ class Approvals:
             now = self._clock.now()
             if approval.state in (ApprovalState.APPROVED, ApprovalState.DENIED):
                 raise ConflictError("approvals.decision.taken", f"it is {approval.state} already", at=run_id)
+            if approval.state is ApprovalState.WITHDRAWN:
+                raise ConflictError("approvals.request.withdrawn", "its run was cancelled", at=run_id)
             if approval.state is ApprovalState.EXPIRED or now > approval.deadline:
                 when = to_iso(approval.deadline)
                 raise ConflictError("approvals.deadline.passed", f"the deadline was {when}", at=run_id)
@@ -174,14 +178,20 @@ class Approvals:
             return approval
 
     def withdraw(self, tenant: str, run_id: str) -> int:
-        """Ends what a cancelled run asked for; gives how many requests that were."""
-        here = (_APPROVAL.c.tenant == tenant) & (_APPROVAL.c.run_id == run_id) & (_APPROVAL.c.state == "pending")
-        query = sa.select(_APPROVAL.c.body).where(here)
+        """Takes what a cancelled run asked for out of the inbox; gives how many requests that were."""
+        return self._move(tenant, run_id, ApprovalState.PENDING, ApprovalState.WITHDRAWN)
+
+    def reopen(self, tenant: str, run_id: str) -> int:
+        """Asks again what was withdrawn: its run goes on. Deadlines stay."""
+        return self._move(tenant, run_id, ApprovalState.WITHDRAWN, ApprovalState.PENDING)
+
+    def _move(self, tenant: str, run_id: str, before: ApprovalState, after: ApprovalState) -> int:
+        here = (_APPROVAL.c.tenant == tenant) & (_APPROVAL.c.run_id == run_id) & (_APPROVAL.c.state == str(before))
         with self._database.begin() as connection:
-            bodies = connection.execute(query.with_for_update()).scalars().all()
+            bodies = connection.execute(sa.select(_APPROVAL.c.body).where(here).with_for_update()).scalars().all()
             for body in bodies:
                 approval = msgspec.json.decode(body, type=Approval)
-                _store(connection, msgspec.structs.replace(approval, state=ApprovalState.EXPIRED))
+                _store(connection, msgspec.structs.replace(approval, state=after))
         return len(bodies)
 
     def settle(self, tenant: str, run_id: str, step: str) -> Approval:

@@ -9,14 +9,16 @@ import msgspec
 import typer
 
 from vedette.act.approvals import Approval
+from vedette.act.playbooks.checks import near
 from vedette.act.playbooks.loader import load_playbook
-from vedette.act.playbooks.plan import PlannedStep, make_plan
+from vedette.act.playbooks.plan import PlannedStep, make_plan, radius
 from vedette.act.playbooks.playbook import Playbook, walk
+from vedette.act.playbooks.replay import replay_runs
 from vedette.act.playbooks.responder import Responder, RunView, alert_scope, bind, run_identity
 from vedette.cli._response import AsJson, Config, Home, Opened, Tenant, line, show_json, span
 from vedette.core.clock import MICROS, to_iso
 from vedette.core.content import shipped
-from vedette.core.errors import DataError
+from vedette.core.errors import DataError, NotFoundError
 
 CHECK_EXAMPLES = """Example:
 
@@ -46,6 +48,35 @@ LIST_EXAMPLES = """Example:
 
   vedette playbook list --limit 10 --json"""
 
+CANCEL_EXAMPLES = """Example:
+
+  vedette playbook cancel run_5f0c..."""
+
+RESUME_EXAMPLES = """Example:
+
+  vedette playbook resume run_5f0c..."""
+
+RERUN_EXAMPLES = """Example:
+
+  vedette playbook rerun run_5f0c... --from freeze --by ana
+
+What the steps before `--from` found is carried into the new run and not done again."""
+
+REPLAY_EXAMPLES = """Examples:
+
+  vedette playbook replay
+
+  vedette playbook replay run_5f0c... --json
+
+Walks recorded runs with the program of now, doing nothing. Exit code 1 when one of them would go another way: before an
+update, that is a run that would not survive it."""
+
+ACTIONS_EXAMPLES = """Examples:
+
+  vedette playbook actions
+
+  vedette playbook actions okta_suspend_user --json"""
+
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
 By = Annotated[str, typer.Option(envvar=["VEDETTE_OPERATOR", "USER"], help="Who is acting.")]
 Wait = Annotated[float, typer.Option(min=0, max=3_600, help="Seconds to follow the run.")]
@@ -59,6 +90,11 @@ def register(app: typer.Typer) -> None:
     verb.command("approve", epilog=APPROVE_EXAMPLES)(approve)
     verb.command("show", epilog=SHOW_EXAMPLES)(show)
     verb.command("list", epilog=LIST_EXAMPLES)(list_runs)
+    verb.command("cancel", epilog=CANCEL_EXAMPLES)(cancel)
+    verb.command("resume", epilog=RESUME_EXAMPLES)(resume)
+    verb.command("rerun", epilog=RERUN_EXAMPLES)(rerun)
+    verb.command("replay", epilog=REPLAY_EXAMPLES)(replay)
+    verb.command("actions", epilog=ACTIONS_EXAMPLES)(list_actions)
     app.add_typer(verb)
 
 
@@ -89,9 +125,9 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Answer an alert with a playbook; goes on until it waits for an approval or is done."""
-    book = load_playbook(_shipped(file))
     given = _inputs(inputs or [])
     with Opened(home, tenant, config) as parts:
+        book = load_playbook(_shipped(file), parts.signatures)
         if dry_run:
             _plan(parts, book, alert, given, by, as_json=as_json)
             return
@@ -114,6 +150,7 @@ def approve(
     *,
     by: By = "",
     deny: Annotated[bool, typer.Option("--deny", help="Refuse instead.")] = False,
+    step: Annotated[str, typer.Option(help="Which of several that the run asks for.")] = "",
     seen: Annotated[str, typer.Option("--hash", help="Hash of the request you looked at.")] = "",
     reason: Annotated[str, typer.Option(help="Your own words.")] = "",
     wait: Wait = 60.0,
@@ -126,7 +163,7 @@ def approve(
     with Opened(home, tenant, config) as parts:
         with parts.watch() as runs:
             parts.responder_on(runs).decide(
-                parts.tenant, run, by=_person(by), approve=not deny, seen=seen, reason=reason
+                parts.tenant, run, by=_person(by), approve=not deny, seen=seen, step=step, reason=reason
             )
         with parts.execute() as (runs, _executing):
             view = _follow(parts.responder_on(runs), runs, parts.tenant, run, wait)
@@ -142,6 +179,10 @@ def show(run: Run, *, tenant: Tenant = "", home: Home = None, config: Config = N
 
 def list_runs(
     *,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only these, such as waiting, failed or overdue; repeat it.")
+    ] = None,
+    playbook: Annotated[str, typer.Option(help="Only the runs of this playbook.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 50,
     tenant: Tenant = "",
     home: Home = None,
@@ -150,12 +191,114 @@ def list_runs(
 ) -> None:
     """List runs, newest first."""
     with Opened(home, tenant, config) as parts, parts.watch() as runs:
-        views = parts.responder_on(runs).find(parts.tenant, limit=limit)
+        views = parts.responder_on(runs).find(parts.tenant, playbook=playbook, states=state or (), limit=limit)
     if as_json:
         show_json(views)
         return
     for view in views:
-        line(f"{view.id}  {view.state:<10} {view.playbook} v{view.version}  alert {view.alert_id}  by {view.requester}")
+        about = f"alert {view.alert_id}" if view.alert_id else str(view.trigger.get("type", ""))
+        late = f"  overdue at {view.overdue}" if view.overdue else ""
+        error = f"  {view.error}" if view.error else ""
+        name = f"{view.playbook} v{view.version}"
+        line(f"{view.id}  {view.state:<10} {name}  {about}  by {view.requester}{late}{error}")
+
+
+def cancel(run: Run, *, tenant: Tenant = "", home: Home = None, config: Config = None, as_json: AsJson = False) -> None:
+    """Stop a run before its next step; what it did stays done."""
+    with Opened(home, tenant, config) as parts, parts.watch() as runs:
+        view = parts.responder_on(runs).cancel(parts.tenant, run)
+    _show(view, as_json=as_json)
+
+
+def resume(
+    run: Run,
+    *,
+    wait: Wait = 60.0,
+    tenant: Tenant = "",
+    home: Home = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a cancelled or stuck run go on."""
+    with Opened(home, tenant, config) as parts, parts.execute() as (runs, _executing):
+        responder = parts.responder_on(runs)
+        responder.resume(parts.tenant, run)
+        view = _follow(responder, runs, parts.tenant, run, wait)
+    _show(view, as_json=as_json)
+
+
+def rerun(
+    run: Run,
+    *,
+    step: Annotated[str, typer.Option("--from", help="Id of the step to begin at.")],
+    by: By = "",
+    wait: Wait = 60.0,
+    tenant: Tenant = "",
+    home: Home = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a run that is over again from a step, as a new run."""
+    with Opened(home, tenant, config) as parts, parts.execute() as (runs, _executing):
+        responder = parts.responder_on(runs)
+        fresh = responder.rerun(parts.tenant, run, step=step, requester=_person(by))
+        view = _follow(responder, runs, parts.tenant, fresh.id, wait)
+    _show(view, as_json=as_json)
+
+
+def replay(
+    run: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Ids of runs; none: the newest.")] = None,
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 100,
+    tenant: Tenant = "",
+    home: Home = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk recorded runs with the program of now, doing nothing, and tell where it would go another way."""
+    with Opened(home, tenant, config) as parts, parts.watch() as runs:
+        responder = parts.responder_on(runs)
+        ids = [responder.show(parts.tenant, each).id for each in run or ()]
+        ids = ids or [view.id for view in responder.find(parts.tenant, limit=limit)]
+        found = replay_runs(parts.world, runs, list(runs.find(ids).values()))
+    if as_json:
+        show_json(found)
+    else:
+        for each in found:
+            how = each.divergence or ("the same to its end" if each.finished else "the same so far")
+            line(f"{each.run_id}  {each.operations} operations: {how}")
+        line(f"{len(found)} replayed, {sum(bool(each.divergence) for each in found)} would go another way")
+    if any(each.divergence for each in found):
+        raise typer.Exit(1)
+
+
+def list_actions(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="One action.")] = "",
+    *,
+    home: Home = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what playbooks can do here: shipped actions, and those in the files of `actions/` under home."""
+    with Opened(home, "", config) as parts:
+        known = parts.signatures
+    if name and name not in known:
+        raise NotFoundError("action.unknown", "no such action", hint=near(name, known), at=name[:64])
+    chosen = [known[name]] if name else [known[each] for each in sorted(known)]
+    if as_json:
+        show_json([msgspec.to_builtins(each, enc_hook=lambda kind: kind.__name__) for each in chosen])
+        return
+    for each in chosen:
+        mark = "approval" if each.drastic else ""
+        line(f"{each.name:<24} {mark:<9} {each.text}")
+        if name:
+            for key, spec in each.arguments.items():
+                kind = "name of a secret" if spec.secret else spec.type.__name__
+                line(f"  {key}: {kind}{'' if spec.required else ', may be left out'}")
+            line(
+                f"  touches {', '.join(each.touches) or 'nothing that is counted'}; a repeat is told by {each.repeats}"
+            )
+            line(f"  scopes {', '.join(each.scopes) or 'none'}; taken back by {each.undo or 'nothing'}")
 
 
 def _person(by: str) -> str:
@@ -194,13 +337,18 @@ def _plan(parts: Opened, book: Playbook, alert_id: str, given: dict[str, str], b
         inputs=bind(book, alert, given),
         actions=parts.actions,
     )
+    blast = radius(steps, book.caps)
     if as_json:
-        show_json({"run": run_id, "playbook": book.id, "version": book.version, "steps": steps})
+        show_json({"run": run_id, "playbook": book.id, "version": book.version, "steps": steps, "blast": blast})
         return
     line(f"plan of {book.id} version {book.version} for alert {alert_id}; nothing is done")
     for number, step in enumerate(steps, 1):
         for text in _planned(step):
             line(f"{number:>3}  {text}" if text.startswith(("  " * step.depth) + step.id) else f"     {text}")
+    listed = "; ".join(f"{kind} {', '.join(things)}" for kind, things in blast.touches.items() if things)
+    line(f"blast radius: {listed or 'nothing that is known by now'}")
+    if blast.problem:
+        line(f"would be stopped: {blast.problem}")
 
 
 def _planned(step: PlannedStep) -> list[str]:
@@ -229,13 +377,14 @@ def _show(view: RunView, *, as_json: bool) -> None:
         show_json(view)
         return
     line(f"{view.id}  {view.state}  {view.playbook} version {view.version}")
-    line(f"alert {view.alert_id}, case {view.case_id}, asked for by {view.requester}")
+    about = f"alert {view.alert_id}" if view.alert_id else f"started by {view.trigger.get('type', 'hand')}"
+    line(f"{about}, case {view.case_id or 'none'}, asked for by {view.requester}")
     for step in view.steps:
         output = step.output if isinstance(step.output, dict) else {}
         code = output.get("code") or "done"
         line(f"  {to_iso(step.ended_time)} {step.name}: {code}")
-    if view.approval:
-        _ask(view.approval)
+    for asked in view.approvals:
+        _ask(asked)
     if view.error:
         line(f"error {view.error}")
 
@@ -248,4 +397,5 @@ def _ask(approval: Approval) -> None:
         if action.preview is not None:
             line(f"    touches {msgspec.json.encode(action.preview).decode()}")
     line(f"  hash {approval.hash}")
-    line(f"  vedette playbook approve {approval.run_id} --by NAME")
+    step = f" --step {approval.step}" if "/" in approval.step or approval.listener else ""
+    line(f"  vedette playbook approve {approval.run_id} --by NAME{step}")

@@ -227,7 +227,7 @@ def _guarded(body: Callable[[], Json]) -> Outcome:
         return Outcome(False, None, "execute.step.crashed", f"the step raised {type(error).__name__}")
 
 
-class _Steps:
+class DurableSteps:
     """`Steps` on DBOS: each attempt and each wait is one recorded operation."""
 
     def __init__(self, dbos: Any, run_id: str, begin: Callable[[str, str, Json, Json], Any]) -> None:
@@ -237,9 +237,11 @@ class _Steps:
 
     @property
     def run_id(self) -> str:
+        """See `Steps`."""
         return self._run_id
 
     def step(self, name: str, body: Callable[[], Json], *, retry: Retry = ONCE, timeout_s: float = 0.0) -> Outcome:
+        """See `Steps`."""
         number = 1
         while True:
             raw = self._dbos.run_step({"name": name}, lambda: msgspec.to_builtins(attempt(body, timeout_s)))
@@ -250,14 +252,17 @@ class _Steps:
             number += 1
 
     def wait(self, topic: str, *, timeout_s: float) -> Json | None:
+        """See `Steps`."""
         return self._dbos.recv(topic, max(0.0, timeout_s))
 
     def sleep(self, seconds: float) -> None:
+        """See `Steps`."""
         # Waiting for a message that never comes: unlike the library's own sleep, it can be interrupted by `close`.
         if seconds > 0:
             self._dbos.recv(_NOTHING, seconds)
 
     def parallel(self, branches: Sequence[Branch]) -> list[Json]:
+        """See `Steps`."""
         begun = [self._begin(f"{self._run_id}/{b.name}", b.kind, b.definition, b.inputs) for b in branches]
         results, errors = [], []
         for each in begun:
@@ -474,7 +479,7 @@ class Executor(Runs):
             if interpreter is None:
                 raise DefinitionError("execute.interpreter.unknown", f"no interpreter for runs of kind `{kind}`")
             with self._walking():
-                return interpreter(_Steps(DBOS, str(DBOS.workflow_id), self._begin), definition, inputs)
+                return interpreter(DurableSteps(DBOS, str(DBOS.workflow_id), self._begin), definition, inputs)
 
         self._workflow = execute
         DBOS.launch()

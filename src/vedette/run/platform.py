@@ -12,17 +12,16 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from vedette.act.playbooks.interpreter import make_interpreters
-from vedette.act.playbooks.loader import load_playbook
 from vedette.act.playbooks.plan import PlannedStep, make_plan
 from vedette.act.playbooks.playbook import Playbook
 from vedette.act.playbooks.responder import alert_scope, bind, run_identity
+from vedette.act.playbooks.triggers import Triggers
 from vedette.core.clock import Clock
-from vedette.core.content import shipped
-from vedette.core.errors import DataError, NotFoundError
+from vedette.core.errors import DataError, NotFoundError, VedetteError
 from vedette.core.event import Entity, Event
 from vedette.core.execute import Executor
 from vedette.core.redis import Redis
@@ -49,6 +48,8 @@ from vedette.run.intake import Intake
 from vedette.run.learning import Learning
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
+from vedette.run.playbooks import Watch, load_playbooks
+from vedette.run.rescreening import rescreen
 from vedette.run.rollout import Edition, Rollout
 from vedette.run.scoring import DEADLINE_S, Desk, Scoring
 from vedette.run.stream import Stage, advance
@@ -212,7 +213,7 @@ class Platform(Parts):
         )
 
     def playbook(self, name: str) -> Playbook:
-        """A shipped playbook by its id.
+        """A playbook by its id.
 
         Raises:
             NotFoundError: `playbook.name.unknown`.
@@ -224,9 +225,32 @@ class Platform(Parts):
 
     @cached_property
     def playbooks(self) -> Mapping[str, Playbook]:
-        """The shipped playbooks by their ids."""
-        paths = sorted(shipped("playbooks").glob("*.yaml"))
-        return {path.stem: load_playbook(path, self.signatures) for path in paths}
+        """The playbooks by their ids: those that are shipped, and the files in `playbooks/` under home."""
+        return load_playbooks(self.settings.home / "playbooks", self.signatures)
+
+    @property
+    def action_ports(self) -> Mapping[str, Any]:
+        """Rooms that Vedette's own actions act on; only here is what decides."""
+        return {**super().action_ports, "rescreen": partial(rescreen, self.desk)}
+
+    @cached_property
+    def watch(self) -> Watch:
+        """Keeps runs of playbooks going."""
+
+        def tell(_tenant: str, playbook: str, error: VedetteError) -> None:
+            self.meters.failure(f"trigger.{playbook}", error.code)
+
+        triggers = Triggers(
+            self.responder,
+            self.state,
+            alerts=self.alerts,
+            cases=self.cases,
+            clock=self.clock,
+            authors=self.authors,
+            tell=tell,
+        )
+        count = partial(self.meters.failure, "playbooks")
+        return Watch(self.responder, triggers, log=self.log, clock=self.clock, count=count)
 
     @property
     def edition(self) -> Edition:
@@ -299,7 +323,7 @@ class Platform(Parts):
         self, tenant: str, playbook: Playbook, alert_id: str, *, requester: str, inputs: Mapping[str, Any]
     ) -> list[PlannedStep]:
         """What a run would do, step by step, with what it would touch. Starts nothing."""
-        alert = alert_scope(self.alerts.get(tenant, alert_id))
+        alert = alert_scope(self.alerts.get(tenant, alert_id)) if alert_id else {}
         return make_plan(
             playbook,
             tenant=tenant,
@@ -337,6 +361,8 @@ class Platform(Parts):
             Beat("money", MONEY_S, lambda: self.money.checkpoint() and 0),
             Beat("misuse", 1.0, self._tell_misuse, enough=MAX_NOTED),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
+            Beat("playbooks", 2.0, lambda: self.watch.turn(self.access.tenants(), self.playbooks)),
+            Beat("runs", 60.0, self.watch.look),
             Beat("outbox", 3_600.0, self.outbox.sweep),
             Beat("ledger", 10.0, self._expire),
             Beat("disputes", 60.0, self.disputes.lapse),

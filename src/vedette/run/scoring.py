@@ -235,6 +235,11 @@ class Desk:
         found = (one if kept is None else relist(one, kept, blocklists=point is None) for one in (own, *shipped))
         return next((one for one in found if one.version == record.rules_version), own)
 
+    def rules_now(self, record: Decision) -> PaymentRules:
+        """The rules that such an event would be decided with now, with the lists as they are."""
+        point = self.points.get(record.source)
+        return self._with_lists(record.tenant, point.rules if point else self.scoring.rules, payments=point is None)
+
     def scorer_of(self, record: Decision) -> Model | Scorecard | None:
         """What scored an event, shipped models too; else what scores such events now, None where nothing does."""
         point = self.points.get(record.source)

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from vedette.act.actions import ActionCall
-from vedette.act.approvals import ApprovalState
+from vedette.act.actions import ActionCall, ActionResult
+from vedette.act.approvals import Approval, ApprovalState
+from vedette.act.grouping import Alert
 from vedette.act.playbooks.asking import Asking, check_approved, check_fresh
 from vedette.act.playbooks.conditions import decide
 from vedette.act.playbooks.inputs import bind_inputs
@@ -24,6 +25,7 @@ from vedette.act.playbooks.playbook import (
     IfStep,
     OnFailure,
     ParallelStep,
+    Playbook,
     PlaybookStep,
     Step,
     WaitStep,
@@ -46,16 +48,32 @@ from vedette.act.playbooks.world import (
     Undo,
     World,
 )
-from vedette.act.timeline import RunFinished, RunStarted, StepFinished
+from vedette.act.timeline import Entry, RunFinished, RunStarted, StepFinished
 from vedette.core.errors import PermanentError, VedetteError
 from vedette.core.execute import Branch, Interpreter, Json, Outcome, Retry, Steps
+from vedette.core.signal import Signal
 
 YEAR_S = 366 * 86_400.0
 """For a run that waits for its branches, which answer for themselves."""
 
 
+_SHAPES = (Playbook, Request, BranchCall, BranchEnd, Outcome, Approval, ActionResult, Alert, Signal, Entry)
+"""What threads of runs read."""
+
+
+def _know_shapes() -> None:
+    """Has msgspec look at these types now, on one thread.
+
+    It looks when a type is first used, without a lock: two runs that begin at the same moment would do so together,
+    and the process dies of a segmentation fault (msgspec 0.20, found by killing runs that are then recovered at once).
+    """
+    for shape in _SHAPES:
+        msgspec.json.Decoder(shape)
+
+
 def make_interpreters(world: World) -> dict[str, Interpreter]:
     """Kind of run -> its interpreter: the walk through a playbook, and through one branch of it."""
+    _know_shapes()
 
     def interpret(steps: Steps, definition: Json, inputs: Json) -> Json:
         book, request = from_definition(definition), msgspec.convert(inputs, Request)

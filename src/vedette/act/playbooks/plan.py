@@ -78,19 +78,27 @@ def make_plan(
     return planner.steps(playbook.steps, 0, "") + planner.steps(playbook.on_error, 1, "on_error")
 
 
-def radius(steps: Sequence[PlannedStep], caps: Mapping[str, int]) -> dict[str, list[str]]:
-    """The blast radius of a plan: kind -> everything that any way through it would touch.
+class Radius(msgspec.Struct, frozen=True):
+    """The blast radius of a plan: everything that any way through it would touch, as far as it is known by now."""
 
-    Raises:
-        PermanentError: `playbook.cap.exceeded`: the run would be stopped on its way.
-    """
+    touches: dict[str, list[str]]
+    """Kind -> things."""
+    problem: str = ""
+    """`playbook.cap.exceeded` when that is more than a run may touch: it would be stopped on its way."""
+
+
+def radius(steps: Sequence[PlannedStep], caps: Mapping[str, int]) -> Radius:
+    """What a plan would touch, all in all."""
     found: dict[str, dict[str, None]] = {}
     for step in steps:
         for kind, things in step.touches.items():
             found.setdefault(kind, {}).update(dict.fromkeys(things))
     listed = {kind: list(things) for kind, things in found.items()}
-    check_cap(listed, caps)
-    return listed
+    try:
+        check_cap(listed, caps)
+    except VedetteError as error:
+        return Radius(listed, error.code)
+    return Radius(listed)
 
 
 class _Planner:

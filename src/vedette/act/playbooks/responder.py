@@ -299,6 +299,7 @@ class Responder:
         if view.state not in ("queued", "running", "waiting"):
             raise ConflictError("playbook.run.over", f"the run is {view.state} already", at=run_id)
         self._runs.cancel(run_id)
+        self._approvals.withdraw(tenant, run_id)
         self._pulses.end(tenant, run_id)
         return self.show(tenant, run_id)
 
@@ -314,6 +315,7 @@ class Responder:
             hint = "begin it again from a step" if view.state not in ("queued", "running", "waiting") else ""
             raise ConflictError("playbook.run.going", f"the run is {view.state}", hint=hint, at=run_id)
         self._pulses.beat(tenant, run_id, "", "resume", START_S)
+        self._approvals.reopen(tenant, run_id)
         self._runs.resume(run_id)
         return self.show(tenant, run_id)
 

@@ -100,6 +100,7 @@ def _asked(approval: Approval, names: Names) -> Line:
         ApprovalState.APPROVED: "done",
         ApprovalState.DENIED: "denied",
         ApprovalState.EXPIRED: "expired",
+        ApprovalState.WITHDRAWN: "skipped",
     }
     by = f"{approval.state} by {names(approval.decided_by)}" if approval.decided_by else approval.title
     reason = f": {approval.reason}" if approval.reason else ""
