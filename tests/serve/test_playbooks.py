@@ -158,3 +158,94 @@ def test_nobody_gives_a_role_to_oneself(world):
     person, admin = world.person("admin")
     answer = world.send("PUT", f"/v1/people/{person}/roles/risk", admin)
     assert (answer.status_code, code_of(answer)) == (403, "access.grant.self")
+
+
+def test_a_webhook_starts_its_playbook_once(world):
+    _, analyst = world.person("analyst")
+    send = {"params": {"playbook": "look_at_host"}}
+    first = world.send(
+        "POST", "/v1/playbooks/webhook", analyst, json_body={"data": {"host": "web-7"}}, key="d-1", **send
+    )
+    again = world.send(
+        "POST", "/v1/playbooks/webhook", analyst, json_body={"data": {"host": "web-7"}}, key="d-1", **send
+    )
+    other = world.send(
+        "POST", "/v1/playbooks/webhook", analyst, json_body={"data": {"host": "web-7"}}, key="d-2", **send
+    )
+    assert first.status_code == 202, first.text
+    assert again.json()["id"] == first.json()["id"] != other.json()["id"]
+    assert first.json()["trigger"]["data"] == {"host": "web-7"}
+    missing = world.send("POST", "/v1/playbooks/webhook", analyst, json_body={}, key="d-3", **send)
+    assert missing.status_code == 422
+    never = {"params": {"playbook": "compromised_api_key"}}
+    refused = world.send("POST", "/v1/playbooks/webhook", analyst, json_body={}, key="d-4", **never)
+    assert (refused.status_code, code_of(refused)) == (404, "playbook.trigger.none")
+    ended = wait_for(
+        lambda: world.send("GET", f"{RUNS}/{first.json()['id']}", analyst).json(),
+        lambda run: run["state"] not in ("queued", "running"),
+        60,
+    )
+    assert ended["state"] == "incomplete"
+    assert "secrets.name.unknown" in ended["error"]
+
+
+def test_a_run_is_cancelled_resumed_and_begun_again(world, attack):
+    _, analyst = world.person("analyst")
+    _, responder = world.person("responder")
+    run_id = start(world, attack, analyst).json()["id"]
+    asked = waiting(world, analyst, run_id)
+    stopped = world.post(f"{RUNS}/{run_id}/cancel", analyst)
+    assert stopped.json()["state"] == "cancelled"
+    assert run_id not in [each.run_id for each in world.platform.approvals.find(TENANT, pending=True, limit=500)]
+    late = world.post(f"{RUNS}/{run_id}/approvals", responder, {"approve": True, "seen": asked["approval"]["hash"]})
+    assert code_of(late) == "approvals.request.withdrawn"
+    assert code_of(world.post(f"{RUNS}/{run_id}/cancel", analyst)) == "playbook.run.over"
+    assert world.post(f"{RUNS}/{run_id}/resume", analyst).status_code == 200
+    waiting(world, analyst, run_id)
+    said = {"approve": False, "seen": asked["approval"]["hash"], "reason": "not yet"}
+    assert world.post(f"{RUNS}/{run_id}/approvals", responder, said).status_code == 200
+    look = lambda: world.send("GET", f"{RUNS}/{run_id}", analyst).json()  # noqa: E731
+    assert wait_for(look, lambda run: run["state"] == "denied")
+    assert not frozen(world, attack)
+    listed = world.send("GET", RUNS, analyst, params={"state": "denied", "playbook": "compromised_api_key"}).json()
+    assert run_id in [each["id"] for each in listed["data"]]
+    fresh_run = world.post(f"{RUNS}/{run_id}/rerun", analyst, {"step": "ask"})
+    assert fresh_run.status_code == 201, fresh_run.text
+    second = waiting(world, analyst, fresh_run.json()["id"])
+    # What was kept before is carried: the snapshot is not taken again.
+    assert "snapshot" not in [step["name"] for step in second["steps"]]
+    assert second["approval"]["evidence"]["snapshot"]["digest"]
+    agreed = {"approve": True, "seen": second["approval"]["hash"], "reason": "now"}
+    assert world.post(f"{RUNS}/{second['id']}/approvals", responder, agreed).status_code == 200
+    done = wait_for(
+        lambda: world.send("GET", f"{RUNS}/{second['id']}", analyst).json(), lambda run: run["state"] == "completed"
+    )
+    assert done["trigger"] == {"type": "rerun", "run": run_id, "step": "ask"}
+    assert frozen(world, attack)
+    unknown = world.post(f"{RUNS}/{run_id}/rerun", analyst, {"step": "nothing"})
+    assert (unknown.status_code, code_of(unknown)) == (404, "playbook.step.unknown")
+
+
+def test_recorded_runs_go_the_same_way_under_this_code_and_not_under_another(world, attack, monkeypatch):
+    from vedette.act.playbooks import interpreter
+    from vedette.act.playbooks.replay import replay_runs
+
+    _, analyst = world.person("analyst")
+    run_id = start(world, attack, analyst).json()["id"]
+    asked = lambda run: "ask.request" in [step["name"] for step in run["steps"]]  # noqa: E731
+    wait_for(lambda: world.send("GET", f"{RUNS}/{run_id}", analyst).json(), asked)
+    wanted = list(world.platform.runs.find([run_id]).values())
+    (found,) = replay_runs(world.platform.world, world.platform.runs, wanted)
+    assert (found.divergence, found.finished, found.operations > 2) == ("", False, True)
+    monkeypatch.setattr(interpreter.Asking, "decision", lambda self, asked: self._hands.step("other", dict))
+    (found,) = replay_runs(world.platform.world, world.platform.runs, wanted)
+    assert "`ask.request` in the record, `other` is asked for" in found.divergence
+
+
+def test_what_can_be_done_is_told(world):
+    _, analyst = world.person("analyst")
+    known = {each["name"]: each for each in world.send("GET", "/v1/playbooks/actions", analyst).json()}
+    assert known["okta_suspend_user"]["undo"] == "okta_unsuspend_user"
+    assert known["okta_suspend_user"]["arguments"]["connection"] == {"type": "str", "required": True, "secret": True}
+    books = {each["id"]: each for each in world.send("GET", "/v1/playbooks", analyst).json()}
+    assert books["look_at_host"]["triggers"][0]["type"] == "webhook"

@@ -296,7 +296,7 @@ class Responder:
             ConflictError: `playbook.run.over`.
         """
         view = self.show(tenant, run_id)
-        if view.state not in ("queued", "running", "waiting"):
+        if view.state not in _GOING:
             raise ConflictError("playbook.run.over", f"the run is {view.state} already", at=run_id)
         self._runs.cancel(run_id)
         self._approvals.withdraw(tenant, run_id)
@@ -304,16 +304,18 @@ class Responder:
         return self.show(tenant, run_id)
 
     def resume(self, tenant: str, run_id: str) -> RunView:
-        """Lets a cancelled or stuck run go on after its last finished step.
+        """Lets a cancelled or stuck run go on after its last finished step; one that is going is left as it is.
 
         Raises:
             NotFoundError: `playbook.run.unknown`.
-            ConflictError: `playbook.run.going`: it is neither.
+            ConflictError: `playbook.run.over`.
         """
         view = self.show(tenant, run_id)
+        if view.state in _GOING:
+            return view
         if view.state not in ("cancelled", "stuck"):
-            hint = "begin it again from a step" if view.state not in ("queued", "running", "waiting") else ""
-            raise ConflictError("playbook.run.going", f"the run is {view.state}", hint=hint, at=run_id)
+            hint = "begin it again from a step"
+            raise ConflictError("playbook.run.over", f"the run is {view.state}", hint=hint, at=run_id)
         self._pulses.beat(tenant, run_id, "", "resume", START_S)
         self._approvals.reopen(tenant, run_id)
         self._runs.resume(run_id)
@@ -340,7 +342,7 @@ class Responder:
         with self._database.read() as connection:
             row = _load(connection, tenant, run_id)
         view = self.show(tenant, run_id)
-        if view.state in ("queued", "running", "waiting"):
+        if view.state in _GOING:
             raise ConflictError("playbook.run.going", f"the run is {view.state}", hint="cancel it first", at=run_id)
         book = playbook or from_definition(msgspec.json.decode(row.definition))
         held = msgspec.json.decode(row.request, type=Request)
@@ -460,6 +462,7 @@ class Responder:
             return _row(connection, tenant, run_id) is not None
 
 
+_GOING = frozenset({"queued", "running", "waiting"})
 _FORKS = frozenset({"vedette.run"})
 """What the executor records when a branch begins."""
 

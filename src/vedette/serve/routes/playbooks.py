@@ -32,6 +32,13 @@ class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Without an alert: the same key has one run of a playbook version."""
 
 
+class WebhookRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What another system tells."""
+
+    data: dict[str, Any] = {}
+    """As `${trigger.data...}` reads it."""
+
+
 class RerunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where to begin again."""
 
@@ -87,10 +94,10 @@ def start_run(caller: Annotated[Caller, allow("playbooks", "run")], body: JsonBo
     return reply(view, 201)
 
 
-@router.post("/{playbook}/webhook", status_code=202, openapi_extra=reads(dict, {"host": "web-7"}))
+@router.post("/webhook", status_code=202, openapi_extra=reads(WebhookRequest, {"data": {"host": "web-7"}}))
 def take_webhook(
     caller: Annotated[Caller, allow("playbooks", "run")],
-    playbook: str,
+    playbook: Annotated[str, Query(max_length=64, examples=["look_at_host"])],
     body: JsonBody,
     platform: Served,
     delivery: Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=200)],
@@ -99,7 +106,8 @@ def take_webhook(
     book = platform.playbook(playbook)
     if not any(trigger.type is TriggerType.WEBHOOK for trigger in book.triggers):
         raise NotFoundError("playbook.trigger.none", "this playbook is not started by webhooks", at=playbook[:64])
-    told = {"type": "webhook", "by": caller.principal.id, "body": convert(body, dict[str, Any])}
+    wanted: WebhookRequest = convert(body, WebhookRequest)
+    told = {"type": "webhook", "by": caller.principal.id, "data": wanted.data}
     occasion = Occasion(key=f"webhook:{delivery}", trigger=told)
     return reply(platform.responder.launch(caller.tenant, book, occasion, requester=caller.principal.id), 202)
 
