@@ -19,6 +19,7 @@ from vedette.core.event import Entity
 from vedette.core.settings import load_settings
 from vedette.core.signal import Level, Signal
 from vedette.judge.payment.files import load_rules
+from vedette.judge.payment.lists import ItemType
 from vedette.prove.access import POLICY, Mode, Role
 from vedette.prove.access.policy import Level as Reach
 from vedette.run.platform import Platform
@@ -92,14 +93,16 @@ class World:
         home: Folder of its data.
         scoring: What decides; two rules by default.
         egress: Private addresses that may be reached.
+        more: Further variables of the environment.
     """
 
-    def __init__(self, home, scoring=None, egress=""):
+    def __init__(self, home, scoring=None, egress="", **more):
         environ = {
             "VEDETTE_HOME": str(home),
             "VEDETTE_TENANT": TENANT,
             "VEDETTE_EGRESS_ALLOW": egress,
             "VEDETTE_ADDRESSES": HOST,
+            **more,
         }
         settings = load_settings(None, environ)
         rules = home / "payment.rules"
@@ -297,6 +300,10 @@ class Objects:
             "token_id": token.id,
             "app_id": app.app.id,
             "connection_id": world.connect(LENT_SCOPES, platform="nobody", account=tenant).id,
+            "alias": f"list_{number:x}",
+            "seq": world.platform.lists.add(
+                tenant, f"list_{number:x}", ["a@b.example"], operator="system", item_type=ItemType.EMAIL
+            )[0].seq,
             "role": "analyst",
             "alert_id": alert_id,
             "change_id": changed.id,

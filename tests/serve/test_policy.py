@@ -207,7 +207,7 @@ UNPROVEN = ("disabled app", "client secret", "no key", "no bearer", "bad key", "
 def names_an_object(path, ids, method):
     """Whether a request names something that exists in one tenant only."""
     in_body = ids.get(("body", method, path), {})
-    return "{" in path.replace("{merchant}", "").replace("{role}", "") or not {
+    return "{" in path.replace("{merchant}", "").replace("/{alias}/items", "").replace("{role}", "") or not {
         "alert_id",
         "alerts",
         "charge",

@@ -46,10 +46,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     """Where browsers reach the console, such as `https://vedette.example`; commas in the environment. Empty: the
     address listened on, and the machine itself by name."""
+    limits_url: str = ""
+    """`redis://...`, where all processes count requests together; empty: each by itself. May hold a password."""
+    api_rate: int = 1_000
+    """Requests a second of the API for each caller, twice that at once; 0: no limit. Decisions and single charges have
+    bounds of their own."""
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        for secret in ("database_url", "redis_url"):
+        for secret in ("database_url", "redis_url", "limits_url"):
             shown[secret] = "<set>" if shown[secret] else ""
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 

@@ -62,9 +62,9 @@ from vedette.move.idempotency import (
 )
 from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.ledger.nouns import U128_MAX, Account, Transfer, TransferFlags, TransferStatus
-from vedette.move.limits import Limits, Rate
+from vedette.move.limits import Limiter, Rate
 from vedette.move.outbox import Outbox
-from vedette.move.requests import ChargeRequest, parse_charge, parse_refund
+from vedette.move.requests import ChargeRequest, RefundReason, parse_charge, parse_refund
 from vedette.move.writer import CREATED, REFUSED, Step, Writer
 
 __all__ = [
@@ -204,7 +204,7 @@ class Charges(Writer):
         outbox: Outbox,
         decide: Decide,
         decide_each: Decide | None = None,
-        limits: tuple[Limits, ChargeLimits] | None = None,
+        limits: tuple[Limiter, ChargeLimits] | None = None,
         step: Step = lambda _name: None,
     ) -> None:
         super().__init__(db, clock, ids, keys=keys, ledger=ledger, outbox=outbox, step=step)
@@ -265,7 +265,7 @@ class Charges(Writer):
             raise DataError("charge.batch.too_large", f"{len(items)} charges", hint=f"send at most {MAX_BATCH}")
         if self._limits:
             limiter, rates = self._limits
-            limiter.take([(f"batch:{tenant}", rates.per_batch)])
+            limiter.ask([(f"batch:{tenant}", rates.per_batch)]).demand()
         outcomes, wanted = self._checked([(tenant, item) for item in items])
         wanted.sort(key=lambda one: one.time)
         for start in range(0, len(wanted), SLICE):
@@ -292,7 +292,7 @@ class Charges(Writer):
             tenant: Whose charge.
             key: Idempotency key, its own, not the charge's.
             charge_id: What to refund.
-            parameters: `{amount_minor}`; left out: all that is left.
+            parameters: `{amount_minor, reason}`; without an amount all that is left.
             api_key: As for `create`.
 
         Returns:
@@ -303,10 +303,9 @@ class Charges(Writer):
             NotFoundError: `charge.not_found`.
             ConflictError: `idempotency.*`.
         """
-        amount = parse_refund(key, parameters)
-        request = Request(
-            tenant, key, f"POST /v1/charges/{charge_id}/refunds", {"amount_minor": amount}, _asked(api_key)
-        )
+        amount, reason = parse_refund(key, parameters)
+        asked = {"amount_minor": amount} | ({"reason": reason.value} if reason else {})
+        request = Request(tenant, key, f"POST /v1/charges/{charge_id}/refunds", asked, _asked(api_key))
 
         def effect(connection: Connection, claim: Claim) -> Answer:
             charge = load(connection, tenant, charge_id, lock=True)
@@ -314,7 +313,7 @@ class Charges(Writer):
             wanted = left if amount is None else amount
             if not 0 < wanted <= left:
                 return to_refusal(REFUSED, _too_much(left))
-            answer = self._give_back(connection, charge, claim, wanted)
+            answer = self._give_back(connection, charge, claim, wanted, reason)
             self._step("refund.moved")
             return answer
 
@@ -350,7 +349,7 @@ class Charges(Writer):
         if self._limits is not None:
             limiter, rates = self._limits
             tenant, asker = one.request.tenant, one.request.context.get("by", "")
-            limiter.take([(f"key:{tenant}:{asker}", rates.per_key), (f"account:{tenant}", rates.per_account)])
+            limiter.ask([(f"key:{tenant}:{asker}", rates.per_key), (f"account:{tenant}", rates.per_account)]).demand()
 
     def _attempt(self, wanted: Sequence[_Wanted], decide: Decide, admit: _Admit) -> dict[int, Outcome]:
         """As `_round`; what is about all of them stands in the place of each that has no answer."""
@@ -513,7 +512,9 @@ class Charges(Writer):
             one.place: capture if hold is TransferStatus.LINKED_EVENT_FAILED else hold for one, hold, capture in pairs
         }
 
-    def _give_back(self, connection: Connection, charge: Charge, claim: Claim, amount: int) -> Answer:
+    def _give_back(
+        self, connection: Connection, charge: Charge, claim: Claim, amount: int, reason: RefundReason | None
+    ) -> Answer:
         refund_id, now = claim.resource, self._clock.now()
         refund = Transfer(
             id=chart.to_id("refund", refund_id),
@@ -545,7 +546,13 @@ class Charges(Writer):
             )
         )
         told = to_refund(
-            charge, refund=refund_id, transfer=refund.id, amount_minor=amount, time=now, asked_by=_by(claim)
+            charge,
+            refund=refund_id,
+            transfer=refund.id,
+            amount_minor=amount,
+            time=now,
+            asked_by=_by(claim),
+            reason=reason or "",
         )
         self._told.tell(connection, [told])
         shape = {
@@ -555,6 +562,7 @@ class Charges(Writer):
             "amount_minor": amount,
             "currency": charge.currency,
             "ledger": {"transfer": to_hex(refund.id)},
+            **({"reason": reason.value} if reason else {}),
         }
         self._outbox.emit(connection, charge.tenant, "charge.refunded", {"refund": shape, "charge": charge.to_json()})
         return to_answer(CREATED, shape)

@@ -78,8 +78,10 @@ def to_charge(
     return product().to_event(data, tenant=tenant, stream=f"charge:{charge}", offset=0, ingest_time=ingest_time)
 
 
-def to_refund(charge: Charge, *, refund: str, transfer: int, amount_minor: int, time: int, asked_by: str) -> Event:
-    """The event of a refund that was made: the charge's own entities, and who asked to give it back."""
+def to_refund(
+    charge: Charge, *, refund: str, transfer: int, amount_minor: int, time: int, asked_by: str, reason: str = ""
+) -> Event:
+    """The event of a refund that was made: the charge's own entities, who asked to give it back, and why if told."""
     told, _ = lift(charge.metadata)
     data: dict[str, Any] = {
         "id": _id("refund", charge.tenant, f"{transfer:032x}"),
@@ -92,6 +94,7 @@ def to_refund(charge: Charge, *, refund: str, transfer: int, amount_minor: int, 
         "amount_minor": amount_minor,
         "currency": charge.currency,
         "source": charge.source,
+        **({"reason": reason} if reason else {}),
         **{name: told[name] for name in _OF_PAYER if name in told},
     }
     return product().to_event(data, tenant=charge.tenant, stream=f"refund:{refund}", offset=0, ingest_time=time)

@@ -6,7 +6,8 @@ Card numbers are refused here, before anything is stored, hashed or logged.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -86,15 +87,39 @@ def parse_charge(key: str, parameters: Any) -> ChargeRequest:
     )
 
 
-def parse_refund(key: str, parameters: Any) -> int | None:
-    """Checks `{amount_minor}`; None when it is left out: refund everything that is left.
+class RefundReason(StrEnum):
+    """Why a payment is given back."""
+
+    DUPLICATE = "duplicate"
+    FRAUDULENT = "fraudulent"
+    """The default block lists learn the card and the address from it."""
+    REQUESTED = "requested_by_customer"
+
+
+class WantedRefund(NamedTuple):
+    """A checked request for a refund."""
+
+    amount_minor: int | None
+    """None: everything that is left."""
+    reason: RefundReason | None
+
+
+def parse_refund(key: str, parameters: Any) -> WantedRefund:
+    """Checks `{amount_minor, reason}`; both may be left out.
 
     Raises:
-        DataError: `request.*`, `money.amount.*`.
+        DataError: `request.*`, `money.amount.*`, `refund.reason.unknown`.
     """
     _refuse_pans(key, parameters)
-    fields = _object(parameters, required=set(), optional={"amount_minor"})
-    return _amount(fields) if "amount_minor" in fields else None
+    fields = _object(parameters, required=set(), optional={"amount_minor", "reason"})
+    amount = _amount(fields) if "amount_minor" in fields else None
+    if "reason" not in fields:
+        return WantedRefund(amount, None)
+    reason = _text(fields, "reason")
+    if reason not in set(RefundReason):
+        hint = f"one of {', '.join(RefundReason)}"
+        raise DataError("refund.reason.unknown", "no such reason for a refund", hint=hint, at="$.reason")
+    return WantedRefund(amount, RefundReason(reason))
 
 
 def parse_payout(key: str, parameters: Any) -> PayoutRequest:

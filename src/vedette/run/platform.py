@@ -33,7 +33,7 @@ from vedette.judge.sigma.rules import Rule
 from vedette.judge.sigma.text import RuleText, read_text, text_of
 from vedette.judge.versions import Kind
 from vedette.move.charges import ChargeLimits, Charges
-from vedette.move.limits import Limits, Rate
+from vedette.move.limits import Limiter, Rate
 from vedette.move.misuse import MAX_NOTED, Misuses
 from vedette.move.outbox import Dispatcher, through
 from vedette.move.told import Told
@@ -46,6 +46,7 @@ from vedette.run.following import Followers
 from vedette.run.guard import Beat, beating
 from vedette.run.intake import Intake
 from vedette.run.learning import Learning
+from vedette.run.limits import open_limits
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.run.playbooks import Watch, load_playbooks
@@ -141,7 +142,7 @@ class Platform(Parts):
             outbox=self.outbox,
             decide=self.desk.decide_charges,
             decide_each=self.desk.decide_each,
-            limits=(Limits(clock), ChargeLimits(PER_KEY, PER_ACCOUNT, PER_BATCH)),
+            limits=(self.limits, ChargeLimits(PER_KEY, PER_ACCOUNT, PER_BATCH)),
         )
         self.told = Told(self.money)
         self.telling = Telling(self.told, self.log, settings.home / "locks" / "telling.lock")
@@ -172,6 +173,16 @@ class Platform(Parts):
         risks = BoundedRisks(look, RISKS_S * patience, lambda code: self.meters.failure("risks", code))
         self._closing.callback(risks.close)
         return risks
+
+    @cached_property
+    def limits(self) -> Limiter:
+        """What counts requests."""
+        return open_limits(
+            self.settings.limits_url,
+            self.clock,
+            failed=lambda code: self.meters.failure("limits", code),
+            close=self._closing.callback,
+        )
 
     @cached_property
     def learning(self) -> Learning:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
@@ -12,6 +13,7 @@ from starlette.exceptions import HTTPException
 import vedette
 from vedette.core.asgi import App, Receive, Scope, Send
 from vedette.core.errors import DataError, DeniedError, NotFoundError, VedetteError
+from vedette.move.limits import Bucket, LimitMiddleware, Limits, Rate
 from vedette.run.platform import Platform
 from vedette.serve import console, routes
 from vedette.serve.addresses import Addresses, fenced, of_api
@@ -53,9 +55,35 @@ def build_app(
         # Without looking for a session: whoever asks did not come to our address, or not from it.
         await _respond(Request({**scope, "app": api}), error, known=False)(scope, receive, send)
 
-    charges = HotCharges(charging or HotCharging(platform), api)
+    charges = HotCharges(charging or HotCharging(platform), limited(platform, api))
     hot = HotDecisions(answers or HotAnswers(platform), charges)
     return outermost(platform, bounded(fenced(addresses, hot, refuse)))
+
+
+def limited(platform: Platform, app: App) -> App:
+    """Requests of the API within the rate of their caller; pages and what anybody may ask are not counted."""
+    rate = platform.settings.api_rate
+    if not rate:
+        return app
+    each = Rate(rate, 1, 2 * rate)
+
+    def buckets(scope: Scope) -> Sequence[Bucket]:
+        return [(f"caller:{_caller(scope)}", each)] if scope["path"].startswith("/v1/") else ()
+
+    return LimitMiddleware(
+        app,
+        limiter=platform.limits,
+        buckets=buckets,
+        inline=isinstance(platform.limits, Limits),
+        refused=lambda _scope, code: platform.meters.failure("limits", code),
+    )
+
+
+def _caller(scope: Scope) -> str:
+    """Who asks, before anybody has looked: by what they prove themselves with, or by their address."""
+    sent = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+    address = scope["client"][0] if scope.get("client") else ""
+    return address if sent is None else hashlib.sha256(sent).hexdigest()[:32]
 
 
 def build_api(platform: Platform) -> FastAPI:

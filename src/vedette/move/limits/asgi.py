@@ -50,6 +50,7 @@ class LimitMiddleware:
         shedder: Sheds load; None: nobody does.
         critical: Whether a request may use the reserved share.
         fail_open: Let requests through while the store of limits does not answer. False answers 503.
+        inline: Decide on the event loop itself: for limiters that never wait, where a thread costs more than they do.
         refused: Told the scope and the code of each refusal.
     """
 
@@ -64,6 +65,7 @@ class LimitMiddleware:
         shedder: Shedder | None = None,
         critical: Callable[[Scope], bool] = lambda _scope: False,
         fail_open: bool = True,
+        inline: bool = False,
         refused: Callable[[Scope, str], None] = lambda _scope, _code: None,
     ) -> None:
         self._app = app
@@ -74,6 +76,7 @@ class LimitMiddleware:
         self._shedder = shedder
         self._critical = critical
         self._fail_open = fail_open
+        self._inline = inline
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +87,8 @@ class LimitMiddleware:
         held: list[tuple[Slotted | Shedder, Lease]] = []
         try:
             # In a thread: a store that is slow to answer must not hold up other requests.
-            headers, refusal = await asyncio.to_thread(self._admit, scope, held)
+            admit = self._admit
+            headers, refusal = admit(scope, held) if self._inline else await asyncio.to_thread(admit, scope, held)
             if refusal is not None:
                 self._refused(scope, refusal.code)
                 known = refusal.code.startswith("limits.") and refusal.code != "limits.load.shed"
@@ -101,7 +105,10 @@ class LimitMiddleware:
             await self._app(scope, receive, tell)
         finally:
             for who, lease in held:
-                await asyncio.to_thread(_release, who, lease)
+                if self._inline:
+                    _release(who, lease)
+                else:
+                    await asyncio.to_thread(_release, who, lease)
 
     def _admit(
         self, scope: Scope, held: list[tuple[Slotted | Shedder, Lease]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Response
@@ -76,9 +76,10 @@ class AnswerLine(msgspec.Struct, frozen=True):
 
 
 class RefundRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to give back; without an amount, all that is left."""
+    """What to give back; without an amount, all that is left. `fraudulent` teaches the block lists."""
 
     amount_minor: int | None = None
+    reason: Literal["duplicate", "fraudulent", "requested_by_customer"] | None = None
 
 
 @router.post("", status_code=201, openapi_extra=reads(ChargeRequest, _CHARGE))
