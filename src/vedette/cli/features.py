@@ -18,14 +18,15 @@ from rich.table import Table
 
 from vedette.cli._progress import progress
 from vedette.cli._settings import settings_of
-from vedette.core.clock import SystemClock, from_datetime
+from vedette.core.clock import MICROS, SystemClock, from_datetime, seconds_of
 from vedette.core.errors import DataError, DefinitionError
 from vedette.core.render import printable
 from vedette.judge.models.model import load_model
 from vedette.run.backfill import backfill as run_backfill
 from vedette.run.consistency import check_served
 from vedette.sense.features import profile
-from vedette.sense.features.definition import FeatureSet, load_features, shipped, to_micros
+from vedette.sense.features.definition import FeatureSet, load_features, shipped
+from vedette.sense.features.feature import MAX_WINDOW
 from vedette.sense.features.replay import CHUNK, Replay, replay
 from vedette.sense.features.state import Floats
 from vedette.sense.features.table import event_times, read_table, read_tables, rows_of, to_labels
@@ -281,10 +282,10 @@ def _print(values: Mapping[str, Any]) -> None:
 
 
 def _length(text: str) -> int:
-    micros = to_micros(text or "7d")
-    if micros is None:
+    seconds = seconds_of(text or "7d")
+    if seconds is None or seconds * MICROS > MAX_WINDOW:
         raise DataError("features.time.invalid", f"`{text:.40}` is no length of time", hint="7d, 12h, 30m")
-    return micros
+    return seconds * MICROS
 
 
 def _time(text: str) -> int:

@@ -4,7 +4,7 @@
 over a table of history with the same kernel, to the bit. State is whole numbers; floats appear only where it is read.
 
 Example:
-    >>> from vedette.sense.features.definition import to_micros
-    >>> to_micros("15m")
-    900000000
+    >>> from vedette.sense.features.definition import load_features, shipped
+    >>> load_features(shipped("card_transactions")).source
+    'card_transactions'
 """

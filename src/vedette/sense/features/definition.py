@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vedette.core import content
-from vedette.core.clock import DAY, MICROS
+from vedette.core.clock import DAY, MICROS, seconds_of
 from vedette.core.documents import load_yaml
 from vedette.core.errors import DefinitionError, Problems, Span
 from vedette.sense.features.feature import (
@@ -56,14 +56,12 @@ __all__ = [
     "load_features",
     "parse_features",
     "shipped",
-    "to_micros",
 ]
 
 MAX_BYTES = 1 << 20
 CAPACITY = 4_096
 """Of a view that states none."""
 
-_UNITS = {"s": MICROS, "m": 60 * MICROS, "h": 3_600 * MICROS, "d": DAY}
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OWN = {
     Aggregation.DISTINCT: "limit",
@@ -74,12 +72,6 @@ _OWN = {
     Aggregation.RATIO: "of to",
 }
 """Keys that only one aggregation takes."""
-
-
-def to_micros(text: object) -> int | None:
-    """Microseconds of `15m`, `2h`, `7d`, `30s`; None when it is none of these."""
-    found = re.fullmatch(r"(\d{1,6})([smhd])", text) if isinstance(text, str) else None
-    return int(found[1]) * _UNITS[found[2]] if found else None
 
 
 def shipped(source: str) -> Path:
@@ -167,11 +159,11 @@ class _Reader:
         return self._micros(data[key], f"{at}.{key}") if key in data else default
 
     def _micros(self, value: object, at: str) -> int:
-        micros = to_micros(value)
-        if micros is None or micros > MAX_WINDOW:
+        seconds = seconds_of(value)
+        if seconds is None or seconds * MICROS > MAX_WINDOW:
             self._wrong("window.invalid", f"`{value!s:.40}` is no length of time", at, "15m, 2h, 7d; at most 3660d")
             return 0
-        return micros
+        return seconds * MICROS
 
     def feature_set(self, data: object, text: str) -> FeatureSet | None:
         known = "source when event_id event_time lateness ahead fields label views"
@@ -304,7 +296,7 @@ class _Reader:
                 self._wrong("window.all", f"`{aggregation}` cannot look over all time", at, "a length such as 365d")
             return EVER
         window = self._micros(text, at)
-        if to_micros(text) == 0:
+        if seconds_of(text) == 0:
             self._wrong("window.invalid", "a window must be longer than nothing", at)
         if aggregation is Aggregation.VELOCITY_CHANGE and window >= feature.argument:
             self._wrong("window.invalid", "a window must be shorter than `over`", at)

@@ -167,18 +167,18 @@ class Engine:
         """Fills the kernel's input row from an event; at once for the event that was prepared last."""
         if event is self._event:
             return
-        time, self._blind = self._intake.time_of(event)
-        row: list[int] = [time, self._blind]
+        intake = self._intake
+        values, entities = intake.values_of(event), []
         self._new = []
-        for place, (key, values) in enumerate(self._intake.views_of(event.data)):
+        for place, key in enumerate(intake.keys_of(event.data)):
             entity = -1
             if key is not None:
                 entity = self._ids[place].get(key, NOBODY)
                 if entity == NOBODY:
-                    self._new.append((place, len(row), key))
-            row.append(entity)
-            row += values
-        self._fill_row(self._row.data, 0, *row)
+                    self._new.append((place, layout.R_VIEWS + place * self._plan.stride, key))
+            entities.append(entity)
+        self._fill_row(self._row.data, 0, *intake.row_of(values, entities))
+        self._blind = bool(values[layout.R_BLIND])
         self._event = event
 
     def adopt(self, history: History) -> None:

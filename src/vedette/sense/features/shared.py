@@ -251,16 +251,13 @@ class SharedEngine:
         """The event's input row and its entities; at once for the event that was prepared last."""
         if event is self._event:
             return
-        time, blind = self._intake.time_of(event)
-        row: list[int] = [time, blind]
-        self._entities = []
-        for place, (key, values) in enumerate(self._intake.views_of(event.data)):
-            row.append(-1 if key is None else NOBODY)
-            if key is not None:
-                own = values[: len(self.features.views[place].measures)]
-                self._entities.append(_Held(place, key, np.array([time, *own], np.int64).tobytes()))
-            row += values
-        self._row[:] = row
+        values, keys = self._intake.values_of(event), self._intake.keys_of(event.data)
+        self._entities = [
+            _Held(place, key, np.array([values[0], *self._intake.measures_of(values, place)], np.int64).tobytes())
+            for place, key in enumerate(keys)
+            if key is not None
+        ]
+        self._row[:] = self._intake.row_of(values, [-1 if key is None else NOBODY for key in keys])
         self._event = event
 
     def _restore(self, held: Iterator[bytes | None]) -> None:
