@@ -5,6 +5,8 @@ its rules use. Every rule has a witness: a few literals (or other questions) of 
 The witnesses of all rules on a field are watched for in one pass, and what a value brings up is remembered by value; a
 rule that was brought up is asked in full, and the answer is remembered by row.
 
+Of many lines of JSON, `Matcher.skimmer` rules most out by their bytes alone.
+
 It agrees with `expr.reference` on every event, or refuses a rule when it is built. See docs/decisions/expr.md.
 
 Example:
