@@ -1,6 +1,6 @@
 """Decisions over HTTP, open loop, against a real `vedette serve --supervised`; then with files stalled.
 
-    python benchmarks/serve.py [--model DIR] [--rate 1000] [--seconds 10] [--runs 3] [--highest] [--stalls]
+    python benchmarks/serve.py [--model DIR] [--rate 1000] [--seconds 10] [--runs 3] [--highest] [--stalls] [--stages]
 
 Replays the test week with all features of the model, their reasons, 51 rules, and the record `written`. Requests are
 sent at fixed times whatever came back, and a latency counts from the time at which its request was due (`load.py`, a
@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import stages as stages_of
 import week
 
 PORT = 8850
@@ -48,12 +49,8 @@ class Requests:
         """The next requests as `load.py` reads them."""
         parts = []
         for row in self._rows[self._next : self._next + count]:
-            body = json.dumps({"event": row}).encode()
-            head = (
-                f"POST /v1/decisions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {self._secret}\r\n"
-                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-            ).encode()
-            parts.append(struct.pack(">I", len(head) + len(body)) + head + body)
+            request = stages_of.to_request(row, self._secret)
+            parts.append(struct.pack(">I", len(request)) + request)
         self._next += count
         if len(parts) < count:
             raise SystemExit("the week has no more payments: ask for fewer seconds")
@@ -204,6 +201,8 @@ def main(given: argparse.Namespace) -> int:
             if given.highest:
                 highest(requests, given.seconds / 2)
             late = stalls(requests, home) if given.stalls else False
+        if given.stages:
+            stages_of.table(replay, Path(name), stages_of.to_request)
     return int(late or not good)
 
 
@@ -217,5 +216,6 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--highest", action="store_true")
     parser.add_argument("--stalls", action="store_true")
+    parser.add_argument("--stages", action="store_true", help="what each stage costs in CPU time")
     parser.add_argument("--serve", nargs="*", default=[], help="further options of `vedette serve`")
     sys.exit(main(parser.parse_args()))
