@@ -93,10 +93,11 @@ class World:
         home: Folder of its data.
         scoring: What decides; two rules by default.
         egress: Private addresses that may be reached.
+        detection: Sigma rules that run on the stream; none by default.
         more: Further variables of the environment.
     """
 
-    def __init__(self, home, scoring=None, egress="", **more):
+    def __init__(self, home, scoring=None, egress="", detection=None, **more):
         environ = {
             "VEDETTE_HOME": str(home),
             "VEDETTE_TENANT": TENANT,
@@ -108,7 +109,7 @@ class World:
         rules = home / "payment.rules"
         rules.write_text(RULES)
         scoring = scoring or Scoring(rules=load_rules(rules))
-        self.platform = Platform(settings, clock=SystemClock(), scoring=scoring)
+        self.platform = Platform(settings, clock=SystemClock(), scoring=scoring, detection=detection)
         self.platform.access.create_tenant(OTHER)
         for tenant in (TENANT, OTHER):
             self.platform.desk.open(tenant)

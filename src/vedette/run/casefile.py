@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vedette.act.cases.file import Affected, CaseFile, Pace, pace
+from vedette.act.cases.nouns import Case
 from vedette.act.grouping import Alert
+from vedette.act.groups import MAX_GROUPS
 from vedette.core.decision import Action
 from vedette.core.errors import NotFoundError
 from vedette.core.event import Entity
@@ -59,6 +61,23 @@ def read_case(parts: Parts, tenant: str, case_id: str, *, reader: str = "") -> C
         money=tuple(affected(parts, tenant, alerts)),
         names={person.id: person.name for person in parts.access.people.list(tenant)},
     )
+
+
+def open_group(parts: Parts, tenant: str, group_id: str, *, operator: str) -> Case:
+    """Opens the one case of a group of alerts, and links them all; alerts of another case stay there.
+
+    Raises:
+        NotFoundError: `alerts.group.unknown`: no open alerts make this group now.
+    """
+    group = next((one for one in parts.merging.groups(tenant, limit=MAX_GROUPS) if one.id == group_id), None)
+    if group is None:
+        raise NotFoundError("alerts.group.unknown", "no such group of open alerts", at=group_id[:64])
+    first = next((alert for alert in group.alerts if parts.cases.of_alert(tenant, alert)), group.alerts[0])
+    case = parts.cases.open(tenant, group.title, operator=operator, level=group.level, alert_id=first)
+    for alert_id in group.alerts[:MAX_ALERTS]:
+        if parts.cases.of_alert(tenant, alert_id) is None:
+            parts.cases.link_alert(tenant, case.id, alert_id, operator=operator)
+    return parts.cases.get(tenant, case.id)
 
 
 def alerts_of(parts: Parts, tenant: str, alert_ids: Sequence[str]) -> list[Alert]:

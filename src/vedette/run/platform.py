@@ -53,13 +53,13 @@ from vedette.run.playbooks import Watch, load_playbooks
 from vedette.run.rescreening import rescreen
 from vedette.run.rollout import Edition, Rollout
 from vedette.run.scoring import DEADLINE_S, Desk, Scoring
+from vedette.run.seeing import sighted
 from vedette.run.stream import Stage, advance
 from vedette.run.telling import Telling
 from vedette.run.trials import Ended, Trials
 from vedette.run.verifying import Verifier
 from vedette.run.webhooks import SigningSecrets
 from vedette.sense.quarantine import Quarantine, Refused
-from vedette.sense.sightings import Cursor
 from vedette.sense.store import Store
 
 REDIS_S = 0.25
@@ -77,9 +77,6 @@ SENDERS = 16
 
 MONEY_S = 0.5
 """How often what charges wrote is copied from SQLite's write-ahead log: little at a time, so that no charge waits."""
-
-MAX_LOOKED, MAX_SIGHTED = 3, 50
-"""An event is looked for among the sightings of so many entities, so many of each; else in the store."""
 
 
 class Platform(Parts):
@@ -291,7 +288,7 @@ class Platform(Parts):
         gathers events for some seconds, has also those that the log keeps no more.
         """
         if source != decided.SOURCE:
-            seen = self._sighted(tenant, source, event_id, event_time, entities)
+            seen = sighted(self, tenant, source, event_id, event_time, entities)
             return seen or self.store.find(tenant, source, event_id, event_time)
         try:
             found = self.desk.find(tenant, event_id)
@@ -301,18 +298,6 @@ class Platform(Parts):
             return None
         data, time = decided.view(found), found.time
         return Event(id=event_id, tenant=tenant, source=source, event_time=time, ingest_time=time, data=data)
-
-    def _sighted(
-        self, tenant: str, source: str, event_id: str, event_time: int, entities: Sequence[Entity]
-    ) -> Event | None:
-        before = Cursor(event_time + 1, 0)
-        for entity in entities[:MAX_LOOKED]:
-            page = self.sightings.timeline(tenant, entity, source=source, before=before, limit=MAX_SIGHTED)
-            now = [sighting for sighting in page if sighting.time == event_time]
-            for event in self.sightings.events(self.log, tenant, entity, now):
-                if event.id == event_id:
-                    return event
-        return None
 
     def rule_text(self, rule_id: str) -> RuleText | None:
         """What people wrote in a rule; None when it is not at hand."""

@@ -16,6 +16,13 @@ from vedette.act.timeline import Entry, PhaseChanged, StateChanged
 from vedette.core.clock import MICROS
 from vedette.core.event import Entity
 
+TACTICS = (
+    *("reconnaissance", "resource-development", "initial-access", "execution", "persistence", "privilege-escalation"),
+    *("defense-evasion", "credential-access", "discovery", "lateral-movement", "collection", "command-and-control"),
+    *("exfiltration", "impact"),
+)
+"""ATT&CK's tactics for enterprises, in its own order."""
+
 
 class Affected(msgspec.Struct, frozen=True, kw_only=True):
     """Money of one currency that a case is about, minor units."""
@@ -78,6 +85,19 @@ class CaseFile(msgspec.Struct, frozen=True, kw_only=True):
         ordered = sorted(self.alerts, key=lambda alert: (alert.first_time, alert.id))
         tags = [tag for alert in ordered for tag in alert.tags if tag.startswith("attack.t")]
         return tuple(dict.fromkeys(tags))
+
+    @property
+    def tactics(self) -> tuple[str, ...]:
+        """ATT&CK tactics in the order in which they were first seen."""
+        ordered = sorted(self.alerts, key=lambda alert: (alert.first_time, alert.id))
+        return tuple(dict.fromkeys(name for alert in ordered for name in TACTICS if f"attack.{name}" in alert.tags))
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Tactics between the first and the last of ATT&CK's order that were seen, of which nothing was seen."""
+        places = [TACTICS.index(name) for name in self.tactics]
+        between = TACTICS[min(places) : max(places)] if places else ()
+        return tuple(name for name in between if name not in self.tactics)
 
     def who(self, person: str) -> str:
         """A person's name, or what acted by itself."""

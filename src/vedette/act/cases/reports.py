@@ -218,7 +218,11 @@ def _attack(file: CaseFile) -> Section:
         tags = ", ".join(tag.removeprefix("attack.") for tag in alert.tags if tag.startswith("attack.t"))
         about = alert.entity.key if alert.entity else ""
         rows.append((to_iso(alert.first_time), tags, alert.title, about, str(alert.signal_count), alert.id))
-    return Section("Course", rows=(("First event", "ATT&CK", "Alert", "About", "Signals", "Id"), *rows))
+    seen = ", ".join(file.tactics) or "none named"
+    lines = [f"Stages seen, in order: {seen}."]
+    if file.gaps:
+        lines.append(f"Nothing seen of: {', '.join(file.gaps)}. Look for it: unseen is not undone.")
+    return Section("Course", tuple(lines), rows=(("First event", "ATT&CK", "Alert", "About", "Signals", "Id"), *rows))
 
 
 def _hypotheses(file: CaseFile) -> Section:

@@ -36,10 +36,10 @@ def show_groups(request: Request, visitor: Reader, platform: Served) -> Response
         request,
         visitor,
         "groups.html",
-        groups=groups,
+        found=groups,
         shown=MAX_SHOWN,
         windows=platform.silence.windows(tenant),
-        overdue=platform.ages.overdue(tenant),
+        overdue=", ".join(f"{count} {level}" for level, count in platform.ages.overdue(tenant).items()),
     )
 
 

@@ -17,8 +17,9 @@ from vedette.act.cases.reports import Kind, facts, make_report, to_html, to_mark
 from vedette.act.cases.review import Change, Part
 from vedette.core.errors import DataError
 from vedette.core.signal import Level
-from vedette.run.casefile import read_case
+from vedette.run.casefile import open_group, read_case
 from vedette.run.exporting import export_case
+from vedette.run.fixtures import events_of, to_test
 from vedette.run.pacing import fetch_pace
 from vedette.serve.filters import CaseQuery
 from vedette.serve.policy import Caller, Served, allow
@@ -43,6 +44,8 @@ class CaseRequest(_Body, frozen=True):
     alert_id: str = ""
     phase: Phase = Phase.ANALYSIS
     """`preparation` for an exercise or a hunt."""
+    group_id: str = ""
+    """Group of alerts; the case is opened with all of them, under the group's title."""
 
 
 class CaseChange(_Body, frozen=True):
@@ -176,6 +179,8 @@ class ChangeRequest(_Body, frozen=True):
 def open_case(caller: Writer, body: JsonBody, platform: Served) -> Response:
     """Opens a case; for an alert that has one, gives that one."""
     wanted: CaseRequest = convert(body, CaseRequest)
+    if wanted.group_id:
+        return reply(open_group(platform, caller.tenant, wanted.group_id, operator=caller.principal.id), 201)
     if wanted.alert_id:
         platform.alerts.get(caller.tenant, wanted.alert_id)
     case = platform.cases.open(
@@ -428,6 +433,15 @@ def link_change(caller: Writer, case_id: str, body: JsonBody, platform: Served) 
     wanted: ChangeRequest = convert(body, ChangeRequest)
     me = caller.principal.id
     return reply(platform.reviews.change(caller.tenant, case_id, wanted.what, wanted.reference, operator=me), 201)
+
+
+@router.get("/cases/{case_id}/fixture")
+def fixture(
+    caller: Reader, case_id: str, platform: Served, source: Annotated[list[str] | None, Query()] = None
+) -> Response:
+    """A test of a rule made of the case's events, as rule files hold tests; `source` takes only events of these."""
+    found = events_of(platform, caller.tenant, case_id)
+    return reply(to_test(found, platform.sources.values(), f"case {case_id}", only=source or ()))
 
 
 @router.get("/cases/{case_id}/report")
