@@ -98,6 +98,8 @@ def threads() -> dict[str, float]:
 
 def serve(settings: Settings, port: int, model: Path, rules: Path) -> None:
     scoring = load_scoring(model, rules, None, Policy.OPEN)
+    # One process executes the playbook runs of a database; here each worker has a file of its own for them.
+    Platform.runs_target = property(lambda self: self.settings.runs_file)  # type: ignore[assignment,method-assign]
     with Platform(settings, clock=SystemClock(), scoring=scoring, apart=True) as platform:
         keys = [
             platform.access.issue_key(settings.tenant, mode=Mode.LIVE, scopes={"charges": Level.WRITE}).secret.reveal()

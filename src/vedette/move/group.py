@@ -8,14 +8,16 @@ gives those who just got their answers a moment to call again: without it two ha
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from vedette.core.errors import VedetteError
 
-LINGER_S = 0.001
-"""How long a call waits for company that was there a moment ago; less than the disk takes to sync."""
+LINGER_S, MAX_LINGER_S = 0.001, 0.010
+"""How long a call waits for company that was there a moment ago, at least and at most: where a transaction takes long,
+because the disk does, a quarter of that is well spent on having one less."""
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
@@ -52,6 +54,8 @@ class Group(Generic[_Asked, _Answer]):
         self._waiting: deque[_Turn[_Asked, _Answer]] = deque()
         self._answered = 0
         """How many the last transaction answered."""
+        self._took = 0.0
+        """How long it took, seconds."""
         self._wanted = 0
         """How many have to wait before `_enough` is set."""
         self._enough = threading.Event()
@@ -78,6 +82,7 @@ class Group(Generic[_Asked, _Answer]):
         if self._answered > 1:
             self._linger()
         turns = [mine, *self._company(mine.size)]
+        began = time.monotonic()
         try:
             for turn, answer in zip(turns, self._work([turn.asked for turn in turns]), strict=True):
                 turn.answers.append(answer)
@@ -85,6 +90,7 @@ class Group(Generic[_Asked, _Answer]):
             for turn in turns:
                 turn.error = error
         finally:
+            self._took = time.monotonic() - began
             # They before the next to lead: those that call again at once are then part of its transaction.
             for turn in turns[1:]:
                 turn.awake.release()
@@ -103,7 +109,7 @@ class Group(Generic[_Asked, _Answer]):
             # One of those who are expected leads.
             self._wanted = len(self._waiting) + self._answered - 1
             self._enough.clear()
-        self._enough.wait(LINGER_S)
+        self._enough.wait(min(max(LINGER_S, self._took / 4), MAX_LINGER_S))
 
     def _hand_over(self, answered: int) -> None:
         with self._lock:
