@@ -130,7 +130,7 @@ class Matcher:
             fields,
             sorted(names),
             steps,
-            partitions=self._partitions.values(),
+            partitions=self._partitions,
             find=self._partitions_of,
             rest=self.match_many,
             sweep=self._sweep,

@@ -93,12 +93,12 @@ class Flat:
         self.code = skim.Code(self._code_at.array(), self._jumps.array(), *stamps)
         self._texts = *self._literals.arrays(), *self._literals.placed()
 
-    def add(self, classes: int, partitions: Sequence[Partition]) -> None:
-        """Makes the route of lines of these classes, which go to these partitions."""
+    def add(self, classes: int, partitions: Sequence[Partition]) -> bool:
+        """Sends lines of these classes to these partitions; whether none went to just these before."""
         key = tuple(map(id, partitions))
         known = self._of[classes] = self._routes.setdefault(key, len(self._opaque))
         if known < len(self._opaque):
-            return
+            return False
         placed = [self._placed[each] for each in key]
         row = np.full(len(self._numbers), NONE, np.int32)
         probes: dict[str, list[int]] = defaultdict(list)
@@ -110,6 +110,7 @@ class Flat:
         self._watch_rows.append(row)
         self._opaque.append(any(each.opaque for each in placed))
         self._free.append([slot for each in placed for slot in each.free])
+        return True
 
     def routes(self) -> tuple[skim.Routes, skim.Probes]:
         """The arrays of the routes as of now."""

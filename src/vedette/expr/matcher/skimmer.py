@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 
 import msgspec
 import numpy as np
@@ -68,7 +69,7 @@ class Skimmer:
         fields: Names of the routing fields, with the folded values that rules demand of each.
         names: Of every field that some rule reads.
         steps: How records are shaped between decoding and matching. A record with a space in a name is looked at.
-        partitions: All.
+        partitions: All, by the classes of events that rules demand.
         find: Gives those of some classes.
         rest: Matches events of which nothing is told, of those places in which a keyword may stand.
         sweep: Of keywords.
@@ -80,7 +81,7 @@ class Skimmer:
         names: Iterable[str],
         steps: Sequence[Step],
         *,
-        partitions: Iterable[Partition],
+        partitions: Mapping[tuple[str, ...], Partition],
         find: Callable[[tuple[str, ...]], tuple[Partition, ...]],
         rest: Callable[[Sequence[Data], frozenset[int]], list[Matches]],
         sweep: Sweep | None,
@@ -92,7 +93,7 @@ class Skimmer:
         self._rest = rest
         self._sweep = sweep
         named = [*dict.fromkeys([*(name for name, _ in fields), *names])]
-        self._flat = Flat(partitions, [len(each) for each in self._classes], named, steps)
+        self._flat = Flat(partitions.values(), [len(each) for each in self._classes], named, steps)
         self._starts = [slots for _, slots, _ in self._flat.parts]
         self._seen = skim.Seen(
             np.full(VALUES * 2, -1, np.int32),
@@ -112,6 +113,9 @@ class Skimmer:
             np.zeros(len(steps) + 2, np.int64),
             np.zeros(LINES, np.int64),
             np.zeros(TOLD, np.int32),
+        )
+        self._extend(
+            {self._number(one) for classes in partitions for one in product(*({each, route.REST} for each in classes))}
         )
         self._refresh()
         self.skim(b"{}")  # loads the compiled code, so that no event waits for it
@@ -215,13 +219,21 @@ class Skimmer:
         counters[skim.POOL] = end
 
     def _extend(self, wanted: set[int]) -> None:
+        grown = False
         for classes in sorted(wanted):
             rest, chosen = classes, []
             for each in reversed(self._classes):
                 rest, number = divmod(rest, len(each))
                 chosen.append(each[number])
-            self._flat.add(classes, self._find(tuple(reversed(chosen))))
-        self._refresh()
+            grown |= self._flat.add(classes, self._find(tuple(reversed(chosen))))
+        if grown:
+            self._refresh()
+
+    def _number(self, classes: Sequence[str]) -> int:
+        found = 0
+        for one, each in zip(classes, self._numbers, strict=True):
+            found = found * len(each) + each[one]
+        return found
 
     def _refresh(self) -> None:
         # Numbers of atoms, slots and watches stay as they are, and so does what is remembered.
