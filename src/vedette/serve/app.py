@@ -126,7 +126,7 @@ def wants_page(request: Request) -> bool:
 
 def _respond(request: Request, error: VedetteError, *, known: bool = True) -> Response:
     if of_taxii(request.url.path):
-        return taxii_error(error)
+        return taxii_error(request, error)
     if of_api(request.url.path) or not wants_page(request):
         return Response(body_of(error), status_of(error), headers_of(error), "application/json")
     return show_error(request, find_visitor(request) if known else None, error)

@@ -154,20 +154,29 @@ def allow(resource: str, verb: str, *, by_account: bool = False) -> Any:
     policy = RoutePolicy(*known(resource, verb), by_account=by_account)
 
     def check(request: Request) -> Caller:
-        access = platform_of(request).access
-        origin = request.client.host if request.client else ""
-        principal = access.authenticate(bearer(request.headers.get("authorization")), origin=origin)
-        request.state.principal = principal
-        if request.method not in SAFE:
-            refuse_pans({"path": request.path_params, "query": dict(request.query_params)})
-        named = request.headers.getlist(ACCOUNT)
-        if named:
-            principal = access.connections.act_for(principal, one_account(named), origin=origin)
-        account = min(principal.accounts, default=None) if by_account else None
-        access.authorize(principal, resource, verb, account=account, origin=origin)
-        return Caller(principal, origin, access, policy)
+        return admitted(request, bearer(request.headers.get("authorization")), policy)
 
     return Depends(mark(check, policy))
+
+
+def admitted(request: Request, secret: str, policy: RoutePolicy) -> Caller:
+    """Who asks with a secret, allowed what a route needs.
+
+    Raises:
+        DeniedError: `access.unauthenticated`, `access.key.invalid`, `access.denied`.
+    """
+    access = platform_of(request).access
+    origin = request.client.host if request.client else ""
+    principal = access.authenticate(secret, origin=origin)
+    request.state.principal = principal
+    if request.method not in SAFE:
+        refuse_pans({"path": request.path_params, "query": dict(request.query_params)})
+    named = request.headers.getlist(ACCOUNT)
+    if named:
+        principal = access.connections.act_for(principal, one_account(named), origin=origin)
+    account = min(principal.accounts, default=None) if policy.by_account else None
+    access.authorize(principal, policy.resource, policy.verb, account=account, origin=origin)
+    return Caller(principal, origin, access, policy)
 
 
 def known(resource: str, verb: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from fastapi import Depends, Request, Response
 from vedette.core.errors import DataError, DeniedError, VedetteError
 from vedette.prove.dlp import scrub
 from vedette.serve.errors import UNAUTHENTICATED, status_of
-from vedette.serve.policy import Caller, RoutePolicy, bearer, known, mark, platform_of
+from vedette.serve.policy import Caller, RoutePolicy, admitted, bearer, known, mark
 
 PREFIX = "/taxii2/"
 MEDIA = "application/taxii+json;version=2.1"
@@ -34,13 +34,9 @@ def allow_taxii(verb: str) -> Any:
     policy = RoutePolicy(*known("indicators", verb))
 
     def check(request: Request) -> Caller:
-        access = platform_of(request).access
-        origin = request.client.host if request.client else ""
-        principal = access.authenticate(_secret(request.headers.get("authorization")), origin=origin)
-        request.state.principal = principal
-        access.authorize(principal, policy.resource, policy.verb, origin=origin)
+        caller = admitted(request, _secret(request.headers.get("authorization")), policy)
         _check_accept(request.headers.get("accept"))
-        return Caller(principal, origin, access, policy)
+        return caller
 
     return Depends(mark(check, policy))
 
@@ -61,8 +57,9 @@ def taxii_reply(value: Any, status: int = 200, headers: dict[str, str] | None = 
     return Response(msgspec.json.encode(value), status, headers, media_type=MEDIA)
 
 
-def taxii_error(error: VedetteError) -> Response:
+def taxii_error(request: Request, error: VedetteError) -> Response:
     """An error in TAXII's shape, and beside it in the one that every other route has."""
+    tried = request.headers.get("authorization", "").lower().startswith("bearer ")
     status = _STATUS.get(error.code) or status_of(error)
     shape = {
         "title": scrub(error.message),
@@ -71,7 +68,7 @@ def taxii_error(error: VedetteError) -> Response:
         "http_status": str(status),
         "error": {name: scrub(value) if isinstance(value, str) else value for name, value in error.to_dict().items()},
     }
-    headers = {"www-authenticate": 'Basic realm="vedette"'} if status == UNAUTHENTICATED else {}
+    headers = {"www-authenticate": "Bearer" if tried else 'Basic realm="vedette"'} if status == UNAUTHENTICATED else {}
     wait = getattr(error, "retry_after", 0.0)
     headers |= {"retry-after": str(max(1, round(wait)))} if wait > 0 else {}
     return taxii_reply(shape, status, headers)

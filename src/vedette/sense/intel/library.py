@@ -316,7 +316,7 @@ class Library:
         return total
 
     def remove(self, tenant: str, collection: str, object_id: str) -> int:
-        """Ends every current version of an object in a collection, which matches no more; gives how many."""
+        """Ends every current version of an object in a collection, which matches no more; 0 when it was never there."""
         here = (OBJECT.c.tenant == tenant) & (OBJECT.c.collection == collection) & (OBJECT.c.id == object_id)
         with self._database.begin() as connection:
             rows = connection.execute(OBJECT.select().where(here, OBJECT.c.superseded == NEVER)).mappings().all()
@@ -332,7 +332,8 @@ class Library:
                 connection.execute(ended.values(superseded=place.added))
                 connection.execute(OBJECT.delete().where(here, OBJECT.c.superseded < place.added))
             place.keep()
-        return len(rows)
+            before = sa.select(sa.func.count()).where(here, OBJECT.c.type == "removed")
+            return len(rows) or int(connection.execute(before).scalar_one())
 
     # Reading
 
