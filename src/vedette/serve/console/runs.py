@@ -132,7 +132,8 @@ def show_run(
     names = Names(platform, visitor.tenant)
     found = shown_run(platform, visitor.tenant, run_id, names)
     if "hx-request" not in request.headers:
-        return RedirectResponse(f"/cases/{found.view.case_id}#{run_id}", 303)
+        place = f"/cases/{found.view.case_id}" if found.view.case_id else "/approvals"
+        return RedirectResponse(f"{place}#{run_id}", 303)
     # What the case says changes with its run: the page is loaded again when the run is over, or asks for something.
     if found.view.state != was and (not found.live or found.view.approval):
         return Response("", 200, {"hx-refresh": "true"})
@@ -174,12 +175,13 @@ def decide(
 def list_approvals(
     request: Request, visitor: Annotated[Visitor, look("playbooks", "read")], platform: Served
 ) -> Response:
-    """What waits for a person, the earliest deadline first, and what was decided before."""
+    """What waits for a person, the earliest deadline first, what was decided before, and every run with its error."""
     tenant = visitor.tenant
     waiting = platform.approvals.find(tenant, pending=True)
     before = [each for each in platform.approvals.find(tenant, limit=500) if each.state is not ApprovalState.PENDING]
     before.sort(key=lambda each: -(each.decided_time or each.deadline))
-    runs = {run.id: run.case_id for run in platform.responder.find(tenant, limit=1_000)}
+    listed = platform.responder.find(tenant, limit=1_000)
+    runs = {run.id: run.case_id for run in listed if run.case_id}
     return show(
         request,
         visitor,
@@ -187,5 +189,6 @@ def list_approvals(
         waiting=waiting,
         before=before[:50],
         cases=runs,
+        listed=listed[:100],
         names=Names(platform, tenant),
     )
