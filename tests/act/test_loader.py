@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from vedette.act.actions import SIGNATURES
 from vedette.act.playbooks.conditions import decide, parse_condition
 from vedette.act.playbooks.loader import load_playbook, read_playbook
-from vedette.act.playbooks.playbook import ApprovalStep, from_definition, to_definition, walk
+from vedette.act.playbooks.playbook import ActionStep, ApprovalStep, from_definition, to_definition, walk
 from vedette.act.playbooks.references import fill
 from vedette.core.documents import load_yaml
 from vedette.core.errors import DataError, DefinitionError, Problems
@@ -58,7 +58,8 @@ def test_shipped_playbooks(path):
     playbook = load_playbook(path)
     assert playbook.id == path.stem
     assert from_definition(to_definition(playbook)) == playbook
-    assert any(isinstance(step, ApprovalStep) for step in walk(playbook.steps))
+    asks = any(isinstance(step, ApprovalStep) for step in walk(playbook.steps))
+    assert asks == any(isinstance(step, ActionStep) and step.drastic for step in walk(playbook.steps))
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "a: &x [*x]", "\x00", "!!python/object:os.system {}"])
