@@ -60,7 +60,19 @@ def raise_alert(installation, title, level=Level.CRITICAL):
         apart.submit(apply).result()
 
 
-@pytest.mark.parametrize("path", ["/alerts", "/alerts/{alert}", "/cases", "/cases/{case}", "/approvals"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/alerts",
+        "/alerts/{alert}",
+        "/cases",
+        "/cases/{case}",
+        "/cases/{case}/report",
+        "/cases/pace",
+        "/alerts/groups",
+        "/approvals",
+    ],
+)
 def test_the_pages(looks_right, installation, path):
     looks_right(path.format_map(installation.known), name=path.partition("{")[0].strip("/").replace("/", "-") + "-page")
 
