@@ -74,7 +74,9 @@ def raise_alert(installation, title, level=Level.CRITICAL):
     ],
 )
 def test_the_pages(looks_right, installation, path):
-    looks_right(path.format_map(installation.known), name=path.partition("{")[0].strip("/").replace("/", "-") + "-page")
+    looks_right(
+        path.format_map(installation.known), name=path.strip("/").translate(str.maketrans("/", "-", "{}")) + "-page"
+    )
 
 
 def test_what_an_attacker_wrote_is_text(looks_right, visit, installation):
