@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from serve_world import TENANT
+from serve_world import TENANT, code_of
 from test_triage_pages import Console, raise_alert
 
 from vedette.act.cases import CaseRole
 from vedette.core.event import Entity
+from vedette.core.signal import Level
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +71,11 @@ def test_a_case_is_worked_on_from_its_page(world, ana, case):
     assert "counsel says" not in other.get(page)
     assert "wrote something privileged" in other.get(page)
     assert world.platform.circle.holds(TENANT, case, ana.id, CaseRole.LEGAL)
+
+
+def test_evidence_that_is_no_base64_is_refused(world):
+    case = world.platform.cases.open(TENANT, "a case", operator="system", level=Level.LOW)
+    for content in ("%%%", "\x80", "é", "a"):
+        body = {"name": "shell.log", "how": "copied by hand", "content": content}
+        answer = world.post(f"/v1/cases/{case.id}/evidence", world.full, body)
+        assert (answer.status_code, code_of(answer)) == (400, "request.field.invalid"), content

@@ -359,6 +359,11 @@ def test_an_app_gets_its_token_as_oauth_says(world):
     for body, headers, code in [
         ("grant_type=client_credentials", {"authorization": f"Basic {wrong}"}, "access.app.invalid"),
         ("grant_type=client_credentials", {"authorization": "Basic !!!"}, "access.app.invalid"),
+        (
+            "grant_type=client_credentials",
+            {"authorization": "Basic \xe9\xe9\xe9=".encode("latin-1")},
+            "access.app.invalid",
+        ),
         ("grant_type=client_credentials", {}, "access.app.invalid"),
         ("grant_type=password", {"authorization": f"Basic {basic}"}, "access.grant.unsupported"),
         (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -131,7 +130,7 @@ def _client(header: str | None, fields: dict[str, str]) -> tuple[str, str]:
         raise DataError("access.app.twice", "the client secret is sent twice", hint="in the header or in the form")
     try:
         client, _, secret = base64.b64decode(value.strip(), validate=True).decode("ascii").partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return "", ""
     return unquote_plus(client), unquote_plus(secret)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -382,7 +381,7 @@ def collect(caller: Writer, case_id: str, body: JsonBody, platform: Served) -> R
     wanted: EvidenceRequest = convert(body, EvidenceRequest)
     try:
         content = base64.b64decode(wanted.content, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise DataError("request.field.invalid", "the content is not base64", at="$.content") from error
     made = platform.custody.collect(
         caller.tenant, case_id, name=wanted.name, how=wanted.how, content=content, operator=caller.principal.id
