@@ -74,6 +74,14 @@ def test_agrees_on_random_rules_and_events():
     check_random(10)
 
 
+@given(st.lists(st.floats(min_value=2.0**52, allow_infinity=False), min_size=20, max_size=20))
+@settings(max_examples=5, deadline=None)
+def test_agrees_on_the_digits_of_large_numbers(numbers):
+    some = [{"x": number} for number in [*numbers, 1e17, 1e300, 2.0**53, sys.float_info.max]]
+    texts = [str(int(event["x"])) for event in some if event["x"].is_integer()]
+    agree([n.Text(X, TextMatch.EQUALS, text) for text in texts], some)
+
+
 @pytest.mark.soak
 def test_agrees_on_many_random_rules_and_events():
     check_random(300)

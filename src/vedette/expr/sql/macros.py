@@ -26,11 +26,14 @@ def macros() -> tuple[str, ...]:
     return tuple(f"CREATE MACRO vedette_{name} AS {body}" for name, body in bodies.items())
 
 
-# Whole numbers stand as they are, also those of more than 64 bits; `true` and `false` hold an `e`.
+# Whole numbers stand as they are, also those of more than 64 bits; `true` and `false` hold an `e`. Of a double beyond
+# 2^53 `format` writes other digits than its value has.
 _TEXT = """CASE WHEN v = 'null' THEN NULL
 WHEN starts_with(v, '"') THEN json_extract_string(v, '$')
 WHEN starts_with(v, '{') THEN vedette_object(v)
 WHEN v = 'true' OR v = 'false' THEN v
+WHEN abs(TRY_CAST(v AS DOUBLE)) BETWEEN 9007199254740992 AND 1.7976931348623157e308 AND regexp_matches(v, '[.eE]')
+THEN vedette_object(v)
 WHEN regexp_matches(v, '[.eE]') THEN vedette_real(TRY_CAST(v AS DOUBLE)) ELSE v END"""
 _NUMBER = """CASE WHEN starts_with(v, '"') THEN vedette_spelt(json_extract_string(v, '$'))
 WHEN regexp_matches(v, '^[-0-9]') THEN TRY_CAST(v AS DOUBLE) END"""
