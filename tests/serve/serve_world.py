@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import httpx
+import msgspec
 from fastapi.routing import iter_route_contexts
 
 from vedette.core.clock import SystemClock, to_iso
@@ -43,6 +44,7 @@ TRAIL = {
     "eventSource": "sts.amazonaws.com",
     "sourceIPAddress": "198.51.100.7",
 }
+TRAIL_TIME = 1_772_445_600_000_000
 RULES = "block if :amount_in_usd: > 400\nchallenge if :amount_in_usd: > 250\n"
 
 
@@ -93,6 +95,7 @@ class World:
         home: Folder of its data.
         scoring: What decides; two rules by default.
         egress: Private addresses that may be reached.
+        patience: Times the deadlines of decisions.
         detection: Sigma rules that run on the stream; none by default.
         more: Further variables of the environment.
     """
@@ -358,7 +361,11 @@ class Objects:
         """An alert about a key, and the run that answers it, once it waits for its approval."""
         platform = self.world.platform
         number = uuid.uuid4().hex
-        platform.alerts.apply([(signal(number, key_id, tenant=self.tenant), 1_700_000_000_000_000)])
+        # On an event that is at hand: a case turns into a test of its events.
+        raised = msgspec.structs.replace(
+            signal(number, key_id, tenant=self.tenant), event_id=TRAIL["eventID"], event_time=TRAIL_TIME
+        )
+        platform.alerts.apply([(raised, TRAIL_TIME)])
         alert = next(a for a in platform.alerts.find(self.tenant, limit=500) if a.rule_id == f"rule-{number}")
         playbook = platform.playbook("compromised_api_key")
         run = platform.responder.start(self.tenant, playbook, alert.id, requester=self.requester)

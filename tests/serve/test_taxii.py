@@ -9,14 +9,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import stix2
-from serve_world import OTHER, TENANT, World
+from serve_world import OTHER, TENANT
 from server_process import Server, make_key
 from taxii2client.v21 import ApiRoot, Collection, as_pages
 from taxii2client.v21 import Server as TaxiiServer
 
+from vedette.core.clock import SystemClock
 from vedette.core.egress import Egress
 from vedette.core.errors import TransientError
+from vedette.core.settings import load_settings
 from vedette.prove.access.policy import Level
+from vedette.run.parts import Parts
 from vedette.run.taxii import Polls
 from vedette.sense.intel.library import Asked, indicator_of
 
@@ -103,8 +106,8 @@ def test_another_installation_follows_and_goes_on_after_a_kill(served, tmp_path)
     server, writer, _ = served
     shared = TaxiiServer(f"{server.url}/taxii2/", user="reader", password=writer).default.collections[0]
     shared.add_objects({"objects": [json.loads(made(number).serialize()) for number in range(100, 160)]})
-    installed = World(tmp_path, egress="127.0.0.1")
-    platform = installed.platform
+    environ = {"VEDETTE_HOME": str(tmp_path), "VEDETTE_TENANT": TENANT, "VEDETTE_EGRESS_ALLOW": "127.0.0.1"}
+    platform = Parts(load_settings(None, environ), clock=SystemClock())
     try:
         platform.library.collection(TENANT, "partner", url=shared.url, secret="partner", every=60)
         own = platform.library.find_collection(TENANT, "partner")
@@ -122,7 +125,7 @@ def test_another_installation_follows_and_goes_on_after_a_kill(served, tmp_path)
         assert due.poll_due() == 0
         assert "egress.connection.failed" in platform.library.find_collection(TENANT, "partner").problem
     finally:
-        installed.close()
+        platform.close()
         server.start()
 
 

@@ -22,6 +22,7 @@ from vedette.prove.access import Role
 from vedette.run.detecting import SIGNALS
 from vedette.run.detection import Detection, load_detection
 from vedette.run.rollout import Rollout
+from vedette.run.seeing import sighted
 from vedette.serve.console.cases import SAID
 
 SIGMA = Path(__file__).parents[2] / "content" / "rules" / "sigma"
@@ -134,9 +135,9 @@ def _events(world, event_id):
     assert platform.store.find("globex", "cloudtrail", event_id, at) is None
     assert platform.store.find(TENANT, "no_such_source", event_id, at) is None
     # The index knows its place in the log by what it is about, before it is stored and when the store is slow.
-    assert platform._sighted(TENANT, "cloudtrail", event_id, at, found.entities).data == found.data
-    assert platform._sighted(TENANT, "cloudtrail", event_id, at + 1, found.entities) is None
-    assert platform._sighted("globex", "cloudtrail", event_id, at, found.entities) is None
+    assert sighted(platform, TENANT, "cloudtrail", event_id, at, found.entities).data == found.data
+    assert sighted(platform, TENANT, "cloudtrail", event_id, at + 1, found.entities) is None
+    assert sighted(platform, "globex", "cloudtrail", event_id, at, found.entities) is None
     yield found
 
 

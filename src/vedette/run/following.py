@@ -72,8 +72,10 @@ class Followers:
             stage=_stage(parts),
             own=(lookout.detector,),
         )
+        # Who looks for nothing takes nothing: what comes later sees what is in the log.
+        detects = detection is not None or parts.shipments.newest() > 0 or bool(parts.library.tenants())
         self.watching: tuple[Stage, ...] = (
-            *detecting(parts.log, self.rollout, meters, parts.state),
+            *(detecting(parts.log, self.rollout, meters, parts.state) if detects else ()),
             Stage("alerts", SIGNALS, lambda: parts.alerts.consume(parts.log).read, parts.alerts.place),
             noting(parts.library, parts.log),
         )

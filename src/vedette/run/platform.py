@@ -162,6 +162,8 @@ class Platform(Parts):
         self._closing.callback(self.verifier.close)
         self._note_versions()
         self.learning  # noqa: B018 - from here on labels are read
+        # Their tables are made here, so that who looks at a page makes none.
+        self.merging, self.silence, self.ages, self.attention  # noqa: B018
 
     def _bounded_risks(self, patience: float) -> BoundedRisks:
         def look(tenant: str, entities: Sequence[Entity]) -> Mapping[Entity, int]:

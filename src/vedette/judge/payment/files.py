@@ -22,6 +22,8 @@ MAX_FILE_BYTES = 4 * 1024 * 1024
 """Largest rule file."""
 _KEYS = ("id", "text", "owner", "reason", "tests")
 _BLOCK = ("|", ">")
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+"""What YAML takes for the end of a line."""
 _COMMENT = re.compile(r"('(?:[^'\\]|\\.)*'|::[^:]+::)|(?:^|\s)#.*")
 """Text in quotes or a metadata key, which are kept, or a comment."""
 _GIVEN = {"given", "event"}
@@ -219,7 +221,7 @@ def _to_item(document: Document, entry: Any, at: str) -> _Item | VedetteError:
 def origin_of(document: Document, at: str) -> Origin:
     """Where the first character of a YAML text stands: after the quote, or below the sign of a block."""
     span = document.span(at)
-    lines = document.text.split("\n")
+    lines = _BREAK.split(document.text)
     mark = lines[span.line - 1][span.col - 1 : span.col]
     if mark in _BLOCK and span.line < len(lines):
         first = lines[span.line]
