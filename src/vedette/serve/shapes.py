@@ -15,6 +15,8 @@ from vedette.serve.body import MAX_BODY
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999_999)]
+"""A time in a request, microseconds UTC, to the end of the year 9999; 0 mostly means none."""
 MAX_DEPTH = 32
 """Nesting of a request body."""
 MAX_PAGE = 500

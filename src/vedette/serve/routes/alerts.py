@@ -14,7 +14,7 @@ from vedette.act.triage import Changed
 from vedette.core.clock import MICROS
 from vedette.serve.filters import AlertQuery, to_entity
 from vedette.serve.policy import Caller, Served, allow
-from vedette.serve.shapes import MAX_PAGE, JsonBody, convert, reads, reply
+from vedette.serve.shapes import MAX_PAGE, JsonBody, Moment, convert, reads, reply
 
 router = APIRouter(prefix="/v1", tags=["alerts"])
 
@@ -123,7 +123,7 @@ class SnoozeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Alerts to keep quiet until a time."""
 
     alerts: list[str]
-    until: int
+    until: Moment
     """Microseconds UTC."""
     reason: str
 
@@ -131,9 +131,9 @@ class SnoozeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class WindowRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A window of maintenance; everything that is named must fit."""
 
-    since: int
+    since: Moment
     """Event time, microseconds UTC."""
-    until: int
+    until: Moment
     reason: str
     rule: str = ""
     source: str = ""

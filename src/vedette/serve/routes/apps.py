@@ -45,7 +45,7 @@ class AppRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long the secret of before still proves the app, seconds."""
 
-    overlap_s: Annotated[int, msgspec.Meta(ge=0)] = 86_400
+    overlap_s: Annotated[int, msgspec.Meta(ge=0, le=31_622_400)] = 86_400
 
 
 @router.post("/apps", status_code=201, openapi_extra=reads(AppRequest, {"name": "shop", "scopes": "charges:write"}))

@@ -22,7 +22,7 @@ from vedette.run.fixtures import events_of, to_test
 from vedette.run.pacing import fetch_pace
 from vedette.serve.filters import CaseQuery
 from vedette.serve.policy import Caller, Served, allow
-from vedette.serve.shapes import MAX_PAGE, NDJSON, JsonBody, convert, reads, reply
+from vedette.serve.shapes import MAX_PAGE, NDJSON, JsonBody, Moment, convert, reads, reply
 
 router = APIRouter(prefix="/v1", tags=["cases"])
 
@@ -75,7 +75,7 @@ class TaskRequest(_Body, frozen=True):
 
     title: str
     owner: str = ""
-    due: int = 0
+    due: Moment = 0
     """Microseconds UTC; 0: without a deadline."""
 
 
@@ -114,7 +114,7 @@ class ClockRequest(_Body, frozen=True):
     """A duty to tell somebody."""
 
     notice: str
-    aware: int = 0
+    aware: Moment = 0
     """When we knew, microseconds UTC; 0: when the case was opened."""
 
 

@@ -17,7 +17,7 @@ from vedette.judge.reasons import load_words, merchant_view
 from vedette.run.explaining import account_for
 from vedette.serve.filters import After, DecisionQuery, moment_of
 from vedette.serve.policy import Caller, Served, allow
-from vedette.serve.shapes import MAX_PAGE, JsonBody, convert, reads, reply
+from vedette.serve.shapes import MAX_PAGE, JsonBody, Moment, convert, reads, reply
 
 router = APIRouter(prefix="/v1", tags=["decisions"])
 
@@ -48,7 +48,7 @@ class OutcomeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What became of a payment that was decided on."""
 
     fraud: bool = True
-    observed_time: int | None = None
+    observed_time: Moment | None = None
     """Microseconds UTC; now when left out. Never later than now."""
 
 
@@ -57,7 +57,7 @@ class LabelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     event_id: str
     fraud: bool
-    observed_time: int | None = None
+    observed_time: Moment | None = None
     """Microseconds UTC; now when left out. Never later than now."""
     kind: str = "dispute"
 

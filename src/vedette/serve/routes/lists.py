@@ -13,7 +13,7 @@ from vedette.judge.payment.kept import ListChange
 from vedette.judge.payment.lists import ItemType
 from vedette.run.learning import tell
 from vedette.serve.policy import Caller, Served, allow
-from vedette.serve.shapes import MAX_PAGE, JsonBody, convert, page, reads, reply
+from vedette.serve.shapes import MAX_PAGE, JsonBody, Moment, convert, page, reads, reply
 
 router = APIRouter(prefix="/v1/lists", tags=["lists"])
 
@@ -28,7 +28,7 @@ class AddRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     items: Items
     item_type: ItemType | None = None
     reason: Reason = ""
-    expires: Annotated[int, msgspec.Meta(ge=0)] = 0
+    expires: Moment = 0
     """From when on they count no more, microseconds UTC; 0: never."""
 
 

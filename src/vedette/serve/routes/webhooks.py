@@ -33,7 +33,7 @@ class EnableRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RotateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long both secrets sign, seconds."""
 
-    overlap_s: int = OVERLAP_S
+    overlap_s: Annotated[int, msgspec.Meta(ge=0, le=31_622_400)] = OVERLAP_S
 
 
 @router.post("", status_code=201, openapi_extra=reads(EndpointRequest, {"url": "https://merchant.example/hook"}))
