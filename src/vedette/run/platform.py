@@ -160,6 +160,9 @@ class Platform(Parts):
         self.stages = self.followers.stages
         self.verifier = Verifier(settings, clock)
         self._closing.callback(self.verifier.close)
+        self._begin()
+
+    def _begin(self) -> None:
         self._note_versions()
         self.learning  # noqa: B018 - from here on labels are read
         # Their tables are made here, so that who looks at a page makes none.
