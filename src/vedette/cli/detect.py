@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -15,20 +15,20 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from vedette.cli._response import Opened
 from vedette.cli._rules import Lists, Pipeline, log_sources, today
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.core.signal import Level, Signal
-from vedette.judge.indicators import Lookout
 from vedette.judge.sigma.cache import load_cached
 from vedette.judge.sigma.detect import Detector, Match, Tally
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import RuleSet
-from vedette.run.intel import Watches
 from vedette.sense.files import Chunk
 from vedette.sense.sources import Source, load_sources
+
+if TYPE_CHECKING:
+    from vedette.judge.indicators import Lookout
 
 CACHE = Path("~/.cache/vedette/rules")
 
@@ -116,6 +116,11 @@ def detect(
 
 def _lookout(home: Path, known: Mapping[str, Source]) -> Lookout:
     """What looks for a library's indicators; all of them are read here, so that worker processes share them."""
+    # An installation's databases take a third of a second to import, which most runs over files never need.
+    from vedette.cli._response import Opened
+    from vedette.judge.indicators import Lookout
+    from vedette.run.intel import Watches
+
     with Opened(home, "") as here:
         watches = Watches(here.library, here.clock)
         watch = watches.fresh(here.tenant)

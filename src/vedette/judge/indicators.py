@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,10 +18,12 @@ from vedette.core.signal import Level, Signal
 from vedette.judge.detectors import Detector
 from vedette.prove.dlp import scrub
 from vedette.sense.intel.indicator import Indicator
-from vedette.sense.intel.library_tables import Kept
 from vedette.sense.intel.observables import observed
 from vedette.sense.intel.watch import Hit, Watch
 from vedette.sense.sources import Source
+
+if TYPE_CHECKING:
+    from vedette.sense.intel.library_tables import Kept
 
 Seen = Sequence[tuple[int, str, str]]
 """Slot of the watch, field and text of each value that an indicator names."""
@@ -32,7 +34,7 @@ VERSION = "1"
 HIGH, MEDIUM = 70.0, 35.0
 """Confidence from which on a hit is of that level; below it is low."""
 
-Describe = Callable[[str, int], Kept | None]
+Describe = Callable[[str, int], "Kept | None"]
 """Tenant and `seq` -> the version; None when it is gone."""
 
 
