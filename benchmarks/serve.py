@@ -185,6 +185,8 @@ def main(given: argparse.Namespace) -> int:
     if not (model / "model.json").exists():
         week.train_shipped(model)
     replay = week.open_week(model, cache, rules=RULES, count=MOST)
+    if given.folder:
+        given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         home, rules = Path(name) / "home", Path(name) / "rules.txt"
         rules.write_text("\n".join(week.some_rules(replay.model.features, RULES)) + "\n")

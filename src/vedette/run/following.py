@@ -6,8 +6,9 @@ own over the same home: every stage moves its place in the transaction of its ef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Final
 
 from vedette.core.clock import Clock
@@ -51,7 +52,7 @@ class Followers:
         parts: Whose log they follow.
         store: Where the tables of events are.
         meters: Counts what they do.
-        detection: Sigma rules that run on the stream; None and nothing shipped: detects nothing.
+        detection: Sigma rules that run on the stream; None: nothing but what is shipped, and indicators.
     """
 
     def __init__(self, parts: Parts, store: Store, meters: Meters, detection: Detection | None = None) -> None:
@@ -72,10 +73,8 @@ class Followers:
             stage=_stage(parts),
             own=(lookout.detector,),
         )
-        # Who looks for nothing takes nothing: what comes later sees what is in the log.
-        detects = detection is not None or parts.shipments.newest() > 0 or bool(parts.library.tenants())
-        self.watching: tuple[Stage, ...] = (
-            *(detecting(parts.log, self.rollout, meters, parts.state) if detects else ()),
+        self._detects = detection is not None
+        self._following: tuple[Stage, ...] = (
             Stage("alerts", SIGNALS, lambda: parts.alerts.consume(parts.log).read, parts.alerts.place),
             noting(parts.library, parts.log),
         )
@@ -86,15 +85,33 @@ class Followers:
         self.judging: tuple[Stage, ...] = (
             Stage(quality_module.NAME, quality_module.TOPIC, lambda: quality.consume(parts.log), quality.place),
         )
-        self.stages: tuple[Stage, ...] = (*self.storing, *self.watching, *self.indexing, *self.judging)
+
+    @property
+    def watching(self) -> tuple[Stage, ...]:
+        """What makes signals and alerts.
+
+        Who looks for nothing takes nothing from the log: what is looked for later sees what is in it.
+        """
+        if not self._detects:
+            self._detects = self._parts.shipments.newest() > 0 or bool(self._parts.library.tenants())
+        return (*self._detecting, *self._following) if self._detects else self._following
+
+    @cached_property
+    def _detecting(self) -> tuple[Stage, ...]:
+        return detecting(self._parts.log, self.rollout, self._meters, self._parts.state)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All of them, in the order of their turns."""
+        return (*self.storing, *self.watching, *self.indexing, *self.judging)
 
     def beats(self) -> tuple[Beat, ...]:
         """How often each happens. Each is safe to be killed in, and to run twice."""
         return (
-            Beat("stream", STREAM_S, self._turn(self.watching)),
-            Beat("store", STORE_S, self._turn(self.storing), enough=storing_module.BATCH),
-            Beat("index", INDEX_S, self._turn(self.indexing), enough=BATCH),
-            Beat("quality", QUALITY_S, self._turn(self.judging), enough=quality_module.BATCH),
+            Beat("stream", STREAM_S, lambda: self._turn(self.watching)),
+            Beat("store", STORE_S, lambda: self._turn(self.storing), enough=storing_module.BATCH),
+            Beat("index", INDEX_S, lambda: self._turn(self.indexing), enough=BATCH),
+            Beat("quality", QUALITY_S, lambda: self._turn(self.judging), enough=quality_module.BATCH),
             Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
             Beat("intel", POLL_S, self._learn),
             Beat("checkpoint", 10.0, lambda: bool(self._evidence.checkpoint()) and 0),
@@ -107,8 +124,8 @@ class Followers:
             hunt_new(self._parts, self._hunt, tenant)
         return came
 
-    def _turn(self, stages: Sequence[Stage]) -> Callable[[], int]:
-        return lambda: sum(advance(self._log, stages, self._meters, guard=True).values())
+    def _turn(self, stages: Sequence[Stage]) -> int:
+        return sum(advance(self._log, stages, self._meters, guard=True).values())
 
 
 @contextmanager

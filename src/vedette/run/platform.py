@@ -157,7 +157,6 @@ class Platform(Parts):
         self.runs = Executor(self.runs_target, make_interpreters(self.world))
         self._closing.callback(self.runs.close)
         self.responder = self.responder_on(self.runs)
-        self.stages = self.followers.stages
         self.verifier = Verifier(settings, clock)
         self._closing.callback(self.verifier.close)
         self._begin()
@@ -376,12 +375,14 @@ class Platform(Parts):
             Beat("idempotency", 3_600.0, self.idempotency.sweep),
         )
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What follows the log."""
+        return self.followers.stages
+
     def turn(self) -> int:
         """One turn of everything that follows the log; gives how many records were taken."""
-        return self._turn(self.stages)
-
-    def _turn(self, stages: Sequence[Stage]) -> int:
-        return sum(advance(self.log, stages, self.meters, guard=True).values())
+        return sum(advance(self.log, self.stages, self.meters, guard=True).values())
 
     def drain(self, tell: Callable[[Mapping[str, int]], None] = lambda _taken: None) -> Mapping[str, int]:
         """Turns until nothing is new, and takes what is settled into the evidence tree.
