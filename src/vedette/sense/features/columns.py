@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vedette.expr.nodes import Node
 from vedette.sense.features import layout
@@ -161,22 +162,13 @@ def _entities(table: pa.Table, view: View) -> tuple[Ints, list[str]]:
     """A code from 0 for each distinct entity, -1 where there is none; and the id of each code."""
     if not view.keys:
         return np.full(len(table), -1), []
-    codes, numbers = _codes(table[view.keys[0]])
-    for path in view.keys[1:]:
-        more, others = _codes(table[path])
-        both = np.where((codes < 0) | (more < 0), -1, codes * max(len(others), 1) + more)
-        seen, inverse = np.unique(both, return_inverse=True)
-        before, after = list(numbers), list(others)
-        parts = (divmod(code, max(len(others), 1)) for code in seen.tolist() if code >= 0)
-        numbers = {f"{before[a]}{JOINT}{after[b]}": place for place, (a, b) in enumerate(parts)}
-        codes = inverse - (1 if len(seen) and seen[0] < 0 else 0)
-    return codes, list(numbers)
+    parts = [_keys(table[path]) for path in view.keys]
+    coded = (parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, JOINT)).dictionary_encode()
+    codes: Ints = coded.indices.fill_null(-1).cast(pa.int64()).to_numpy()
+    return codes, coded.dictionary.to_pylist()
 
 
-def _codes(column: Column) -> tuple[Ints, Mapping[str, int]]:
-    """A number from 0 for each distinct id, -1 where there is none; and the number of each id."""
+def _keys(column: Column) -> Any:
+    """A pyarrow array of the id that each value stands for; null where it is none."""
     codes, values = encoded(column)
-    keys = list(map(to_key, values))
-    numbers: dict[str, int] = {}
-    by_code = np.array([-1 if key is None else numbers.setdefault(key, len(numbers)) for key in keys] + [-1], np.int64)
-    return by_code[codes], numbers
+    return pa.array([*map(to_key, values), None], pa.string()).take(pa.array(codes, pa.int64()))
