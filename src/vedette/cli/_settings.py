@@ -9,6 +9,9 @@ import msgspec
 
 from vedette.core.settings import Settings, load_settings
 
+OPERATOR = "system"
+"""Actor of what is done on the machine itself: who may write the home's files needs no key."""
+
 
 def environment() -> dict[str, str]:
     """The process's environment, as it was passed in: settings and secrets may stand in it."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pyarrow.parquet
 
+from vedette.cli._settings import OPERATOR
 from vedette.core.clock import DAY, Clock, from_datetime
 from vedette.core.settings import Settings
 from vedette.demo.folder import Folder
@@ -107,7 +108,7 @@ def _person(parts: Parts, name: str, *roles: Role) -> str:
     tenant, people = parts.settings.tenant, parts.access.people
     person = people.create(tenant, name)
     for role in roles:
-        people.grant(tenant, person.id, role, by="system")
+        people.grant(tenant, person.id, role, by=OPERATOR)
     return person.id
 
 
@@ -115,7 +116,7 @@ def give_badges(folder: Folder, clock: Clock, crew: Crew) -> Badges:
     """A token for each of them, that lasts for the day."""
 
     def token(person: str) -> str:
-        return parts.access.issue_token(parts.settings.tenant, person, expires_s=TOKEN_S, by="system").secret.reveal()
+        return parts.access.issue_token(parts.settings.tenant, person, expires_s=TOKEN_S, by=OPERATOR).secret.reveal()
 
     with Parts(Settings(home=folder.home), clock=clock) as parts:
         return Badges(admin=token(crew.admin), analyst=token(crew.analyst), responder=token(crew.responder))
@@ -140,6 +141,6 @@ def welcome(folder: Folder, clock: Clock, crew: Crew) -> Visitor:
         visitor = _person(
             parts, "visitor", Role.ANALYST, Role.RESPONDER, Role.RISK, Role.MODEL, Role.COMPLIANCE, Role.ADMIN
         )
-        issued = access.logins.issue(tenant, visitor, by="system")
-        codes = access.factors.issue_codes(tenant, visitor, by="system")
+        issued = access.logins.issue(tenant, visitor, by=OPERATOR)
+        codes = access.factors.issue_codes(tenant, visitor, by=OPERATOR)
         return Visitor(issued.login, issued.password.reveal(), tuple(code.reveal() for code in codes))

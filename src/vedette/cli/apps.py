@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from vedette.cli.connections import BY
+from vedette.cli._settings import OPERATOR
 from vedette.cli.keys import AsJson, Home, Tenant, Url, open_access, open_log, parse_duration
 from vedette.core.clock import to_iso
 from vedette.core.render import printable
@@ -55,7 +55,7 @@ def create(
     with open_log(home) as log:
         access = open_access(home, url, log)
         access.create_tenant(tenant)
-        issued = access.apps.create(tenant, name, scopes=scopes, mode=Mode.LIVE if live else Mode.TEST, by=BY)
+        issued = access.apps.create(tenant, name, scopes=scopes, mode=Mode.LIVE if live else Mode.TEST, by=OPERATOR)
     _show_issued(issued, as_json=as_json)
 
 
@@ -88,7 +88,7 @@ def roll(
     """Give an app a new client secret, shown this once."""
     seconds = parse_duration(overlap)
     with open_log(home) as log:
-        issued = open_access(home, url, log).apps.roll(tenant, app, overlap=seconds, by=BY)
+        issued = open_access(home, url, log).apps.roll(tenant, app, overlap=seconds, by=OPERATOR)
     _show_issued(issued, as_json=as_json)
 
 
@@ -97,7 +97,7 @@ def disable(
 ) -> None:
     """End an app for good, and with it every token. Running services see it within a second."""
     with open_log(home) as log:
-        ended = open_access(home, url, log).apps.disable(tenant, app, by=BY)
+        ended = open_access(home, url, log).apps.disable(tenant, app, by=OPERATOR)
     typer.echo(msgspec.json.encode(to_dict(ended)).decode() if as_json else f"{ended.id} disabled")
 
 

@@ -10,14 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from vedette.cli._settings import OPERATOR
 from vedette.cli.keys import AsJson, Home, Tenant, Url, open_access, open_log, parse_duration, state
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.render import printable
 from vedette.prove.access import Connection, Mode
 from vedette.prove.access.policy import format_scopes, parse_scopes
-
-BY = "system"
-"""Who did it, in the audit record: whoever may run commands beside the database is no person known to it."""
 
 EXAMPLES = """Examples:
 
@@ -64,7 +62,7 @@ def give(
             mode=Mode.LIVE if live else Mode.TEST,
             expires_s=lasts,
             merchants=merchant or (),
-            by=BY,
+            by=OPERATOR,
         )
     _tell(made, as_json=as_json)
 
@@ -104,7 +102,7 @@ def revoke(
 ) -> None:
     """Take back what a platform may do. Running services refuse it within a second."""
     with open_log(home) as log:
-        ended = open_access(home, url, log).connections.revoke(tenant, connection, by=BY)
+        ended = open_access(home, url, log).connections.revoke(tenant, connection, by=OPERATOR)
     _tell(ended, as_json=as_json)
 
 

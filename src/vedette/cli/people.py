@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from vedette.cli._settings import OPERATOR
 from vedette.cli.keys import AsJson, Home, Tenant, Url, open_access, open_log, parse_duration, state
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.render import printable
@@ -18,8 +19,6 @@ from vedette.prove.access import Access, Person, Role, Token
 
 _T = TypeVar("_T")
 
-BY = "system"
-"""Who did it, in the audit record: whoever may run commands beside the database is no person known to it."""
 
 CREATE_EXAMPLES = """Examples:
 
@@ -105,7 +104,7 @@ def create(
 
     def change(access: Access) -> Person:
         access.create_tenant(tenant)
-        return access.people.create(tenant, name, accounts=account or (), by=BY)
+        return access.people.create(tenant, name, accounts=account or (), by=OPERATOR)
 
     _show_person(_with_access(home, url, change), as_json=as_json)
 
@@ -120,7 +119,7 @@ def grant(
     as_json: AsJson = False,
 ) -> None:
     """Give a person a role; one held already stays as it is."""
-    changed = _with_access(home, url, lambda access: access.people.grant(tenant, person, role, by=BY))
+    changed = _with_access(home, url, lambda access: access.people.grant(tenant, person, role, by=OPERATOR))
     _show_person(changed, as_json=as_json)
 
 
@@ -134,7 +133,7 @@ def withdraw(
     as_json: AsJson = False,
 ) -> None:
     """Take a role away. Running services see it within a second."""
-    changed = _with_access(home, url, lambda access: access.people.withdraw(tenant, person, role, by=BY))
+    changed = _with_access(home, url, lambda access: access.people.withdraw(tenant, person, role, by=OPERATOR))
     _show_person(changed, as_json=as_json)
 
 
@@ -147,7 +146,7 @@ def disable(
     as_json: AsJson = False,
 ) -> None:
     """End a person's access for good, and with it every token. Running services see it within a second."""
-    changed = _with_access(home, url, lambda access: access.people.disable(tenant, person, by=BY))
+    changed = _with_access(home, url, lambda access: access.people.disable(tenant, person, by=OPERATOR))
     _show_person(changed, as_json=as_json)
 
 
@@ -169,7 +168,7 @@ def password(
     as_json: AsJson = False,
 ) -> None:
     """Issue a one-time password for the console. The password until now and every session end."""
-    issued = _with_access(home, url, lambda access: access.logins.issue(tenant, person, by=BY))
+    issued = _with_access(home, url, lambda access: access.logins.issue(tenant, person, by=OPERATOR))
     shape = {
         "person": person,
         "tenant": tenant,
@@ -194,7 +193,7 @@ def codes(
     as_json: AsJson = False,
 ) -> None:
     """Issue ten recovery codes, each a second factor once. They take the place of earlier ones."""
-    issued = _with_access(home, url, lambda access: access.factors.issue_codes(tenant, person, by=BY))
+    issued = _with_access(home, url, lambda access: access.factors.issue_codes(tenant, person, by=OPERATOR))
     texts = [code.reveal() for code in issued]
     if as_json:
         typer.echo(msgspec.json.encode({"person": person, "tenant": tenant, "codes": texts}).decode())
@@ -215,7 +214,7 @@ def token(
 ) -> None:
     """Issue a personal token for the HTTP API and show its secret this once."""
     lasts = parse_duration(expires)
-    issued = _with_access(home, url, lambda access: access.issue_token(tenant, person, expires_s=lasts, by=BY))
+    issued = _with_access(home, url, lambda access: access.issue_token(tenant, person, expires_s=lasts, by=OPERATOR))
     ends, secret = to_iso(issued.expires), issued.secret.reveal()
     if as_json:
         shape = {"id": issued.id, "tenant": tenant, "person": person, "expires": ends, "secret": secret}
@@ -248,7 +247,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """End a token for good. Running services refuse it within a second."""
-    ended = _with_access(home, url, lambda access: access.revoke_token(tenant, token, by=BY))
+    ended = _with_access(home, url, lambda access: access.revoke_token(tenant, token, by=OPERATOR))
     shape = token_to_dict(ended, SystemClock().now())
     typer.echo(msgspec.json.encode(shape).decode() if as_json else f"{ended.id} revoked")
 

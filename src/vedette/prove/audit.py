@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 import msgspec
 
@@ -64,6 +64,16 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Further facts. Never a secret; scrubbed of card numbers."""
 
 
+class Facts(TypedDict, total=False):
+    """What a record may say beside who and what: see `AuditRecord`."""
+
+    target: str
+    outcome: Outcome
+    code: str
+    origin: str
+    detail: dict[str, str]
+
+
 class Sink(Protocol):
     """The part of `core.log.Log` that is needed here."""
 
@@ -85,39 +95,12 @@ class Audit:
         self._clock = clock
         self._ids = ids
 
-    def record(
-        self,
-        tenant: str,
-        action: str,
-        *,
-        actor: str,
-        target: str = "",
-        outcome: Outcome = Outcome.SUCCESS,
-        code: str = "",
-        origin: str = "",
-        detail: dict[str, str] | None = None,
-    ) -> None:
+    def record(self, tenant: str, action: str, *, actor: str, **facts: Unpack[Facts]) -> None:
         """Writes one record. `actor` is an id; the kind of actor follows from its prefix."""
-        if self._write is None:
-            return
-        self._write(
-            self.make(
-                tenant, action, actor=actor, target=target, outcome=outcome, code=code, origin=origin, detail=detail
-            )
-        )
+        if self._write is not None:
+            self._write(self.make(tenant, action, actor=actor, **facts))
 
-    def make(
-        self,
-        tenant: str,
-        action: str,
-        *,
-        actor: str,
-        target: str = "",
-        outcome: Outcome = Outcome.SUCCESS,
-        code: str = "",
-        origin: str = "",
-        detail: dict[str, str] | None = None,
-    ) -> AuditRecord:
+    def make(self, tenant: str, action: str, *, actor: str, **facts: Unpack[Facts]) -> AuditRecord:
         """A record as `record` would write it."""
         return AuditRecord(
             id=self._ids.new("aud"),
@@ -126,11 +109,7 @@ class Audit:
             actor=actor,
             actor_kind=NOBODY if actor == NOBODY else _KINDS.get(actor.partition("_")[0], "system"),
             action=action,
-            target=target,
-            outcome=outcome,
-            code=code,
-            origin=origin,
-            detail=detail or {},
+            **facts,
         )
 
 

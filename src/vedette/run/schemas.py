@@ -8,7 +8,6 @@ change that cannot keep that gets a new version of the shape beside the old one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -50,11 +49,7 @@ def schema_of(name: str) -> dict[str, Any]:
 
 def published(name: str) -> list[dict[str, Any]]:
     """The kept schemas of a shape, oldest first."""
-    return [msgspec.json.decode(path.read_bytes()) for path in sorted(_folder().glob(f"{name}.*.json"))]
-
-
-def _folder() -> Path:
-    return shipped("schemas")
+    return [msgspec.json.decode(path.read_bytes()) for path in sorted(shipped("schemas").glob(f"{name}.*.json"))]
 
 
 def breaks(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -415,7 +415,7 @@ class Access:
             outcome=Outcome.DENIED if why else Outcome.SUCCESS,
             code=f"access.{why}" if why else "",
             origin=origin,
-            detail={"platform": principal.platform} if principal.platform else None,
+            detail={"platform": principal.platform} if principal.platform else {},
         )
         if not why:
             return

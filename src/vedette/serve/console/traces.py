@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from vedette.core.hop import Hop, HopKind
+from vedette.core.hop import HopKind
 from vedette.run.tracing import follow
 from vedette.serve.console.page import show
 from vedette.serve.policy import Served
@@ -36,11 +36,6 @@ def show_trace(
         visitor,
         "trace.html",
         trace=found,
-        rows=[(hop, (hop.time - start) / 1_000_000, _place(hop)) for hop in hops],
+        rows=[(hop, (hop.time - start) / 1_000_000, _PLACES.get(hop.kind, "")) for hop in hops],
         left_out=len(found.hops) - len(hops),
     )
-
-
-def _place(hop: Hop) -> str:
-    """Where the page of a step is; empty when it has none."""
-    return _PLACES.get(hop.kind, "")
