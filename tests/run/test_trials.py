@@ -29,6 +29,7 @@ from vedette.judge.models.registry import KEY, PURPOSE, Registry
 from vedette.judge.payment.files import load_rules
 from vedette.judge.shipments import WHOLE, Kind, Shipments, among
 from vedette.prove.keys import KeyRing
+from vedette.run import scoring
 from vedette.run.metrics import Meters
 from vedette.run.scoring import Desk, Scoring
 from vedette.run.trials import GUARD, Part, Trials, file_document, model_document
@@ -74,7 +75,16 @@ def models(tmp_path_factory) -> tuple[Path, Path, pa.Table]:
 class World:
     """An installation that decides, with its shipments."""
 
-    def __init__(self, folder: Path, clock, models, *, control: float = 0.0, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock,
+        models,
+        *,
+        control: float = 0.0,
+        limits: Limits | None = None,
+        apart: bool = False,
+    ) -> None:
         self.folder, self.clock = folder, clock
         self.good, self.bad, table = models
         (folder / "base.rules").write_text(RULES)
@@ -85,7 +95,7 @@ class World:
         home.mkdir(parents=True)
         shutil.copy(self.good.parent / BACKFILL, home / BACKFILL)
         model = load_model(self.good)
-        self.scoring = Scoring(model, self.rules(folder / "base.rules", model))
+        self.scoring = Scoring(model, self.rules(folder / "base.rules", model), remote=self.good if apart else None)
         self.told = []
         self.trials = Trials(
             self.scoring,
@@ -282,6 +292,37 @@ def test_what_cannot_be_built_never_decides(world):
     (ended,) = here.trials.ended()
     assert ended.breach.guard is Guard.FAILURES
     assert {one.model.sha256 for one in here.replay(here.events()[:100])} == {here.scoring.model.sha256}
+
+
+def answering() -> list[int]:
+    """Processes of this one that answer for a model."""
+    told = (task / "children" for task in Path("/proc/self/task").iterdir())
+    children = [child for each in told for child in each.read_text().split()]
+    return [int(each) for each in children if b"decisions.remote" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
+def test_shipped_models_answer_from_a_process_of_their_own(world, monkeypatch):
+    monkeypatch.setattr(scoring, "MODEL_S", 10.0)
+    limits = Limits(declines=1.0, misses=1.0, drift=False, latency_us=10**9, failures=10**9)
+    apart, inside = world(apart=True, limits=limits), world(limits=limits)
+    events, found = apart.events()[:300], []
+    for each in (apart, inside):
+        each.desk.service(TENANT)
+        each.ship(Part.MODEL, WHOLE)
+        each.trials.turn()
+        found.append([(one.action, one.score, one.model.sha256) for one in each.replay(events[:200])])
+    assert found[0] == found[1]
+    assert {sha256 for *_, sha256 in found[0]} != {apart.scoring.model.sha256}
+    # What is live and what it is compared with; the one of `inside` is in this process.
+    assert len(answering()) == 2
+    apart.shipments.rollback(Part.MODEL, operator="ines", note="enough")
+    apart.trials.turn()
+    assert {one.model.sha256 for one in apart.replay(events[200:])} == {apart.scoring.model.sha256}
+    apart.shipments.ship(file_document(Part.RULES, apart.folder / "base.rules"), percent=WHOLE, operator="ines")
+    apart.trials.turn()
+    assert len(answering()) == 1
+    apart.desk.close()
+    assert answering() == []
 
 
 def test_only_one_version_of_a_part_goes_live_twice(world):

@@ -28,7 +28,7 @@ from vedette.judge.decisions.opening import Books, open_books
 from vedette.judge.decisions.parts import Policy, Reasoning, Risks
 from vedette.judge.decisions.policies import load_policies
 from vedette.judge.decisions.recorder import Answer
-from vedette.judge.decisions.remote import RemoteScorer
+from vedette.judge.decisions.remote import Remotes
 from vedette.judge.decisions.service import DecisionService
 from vedette.judge.models.model import Model, load_model
 from vedette.judge.payment.attributes import with_features
@@ -77,7 +77,9 @@ Relist = Callable[[PaymentRules], PaymentRules]
 class Attached(Protocol):
     """What takes over a tenant's decider, to try other versions beside it."""
 
-    def attach(self, tenant: str, books: Books, features: FeatureSet | None, lists: Relist) -> None:
+    def attach(
+        self, tenant: str, books: Books, features: FeatureSet | None, lists: Relist, remotes: Remotes | None
+    ) -> None:
         """Called once, before the tenant's service decides on anything.
 
         Args:
@@ -85,6 +87,7 @@ class Attached(Protocol):
             books: What records.
             features: That it computes.
             lists: Gives rules with the tenant's lists as they are now.
+            remotes: Start the processes that answer for models; None: models answer in this one.
         """
 
     def rules(self) -> Sequence[PaymentRules]:
@@ -171,7 +174,7 @@ class Desk:
         self._meters = meters
         self._durability = durability
         self._redis = redis
-        self._remotes: list[RemoteScorer] = []
+        self._remotes: list[Remotes] = []
         self._open: dict[tuple[str, str], tuple[Books, DecisionService]] = {}
         self._asked: dict[tuple[str, str], tuple[int | str, ...]] = {}
         self._lock = threading.Lock()
@@ -268,7 +271,7 @@ class Desk:
         return self._folder / tenant / "points" / point
 
     def _start(self, tenant: str) -> tuple[Books, DecisionService]:
-        model = self.scoring.model
+        model, folder, remotes = self.scoring.model, self.scoring.remote, self._apart()
         features = model.feature_set if model else set_for([self.scoring.rules], CHARGES)
         books = open_books(
             self._folder / tenant,
@@ -283,23 +286,20 @@ class Desk:
             risks=self._risks,
             policies=self.scoring.policies,
             reasoning=self.scoring.reasoning,
-            scorer=self._remote(),
+            scorer=remotes.of(folder, model.sha256) if remotes and model and folder else None,
             redis=self._redis,
         )
         if self._trials:
             lists = partial(self._with_lists, tenant)
-            self._trials.attach(tenant, books, features, lists)
+            self._trials.attach(tenant, books, features, lists, remotes)
         return books, DecisionService(books.recorder, deadline_s=self._deadline_s)
 
-    def _remote(self) -> RemoteScorer | None:
-        """A process that answers for the model, of this tenant's own: it takes one question at a time."""
-        model, folder = self.scoring.model, self.scoring.remote
-        if model is None or folder is None:
+    def _apart(self) -> Remotes | None:
+        """Processes that answer for models, of one tenant's own: each takes one question at a time."""
+        if self.scoring.remote is None:
             return None
-        found = RemoteScorer(folder, MODEL_S, sha256=model.sha256)
-        found.warm()
-        self._remotes.append(found)
-        return found
+        self._remotes.append(Remotes(MODEL_S))
+        return self._remotes[-1]
 
     async def decide(self, event: Event, *, checked: bool = False) -> Decision:
         """The decision on an event, within the deadline whatever stalls; `checked`: it comes from `take`."""
@@ -463,6 +463,6 @@ class Desk:
                 if books.online:
                     books.online.close()
             self._open.clear()
-            for remote in self._remotes:
-                remote.close()
+            for remotes in self._remotes:
+                remotes.close()
         self._loops.close()

@@ -26,8 +26,9 @@ from vedette.core.log import Log
 from vedette.judge.decisions.bindings import binding_of
 from vedette.judge.decisions.decider import Decider
 from vedette.judge.decisions.opening import Books
-from vedette.judge.decisions.parts import Features
+from vedette.judge.decisions.parts import Features, Scorer
 from vedette.judge.decisions.recorder import EVENTS, LABEL_SOURCE, REPLAY_RECORDS
+from vedette.judge.decisions.remote import Remotes
 from vedette.judge.decisions.tally import Breach, Guard, Harm, Limits, Tally
 from vedette.judge.decisions.trial import Beside, Engines
 from vedette.judge.models.model import Model
@@ -115,10 +116,11 @@ class Versions:
             VedetteError: What loading one of them refuses; `model.ship.features` when the features lack what the model
                 reads.
         """
-        model, rules = self._base.model, self._base.rules
+        model, rules, remote = self._base.model, self._base.rules, self._base.remote
         if version := versions.get(Part.MODEL):
             entry = msgspec.json.decode(self._content(version), type=Entry)
             model = self._registry.load(entry.sha256)
+            remote = self._registry.folder_of(entry) if remote else None
         features = model.feature_set if model else None
         if version := versions.get(Part.FEATURES):
             features = parse_features(self._content(version).decode())
@@ -128,7 +130,7 @@ class Versions:
                 raise ConflictError("model.ship.features", f"the model reads `{missing[0]}`, which is gone", hint=hint)
         if version := versions.get(Part.RULES):
             rules = self._rules(version, model, features)
-        return dataclasses.replace(self._base, model=model, rules=rules), features
+        return dataclasses.replace(self._base, model=model, rules=rules, remote=remote), features
 
     def rules(self) -> list[PaymentRules]:
         """Every set of rules that was ever shipped and can still be read, newest first."""
@@ -207,10 +209,12 @@ class Trials:
         self._broken: queue.SimpleQueue[tuple[str, Breach]] = queue.SimpleQueue()
         self._lock = threading.Lock()
 
-    def attach(self, tenant: str, books: Books, features: FeatureSet | None, lists: Relist) -> None:
+    def attach(
+        self, tenant: str, books: Books, features: FeatureSet | None, lists: Relist, remotes: Remotes | None = None
+    ) -> None:
         """Takes a tenant's recorder over, before it decides on anything."""
         with self._lock:
-            held = _Tenant(tenant, books, features, log=self._log, control=self._control, lists=lists)
+            held = _Tenant(tenant, books, features, log=self._log, control=self._control, lists=lists, remotes=remotes)
             self._tenants[tenant] = held
             self._put(held)
 
@@ -359,9 +363,18 @@ class _Tenant:
     """What decides for one tenant."""
 
     def __init__(
-        self, name: str, books: Books, features: FeatureSet | None, *, log: Log, control: float, lists: Relist
+        self,
+        name: str,
+        books: Books,
+        features: FeatureSet | None,
+        *,
+        log: Log,
+        control: float,
+        lists: Relist,
+        remotes: Remotes | None,
     ) -> None:
         self.name = name
+        self._remotes = remotes
         self._plain = (PaymentRules(), PaymentRules())
         self._read: set[str] = set()
         self._lists = lists
@@ -380,11 +393,14 @@ class _Tenant:
         """Those of the version that is live and of the one beside it."""
         found = self._decider(*live), self._decider(*tried)
         self._plain = live[0].rules, tried[0].rules
+        # A decision in hand may still read what was there before this change: that goes with the next one.
+        now = {features.version for _, features in (live, tried) if features}
+        now |= {scoring.model.sha256 for scoring, _ in (live, tried) if scoring.model}
         if self._engines:
-            # A decision in hand may still read what was there before this change: that goes with the next one.
-            now = {features.version for _, features in (live, tried) if features}
             self._engines.keep(now | self._read)
-            self._read = now
+        if self._remotes:
+            self._remotes.keep(now | self._read)
+        self._read = now
         return found
 
     def _decider(self, scoring: Scoring, features: FeatureSet | None) -> Decider:
@@ -392,16 +408,21 @@ class _Tenant:
         if features is not None and self._engines is not None:
             self._engines.add(features.version, lambda: self._fresh(features))
             view = self._engines.view(features.version)
-        own = self._base.model
-        same = own is not None and scoring.model is not None and own.sha256 == scoring.model.sha256
         return self._base.over(
             features=view,
-            # What it began with may be answered for by a process of its own.
-            model=own if same else scoring.model,
+            model=self._scorer(scoring),
             rules=self._lists(scoring.rules),
             features_version=features.version if features else "",
             control=self._control,
         )
+
+    def _scorer(self, scoring: Scoring) -> Scorer | None:
+        if scoring.model is None:
+            return None
+        if self._remotes and scoring.remote:
+            return self._remotes.of(scoring.remote, scoring.model.sha256)
+        own = self._base.model
+        return own if own and own.sha256 == scoring.model.sha256 else scoring.model
 
     def _fresh(self, features: FeatureSet) -> Engine:
         engine = Engine(features)

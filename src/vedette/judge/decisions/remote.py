@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +133,38 @@ class RemoteScorer(Scorer):
                         return
             _end(child)
             self._closed.wait(PAUSE_S)
+
+
+class Remotes:
+    """The processes that answer for a tenant's models, one for each model.
+
+    Args:
+        seconds: Share of the deadline that an answer may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._held: dict[str, RemoteScorer] = {}
+
+    def of(self, folder: Path, sha256: str) -> RemoteScorer:
+        """Who answers for a model; waits until a new one is ready.
+
+        Raises:
+            DataError: As `RemoteScorer`.
+        """
+        if sha256 not in self._held:
+            self._held[sha256] = RemoteScorer(folder, self._seconds, sha256=sha256)
+            self._held[sha256].warm()
+        return self._held[sha256]
+
+    def keep(self, hashes: Container[str]) -> None:
+        """Ends those of other models."""
+        for sha256 in [each for each in self._held if each not in hashes]:
+            self._held.pop(sha256).close()
+
+    def close(self) -> None:
+        """Ends them all."""
+        self.keep(())
 
 
 def _read(handle: int, count: int, seconds: float) -> bytes:
