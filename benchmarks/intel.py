@@ -225,7 +225,7 @@ def hunt(options: argparse.Namespace) -> None:
         span = Span((NOW // DAY - options.days) * DAY, (NOW // DAY + 1) * DAY)
         files = one.segments.files("default", span)
         spent, wall, made = timed(lambda: one.segments.prepare(files))
-        size = sum(path.stat().st_size for path in (home / "store").rglob("*.npz")) / 1e6
+        size = sum(path.stat().st_size for path in (home / "store").glob("*/_observed/*")) / 1e6
         whole = sum(file.rows for file in files)
         print(f"{whole:,} events; index made: {made} segments, {spent:.0f} CPU s, {wall:.0f} s, {size:.0f} MB")
         found = parts.library.indicators("default", Asked(), limit=1_000)

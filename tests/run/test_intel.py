@@ -29,6 +29,7 @@ from vedette.run.parts import Parts
 from vedette.sense.history import Span
 from vedette.sense.intel.indicator import Indicator, indicator_id
 from vedette.sense.intel.library import Asked, indicator_of
+from vedette.sense.intel.segments import FOLDER
 from vedette.sense.intel.stix import Object
 from vedette.sense.store import Store
 
@@ -150,9 +151,19 @@ def test_segments_follow_the_data_files(parts: Parts) -> None:
     joined = hunt.segments.files(TENANT, span)
     assert sum(one.rows for one in joined) == 40
     assert hunt.segments.prepare(joined) == len(joined)
-    assert hunt.segments.tidy("proxy") == len(files)
-    parts.library.put(TENANT, "own", [thing("n27.example")])
-    assert hunt.run(TENANT, parts.library.indicators(TENANT, Asked()), span).hits == 1
+    folder = parts.settings.store_folder / "proxy" / FOLDER
+    (folder / ".left.2.77").write_bytes(b"half")
+    assert hunt.segments.tidy(SystemClock().now()) == len(files)
+    assert hunt.segments.tidy(SystemClock().now() + DAY) == 1
+    parts.library.put(TENANT, "own", [thing("n27.example"), thing("192.0.2.1")])
+    wanted = parts.library.indicators(TENANT, Asked())
+    assert hunt.run(TENANT, wanted[:1], span).hits == 1
+    (made,) = folder.iterdir()
+    whole = made.read_bytes()
+    for damage in (b"", whole[:-9], whole.replace(whole[5_000:5_009], b"\x00" * 8 + b"\x01"), None):
+        made.write_bytes(damage) if damage is not None else made.unlink()
+        assert hunt.run(TENANT, wanted, span).hits == 41
+        assert made.read_bytes() == whole
 
 
 CHILD = """

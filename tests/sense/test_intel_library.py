@@ -14,7 +14,7 @@ import pytest
 from vedette.core.clock import DAY
 from vedette.core.db import Database, open_database
 from vedette.core.errors import DataError, DefinitionError, NotFoundError
-from vedette.sense.intel.indicator import Indicator, Tlp, indicator_id
+from vedette.sense.intel.indicator import Indicator, Tlp, indicator_id, kind_of
 from vedette.sense.intel.library import Asked, Library, candidates, indicator_of
 from vedette.sense.intel.library_tables import Kept
 from vedette.sense.intel.stix import Object, Refused
@@ -274,6 +274,19 @@ def test_the_model_would_see_a_planted_mistake(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("vedette.sense.intel.watch.url_keys", lambda url: [url])
     with pytest.raises(AssertionError):
         test_a_watch_says_what_the_model_says(2)
+
+
+def test_a_canonical_value_tells_its_kind() -> None:
+    texts = {
+        Kind.IPV4: ("203.0.113.7", "203.0.113.0/24", "0.0.0.0/0"),
+        Kind.IPV6: ("2001:db8::1", "::/0", "2001:db8::/32"),
+        Kind.DOMAIN: ("evil.example", "_dmarc.Evil.Example.", "1.2.3.a1", "xn--80ak6aa92e.com", "büro.example"),
+        Kind.URL: ("http://evil.example/a@b?c=1.2.3.4", "http://[2001:db8::1]/x", "/only/a.path", "//h.example"),
+        Kind.EMAIL: ("A.B@Evil.Example", "x/y@evil.example"),
+        Kind.FILE: ("d41d8cd98f00b204e9800998ecf8427e", "A" * 64, "1" * 40),
+    }
+    for kind, some in texts.items():
+        assert {kind_of(canonical(kind, text)) for text in some} == {kind}
 
 
 def test_canonical_kinds_never_collide() -> None:

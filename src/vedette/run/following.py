@@ -41,6 +41,8 @@ INDEX_S: Final = 1.0
 """How long records that trickle in are gathered for one commit of the index."""
 POLL_S: Final = 10.0
 """How often collections of other servers are looked at, where they are due, and what was learned is hunted for."""
+TIDY_S: Final = 3_600.0
+"""How often what indexes data files that are gone is removed."""
 QUALITY_S: Final = 5.0
 """How often the quality of data is looked at, and silence listened for."""
 
@@ -114,6 +116,7 @@ class Followers:
             Beat("quality", QUALITY_S, lambda: self._turn(self.judging), enough=quality_module.BATCH),
             Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
             Beat("intel", POLL_S, self._learn),
+            Beat("tidy", TIDY_S, lambda: self._hunt.segments.tidy(self._parts.clock.now())),
             Beat("checkpoint", 10.0, lambda: bool(self._evidence.checkpoint()) and 0),
         )
 

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-import pyarrow.parquet as pq
 
 from vedette.core.clock import DAY, to_iso
-from vedette.core.event import Entity, Event
+from vedette.core.event import Entity
 from vedette.core.signal import Level, Signal
 from vedette.judge.indicators import Lookout
 from vedette.prove.dlp import scrub
@@ -25,9 +24,9 @@ from vedette.run.parts import Parts
 from vedette.sense.history import Span
 from vedette.sense.intel.library import Asked, indicator_of
 from vedette.sense.intel.library_tables import Kept
-from vedette.sense.intel.segments import Candidate, Segments
+from vedette.sense.intel.segments import Segments, events_of
 from vedette.sense.intel.watch import Watch
-from vedette.sense.store import ENVELOPE, Store, to_event
+from vedette.sense.store import Store
 
 RULE = "intel.hunt"
 OPERATOR = "hunting"
@@ -130,7 +129,7 @@ class Hunt:
         values = [value for one in indicators for each in indicator_of(one).formula for value in each]
         files = self.segments.files(tenant, span)
         for candidate in self.segments.look(files, values):
-            for event in _events(candidate):
+            for event in events_of(candidate):
                 if event.tenant == tenant and span.start <= event.event_time < span.end:
                     found = watch.hits(self._lookout.observables[event.source], event.data, -1)
                     yield from self._lookout.signals(event, found, alert=False)
@@ -143,18 +142,13 @@ class Hunt:
         while self._parts.alerts.consume(self._parts.log).read:
             pass
         cases = self._parts.cases
-        case = cases.open(
-            tenant, whole.title, operator=OPERATOR, level=whole.level, alert_id=self._alert(tenant, whole)
-        )
+        alert = self._parts.alerts.of_signal(tenant, whole.id)
+        case = cases.open(tenant, whole.title, operator=OPERATOR, level=whole.level, alert_id=alert)
         if not any(
             entry.operator == OPERATOR and "hunt" in str(entry.body) for entry in cases.timeline(tenant, case.id)
         ):
             cases.note(tenant, case.id, _note(name, signals, hits), operator=OPERATOR)
         return case.id
-
-    def _alert(self, tenant: str, whole: Signal) -> str:
-        """The alert of a hunt's own signal."""
-        return self._parts.alerts.of_signal(tenant, whole.id)
 
 
 def hunt_new(parts: Parts, hunt: Hunt, tenant: str, *, days: int = DAYS) -> Hunted | None:
@@ -181,23 +175,6 @@ def _identity(tenant: str, indicators: Sequence[Kept], span: Span) -> str:
     """The name of a hunt: of what is looked for, and where."""
     told = [tenant, sorted(one.object.id for one in indicators), span.start, span.end]
     return f"hunt_{hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:24]}"
-
-
-def _events(candidate: Candidate) -> Iterator[Event]:
-    """The events of the rows that may hold what is looked for."""
-    file = pq.ParquetFile(candidate.file.path)
-    # Tenant and date stand in the folder's name, not in the file.
-    columns = [name for name in ENVELOPE.names if name not in {"tenant", "date"}]
-    tenant = next(part for part in candidate.file.path.parts if part.startswith("tenant=")).removeprefix("tenant=")
-    start = 0
-    for group in range(file.num_row_groups):
-        size = file.metadata.row_group(group).num_rows
-        here = candidate.rows[(candidate.rows >= start) & (candidate.rows < start + size)] - start
-        if len(here):
-            table = file.read_row_group(group, columns=columns).take(here)
-            for row in table.to_pylist():
-                yield to_event({**row, "tenant": tenant})
-        start += size
 
 
 def _summary(tenant: str, name: str, signals: Sequence[Signal], now: int) -> Signal:

@@ -15,7 +15,7 @@ import msgspec
 
 from vedette.core.clock import DAY
 from vedette.sense.intel.patterns import Formula
-from vedette.sense.intel.values import Kind, guess
+from vedette.sense.intel.values import Kind
 
 HALF_LIFE = {
     Kind.IPV4: 30 * DAY,
@@ -104,9 +104,16 @@ class Indicator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kind_of(value: str) -> Kind:
-    """The kind of a canonical value."""
-    found = guess(value)
-    return found.kind if found else Kind.URL
+    """The kind of a canonical value, by what only that kind holds."""
+    if value.startswith("/"):
+        return Kind.URL
+    if "@" in value:
+        return Kind.EMAIL
+    if ":" in value:
+        return Kind.IPV6
+    if "." not in value:
+        return Kind.FILE
+    return Kind.IPV4 if value.rpartition(".")[2].partition("/")[0].isdecimal() else Kind.DOMAIN
 
 
 def indicator_id(collection: str, value: str) -> str:

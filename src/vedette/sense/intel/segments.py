@@ -2,37 +2,44 @@
 
 One segment for each data file of the event store, made from that file alone: for each canonical value that its events
 hold, and each name above, a 64-bit hash and the rows; for addresses their numbers too, so that networks are ranges. A
-data file never changes, so a segment never does; one that is missing is made when it is asked for, one whose file is
-gone is removed. It can be deleted at any time. What it finds are candidates: the events themselves say whether.
+data file never changes, so a segment never does; one that is missing or damaged is made when it is asked for, one whose
+file is gone is removed. It can be deleted at any time. What it finds are candidates: the events themselves say whether.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import ipaddress
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow.parquet as pq
 
+from vedette.core.clock import MICROS
 from vedette.core.errors import DataError
+from vedette.core.event import Event
 from vedette.sense.history import Span
 from vedette.sense.intel.observables import Observables, texts
+from vedette.sense.intel.postings import Keys, PostingsFile, Rows, postings, write_postings
 from vedette.sense.intel.values import Kind, address, canonical, host_of, parents, url_keys
-from vedette.sense.store import Store
+from vedette.sense.store import ENVELOPE, Store, to_event
 
-VERSION = 1
+VERSION = 2
 """Of the form of segments; part of their names."""
+FOLDER = "_observed"
+"""Beside the table's partitions; Delta leaves alone what begins with a line."""
 REMEMBERED = 1 << 20
 """Most distinct values of a source whose keys are remembered while segments are made."""
-
-Keys = npt.NDArray[np.uint64]
+LEFT = 3_600 * MICROS
+"""Age from which a file that a killed writer left is removed."""
+FETCHED = 2_000
+"""Events read at a time."""
 
 
 class DataFile(NamedTuple):
@@ -85,27 +92,36 @@ class Segments:
         self._keys.clear()
         return len(missing)
 
-    def tidy(self, source: str) -> int:
-        """Removes the segments of data files that are gone; gives how many."""
-        folder = self._store.folder / source
-        live = {_place(DataFile(source, folder / name, "", 0)).name for name in self._store.table(source).every_file()}
-        gone = [path for path in (folder / "_observed").glob("*.npz") if path.name not in live]
-        for path in gone:
-            path.unlink(missing_ok=True)
-        return len(gone)
-
-    def look(self, files: Iterable[DataFile], values: Iterable[str]) -> Iterator[Candidate]:
-        """The rows that may hold any of some indicators' values.
+    def tidy(self, now: int) -> int:
+        """Removes the segments of data files that are gone, and what killed writers left; gives how many.
 
         Args:
-            files: Whose segments were made.
+            now: Microseconds UTC.
+        """
+        return sum(path.unlink(missing_ok=True) is None for path in [*self._gone(now)])
+
+    def _gone(self, now: int) -> Iterator[Path]:
+        for folder in self._store.folder.glob(f"*/{FOLDER}"):
+            live = {_name(Path(name)) for name in self._store.table(folder.parent.name).every_file()}
+            for path in folder.iterdir():
+                young = path.name.startswith(".") and _changed(path) > now - LEFT
+                if path.name not in live and not young:
+                    yield path
+
+    def look(self, files: Iterable[DataFile], values: Iterable[str]) -> Iterator[Candidate]:
+        """The rows that may hold any of some indicators' values; a segment that is missing or damaged is made anew.
+
+        Args:
+            files: Where to look.
             values: Canonical ones.
         """
         hashes, ranges = _wanted(values)
         for file in files:
-            with np.load(_place(file)) as held:
-                rows = [_found(held, hashes), *(_between(held, *each) for each in ranges)]
-            found = np.unique(np.concatenate(rows))
+            try:
+                found = _found(_place(file), hashes, ranges)
+            except (DataError, FileNotFoundError):
+                self._make(file)
+                found = _found(_place(file), hashes, ranges)
             if len(found):
                 yield Candidate(file, found.astype(np.int64))
 
@@ -126,7 +142,7 @@ class Segments:
                     addresses.append(net)
                     address_rows.append(start + number)
             start += batch.num_rows
-        _write(_place(file), _sorted(keys, rows), _sorted(addresses, address_rows))
+        write_postings(_place(file), (postings(keys, rows), postings(addresses, address_rows)))
 
     def _values(self, source: str, records: Sequence[dict[str, Any]]) -> Iterator[tuple[int, int, int]]:
         """(Row, hash, IPv4 number or upper half of an IPv6 address, else -1) of all values."""
@@ -196,44 +212,42 @@ def _wanted(values: Iterable[str]) -> tuple[Keys, list[tuple[int, int]]]:
     return np.unique(np.array(hashes, np.uint64)), ranges
 
 
-def _found(held: Any, hashes: Keys) -> npt.NDArray[np.uint32]:
-    """Rows whose key is among some: the fewer are looked for in the more."""
-    keys, rows = held["keys"], held["rows"]
-    if not len(keys) or not len(hashes):
-        return np.empty(0, np.uint32)
-    if len(hashes) > len(keys):
-        place = np.minimum(np.searchsorted(hashes, keys), len(hashes) - 1)
-        found: npt.NDArray[np.uint32] = rows[hashes[place] == keys]
-        return found
-    starts, ends = np.searchsorted(keys, hashes, "left"), np.searchsorted(keys, hashes, "right")
-    spans = [rows[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True) if start < end]
-    return np.concatenate(spans) if spans else np.empty(0, np.uint32)
-
-
-def _between(held: Any, first: int, last: int) -> npt.NDArray[np.uint32]:
-    numbers = held["numbers"]
-    start = int(np.searchsorted(numbers, np.uint64(first), "left"))
-    end = int(np.searchsorted(numbers, np.uint64(last), "right"))
-    found: npt.NDArray[np.uint32] = held["number_rows"][start:end]
-    return found
-
-
-def _sorted(keys: list[int], rows: list[int]) -> tuple[Keys, npt.NDArray[np.uint32]]:
-    whole, places = np.array(keys, np.uint64), np.array(rows, np.uint32)
-    order = np.argsort(whole, kind="stable")
-    return whole[order], places[order]
+def _found(place: Path, hashes: Keys, ranges: Sequence[tuple[int, int]]) -> Rows:
+    """Rows whose key is among some, or whose address lies in some ranges; each once."""
+    with PostingsFile(place) as held:
+        keys, numbers = held.parts
+        return np.unique(np.concatenate([keys.find(hashes), *(numbers.between(*each) for each in ranges)]))
 
 
 def _place(file: DataFile) -> Path:
-    name = hashlib.blake2b(file.path.name.encode(), digest_size=12).hexdigest()
-    return file.path.parents[2] / "_observed" / f"{name}.{VERSION}.npz"
+    return file.path.parents[2] / FOLDER / _name(file.path)
 
 
-def _write(
-    path: Path, values: tuple[Keys, npt.NDArray[np.uint32]], numbers: tuple[Keys, npt.NDArray[np.uint32]]
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("wb") as file, suppress(FileNotFoundError):
-        np.savez(file, keys=values[0], rows=values[1], numbers=numbers[0], number_rows=numbers[1])
-    fresh.replace(path)
+def _name(path: Path) -> str:
+    """What the segment of a data file is called."""
+    return f"{hashlib.blake2b(path.name.encode(), digest_size=12).hexdigest()}.{VERSION}"
+
+
+def _changed(path: Path) -> int:
+    """When a file was last written, microseconds UTC; 0 for one that is gone."""
+    try:
+        return path.stat().st_mtime_ns // 1_000
+    except FileNotFoundError:
+        return 0
+
+
+def events_of(candidate: Candidate) -> Iterator[Event]:
+    """The events of the rows that may hold what is looked for. Only the pages that hold such rows are unpacked."""
+    # Tenant and date stand in the folder's name, not in the file.
+    columns = ", ".join(name for name in ENVELOPE.names if name not in {"tenant", "date"})
+    path = candidate.file.path
+    tenant = next(part for part in path.parts if part.startswith("tenant=")).removeprefix("tenant=")
+    query = (
+        f"select {columns} from read_parquet(?, file_row_number=true, hive_partitioning=false)"
+        " where file_row_number in (select unnest(?::bigint[])) order by file_row_number"
+    )
+    with duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
+        found = connection.sql(query, params=[glob.escape(str(path)), candidate.rows.tolist()])
+        for batch in found.to_arrow_reader(FETCHED):
+            for row in batch.to_pylist():
+                yield to_event({**row, "tenant": tenant})
