@@ -98,7 +98,10 @@ class Segments:
         Args:
             now: Microseconds UTC.
         """
-        return sum(path.unlink(missing_ok=True) is None for path in [*self._gone(now)])
+        gone = [*self._gone(now)]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return len(gone)
 
     def _gone(self, now: int) -> Iterator[Path]:
         for folder in self._store.folder.glob(f"*/{FOLDER}"):
