@@ -70,9 +70,16 @@ DISPUTES = sa.Table(
     sqlite_strict=True,
 )
 sa.Index("dispute_of_charge", DISPUTES.c.tenant, DISPUTES.c.charge_id)
+_OF_MERCHANT: Final = sa.Index("dispute_of_merchant", DISPUTES.c.tenant, DISPUTES.c.merchant, DISPUTES.c.opened)
 _OPENED: Final = DISPUTES.c.status == sa.literal_column("'opened'")
 sa.Index("dispute_due", DISPUTES.c.evidence_due, sqlite_where=_OPENED, postgresql_where=_OPENED)
-MIGRATIONS = (Migration(1, "disputes", create(_METADATA)),)
+
+
+def _index_merchants(connection: Connection) -> None:
+    _OF_MERCHANT.create(connection, checkfirst=True)
+
+
+MIGRATIONS = (Migration(1, "disputes", create(_METADATA)), Migration(2, "disputes of a merchant", _index_merchants))
 
 
 class Dispute(msgspec.Struct, frozen=True, kw_only=True):

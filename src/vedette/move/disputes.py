@@ -187,6 +187,24 @@ class Disputes(Writer):
         with self._db.read() as connection:
             return [parse_row(row) for row in connection.execute(query.order_by(DISPUTES.c.opened, DISPUTES.c.id))]
 
+    def of_merchant(
+        self, tenant: str, merchant: str, *, status: DisputeStatus | None = None, limit: int = 100
+    ) -> list[Dispute]:
+        """The newest disputes of a merchant's charges, newest first.
+
+        Args:
+            tenant: Whose merchant.
+            merchant: Whose charges.
+            status: Only those that are there.
+            limit: Most disputes.
+        """
+        query = sa.select(DISPUTES).where(DISPUTES.c.tenant == tenant, DISPUTES.c.merchant == merchant)
+        if status is not None:
+            query = query.where(DISPUTES.c.status == status.value)
+        with self._db.read() as connection:
+            found = connection.execute(query.order_by(DISPUTES.c.opened.desc(), DISPUTES.c.id.desc()).limit(limit))
+            return [parse_row(row) for row in found]
+
     def _write(self, request: Request, resource: str, effect: Callable[[Connection, Claim], Answer]) -> Answer:
         def moved(connection: Connection, claim: Claim) -> Answer:
             answer = effect(connection, claim)

@@ -45,6 +45,7 @@ from vedette.core.settings import Settings
 from vedette.judge.decisions.register import Register
 from vedette.judge.models.registry import KEY, PURPOSE, Registry
 from vedette.judge.payment.kept import KeptLists
+from vedette.judge.payment.own import MerchantRules
 from vedette.judge.points.loader import load_points
 from vedette.judge.points.point import Point
 from vedette.judge.shipments import Kind, Shipments
@@ -165,6 +166,11 @@ class Parts:
     def lists(self) -> KeptLists:
         """Items that people and outcomes added to the lists of payment rules."""
         return KeptLists(self.state, self.clock)
+
+    @cached_property
+    def owned(self) -> MerchantRules:
+        """Rules that merchants wrote for their own payments."""
+        return MerchantRules(self.state, self.clock)
 
     @cached_property
     def shipments(self) -> Shipments:

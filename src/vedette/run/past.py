@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -19,10 +20,17 @@ REFUNDS = "product"
 Tell = Callable[[int], None]
 
 
+class _Whose(msgspec.Struct, frozen=True):
+    """What of a decided event says whose it is."""
+
+    merchant: Any = None
+
+
 class _Where(msgspec.Struct):
     """What of a decision says where its last record is."""
 
     event_id: str
+    event: _Whose = _Whose()
 
 
 class _Kind(msgspec.Struct):
@@ -44,6 +52,7 @@ def fetch_past(
     point: str = "",
     since: int = 0,
     until: int = 1 << 62,
+    merchant: str = "",
     tell: Tell = lambda _count: None,
 ) -> Iterator[Past]:
     """Decided payments in the order of the log.
@@ -54,16 +63,22 @@ def fetch_past(
         point: Of a decision point; empty: payments.
         since: Event time from, microseconds UTC, included.
         until: Event time to, not included.
+        merchant: Only payments of this one; empty: of all.
         tell: Hears how many records were read.
     """
     outcomes = fetch_outcomes(log, tenant)
     key = key_in_log(tenant, point)
-    last = {_where(record.value).event_id: record.offset for record in _records(log, DECISIONS) if record.key == key}
+    last = {}
+    for record in _records(log, DECISIONS):
+        if record.key == key:
+            where = _where(record.value)
+            if not merchant or where.event.merchant == merchant:
+                last[where.event_id] = record.offset
 
     def wanted() -> Iterator[Decision]:
         for count, record in enumerate(_records(log, DECISIONS), 1):
             tell(count)
-            if record.key == key and last[_where(record.value).event_id] == record.offset:
+            if record.key == key and last.get(_where(record.value).event_id) == record.offset:
                 decision = _decision(record.value)
                 if since <= decision.time < until:
                     yield decision

@@ -47,6 +47,7 @@ from vedette.run.guard import Beat, beating
 from vedette.run.intake import Intake
 from vedette.run.learning import Learning
 from vedette.run.limits import open_limits
+from vedette.run.merchants import Merchants
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.run.playbooks import Watch, load_playbooks
@@ -122,6 +123,7 @@ class Platform(Parts):
             deadline_s=DEADLINE_S * patience,
             points=self.points,
             lists=self.lists,
+            owned=self.owned,
             trials=self.trials,
             redis=Redis(settings.redis_url, timeout_s=REDIS_S) if settings.redis_url else None,
         )
@@ -191,6 +193,11 @@ class Platform(Parts):
         return Learning(
             self.log, self.lists, self.desk.find, self.audit, lambda code: self.meters.failure("lists", code)
         )
+
+    @cached_property
+    def merchants(self) -> Merchants:
+        """What merchants do with what is theirs."""
+        return Merchants(self.owned, self.desk, self.register, self.log, self.audit)
 
     # What several rooms do together
 

@@ -34,6 +34,8 @@ from vedette.judge.models.model import Model, load_model
 from vedette.judge.payment.attributes import with_features
 from vedette.judge.payment.files import load_lists, load_rules
 from vedette.judge.payment.kept import KeptLists
+from vedette.judge.payment.merchants import join
+from vedette.judge.payment.own import MerchantRules
 from vedette.judge.payment.relist import relist
 from vedette.judge.payment.rules import PaymentRules
 from vedette.judge.points.point import Point
@@ -140,6 +142,7 @@ class Desk:
         deadline_s: What the service may take for an answer.
         points: What else is decided on than payments, by name: each has services of its own.
         lists: What was added to the lists that rules name; None: nothing.
+        owned: Merchants' own rules; None: there are none.
         trials: What was shipped, and its trials.
         redis: Keeps the features of payments; None: this process does.
     """
@@ -158,11 +161,13 @@ class Desk:
         deadline_s: float = DEADLINE_S,
         points: Mapping[str, Point] = NO_POINTS,
         lists: KeptLists | None = None,
+        owned: MerchantRules | None = None,
         trials: Attached | None = None,
         redis: Redis | None = None,
     ) -> None:
         self.points = points
         self._lists = lists
+        self._owned = owned
         self._trials = trials
         self._risks = risks
         self._deadline_s = deadline_s
@@ -207,41 +212,58 @@ class Desk:
 
     def _relist(self, tenant: str, point: str, books: Books) -> bool:
         recorder, own = books.recorder, self.points[point].rules if point else self.scoring.rules
-        state = (*(self._lists.state(tenant, self._clock.now()) if self._lists else ()), own.version)
+        state: tuple[int | str, ...] = (own.version, self._owned.state(tenant) if self._owned and not point else 0)
+        state += self._lists.state(tenant, self._clock.now()) if self._lists else ()
         if self._asked.get((tenant, point)) == state:
             return False
         self._asked[tenant, point] = state
         if self._trials and not point:
             return self._trials.refresh(tenant)
         rules = self._with_lists(tenant, own, payments=not point)
-        if rules.version == recorder.decider.rules.version:
+        if rules.state == recorder.decider.rules.state:
             return False
         # Between two events the writer asks the one or the other; a decision is made by one of them as a whole.
         recorder.decider = recorder.decider.with_rules(rules)
         return True
 
     def _with_lists(self, tenant: str, rules: PaymentRules, *, payments: bool = True) -> PaymentRules:
-        if self._lists is None:
-            return rules
-        seq, now = self._lists.newest(tenant), self._clock.now()
-        found = relist(rules, self._lists.held(tenant, now, seq), blocklists=payments) if seq else rules
-        if found is not rules:
-            self._lists.note_applied(tenant, found.version, seq, now)
-        return found
+        """Rules with the lists as they are now; those of payments with the sets of merchants, too."""
+        found = rules
+        if self._lists is not None and (seq := self._lists.newest(tenant)):
+            now = self._clock.now()
+            found = relist(rules, self._lists.held(tenant, now, seq), blocklists=payments)
+            if found is not rules:
+                self._lists.note_applied(tenant, found.version, seq, now)
+        return self._owned.beside(tenant, found) if self._owned and payments else found
 
     def rules_of(self, record: Decision) -> PaymentRules:
         """The rules that a decision was made with: shipped ones too, and those of now with other lists."""
+        merchant = record.event.get("merchant")
+        if self._owned and isinstance(merchant, str):
+            found = self._owned.joined(record.tenant, record.rules_version, merchant)
+            if found is not None:
+                own, platform = found
+                return join(self._platform_of(record, platform), own)
+        return self._platform_of(record, record.rules_version)
+
+    def _platform_of(self, record: Decision, version: str) -> PaymentRules:
+        """The platform's rules of a version; those of now where they are not at hand."""
         point = self.points.get(record.source)
         own = point.rules if point else self.scoring.rules
-        kept = self._lists.applied(record.tenant, record.rules_version) if self._lists else None
+        kept = self._lists.applied(record.tenant, version) if self._lists else None
         shipped = self._trials.rules() if self._trials and point is None else ()
         found = (one if kept is None else relist(one, kept, blocklists=point is None) for one in (own, *shipped))
-        return next((one for one in found if one.version == record.rules_version), own)
+        return next((one for one in found if one.version == version), own)
 
     def rules_now(self, record: Decision) -> PaymentRules:
         """The rules that such an event would be decided with now, with the lists as they are."""
         point = self.points.get(record.source)
-        return self._with_lists(record.tenant, point.rules if point else self.scoring.rules, payments=point is None)
+        rules = self._with_lists(record.tenant, point.rules if point else self.scoring.rules, payments=point is None)
+        return rules.of_merchant(record.event.get("merchant"))
+
+    def rules_live(self, tenant: str) -> PaymentRules:
+        """The rules that a tenant's payments are decided with now, with the sets of its merchants."""
+        return self._opened(tenant, "")[0].recorder.decider.rules
 
     def scorer_of(self, record: Decision) -> Model | Scorecard | None:
         """What scored an event, shipped models too; else what scores such events now, None where nothing does."""

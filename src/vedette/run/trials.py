@@ -433,7 +433,7 @@ class _Tenant:
         """Both versions with the lists as they are now."""
         live = self._books.recorder.decider
         rules = self._lists(self._plain[0])
-        changed = rules.version != live.rules.version
+        changed = rules.state != live.rules.state
         if self.beside:
             self.beside.decider = self.beside.decider.with_rules(self._lists(self._plain[1]))
         if changed:

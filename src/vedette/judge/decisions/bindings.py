@@ -131,7 +131,7 @@ def _amount(currency: str) -> Read:
 BY_NAME = Binding()
 """For sources whose fields carry the attributes' own names, with `metadata`, `amount_minor` and `currency`."""
 
-_OURS = {"currency", "risk_level", "card_fingerprint"}
+_OURS = {"currency", "risk_level", "card_fingerprint", "merchant"}
 _KINDS = {Kind.BOOLEAN, Kind.TEXT, Kind.CASED, Kind.COUNTRY, Kind.STATE}
 TOLD: Mapping[str, str] = {
     **{name: name for name, known in ATTRIBUTES.items() if known.kind in _KINDS and name not in _OURS},
@@ -149,7 +149,7 @@ BINDINGS: Mapping[str, Binding] = {
         ids=("CUSTOMER_ID", "TERMINAL_ID"),
         truth=("TX_FRAUD", "TX_FRAUD_SCENARIO"),
     ),
-    "product": Binding(attributes={**TOLD, "card_fingerprint": "source"}, metadata=TOLD),
+    "product": Binding(attributes={**TOLD, "card_fingerprint": "source", "merchant": "merchant"}, metadata=TOLD),
 }
 """Source -> binding; a source that is not here is read `BY_NAME`."""
 

@@ -128,11 +128,24 @@ class Decider:
         self._spoken = _words(model)
         self._read(rules)
 
-    def _read(self, rules: PaymentRules) -> None:
+    def _read(self, rules: PaymentRules, known: Mapping[str, Decider] = MappingProxyType({})) -> None:
         self._readers: dict[str, _Bound] = {}
         self._risky, self._used = _reads(rules, self._names)
         self._ruling: Ruling | None = None
         self._asked: tuple[tuple[str, int, float], ...] = ()
+        self._merchants: dict[str, Decider] = {}
+        """Those of merchants with rules of their own: they judge the payments of theirs, and never see another."""
+        self._merchants = {name: self._of(own, known.get(name)) for name, own in rules.merchants.items()}
+
+    def _of(self, own: PaymentRules, known: Decider | None) -> Decider:
+        """The same parts with the set of one merchant; the one that is there already, while that is the same set."""
+        if known is not None and known.rules.version == own.version:
+            return known
+        other = copy.copy(self)
+        other.trial = None
+        other.rules = own
+        other._read(own)  # noqa: SLF001 - a copy of itself
+        return other
 
     def warm(self) -> None:
         """Makes the rules ready for many events, and compiles what answers them, so that no event waits for it."""
@@ -141,12 +154,15 @@ class Decider:
         largest(np.zeros(1), MODEL_REASONS)
         self._asked = tuple(used for used in self._used if used[0] in ruling.reads)
         self._ruling = ruling
+        for own in self._merchants.values():
+            if own._ruling is None:  # noqa: SLF001 - of this class
+                own.warm()
 
     def with_rules(self, rules: PaymentRules) -> Decider:
         """The same parts with other rules, as ready as these; put in this one's place between two events."""
         other = copy.copy(self)
         other.rules = rules
-        other._read(rules)  # noqa: SLF001 - a copy of itself
+        other._read(rules, self._merchants)  # noqa: SLF001 - a copy of itself
         if self._ruling is not None:
             other.warm()
         return other
@@ -312,6 +328,8 @@ class Decider:
         fallback: str | None = None,
         started: float | None = None,
     ) -> Decision:
+        if self._merchants and (own := self._own(event)) is not None:
+            return own._answer(event, vector, assessment, risks=risks, fallback=fallback, started=started)  # noqa: SLF001
         score = assessment.score if assessment else None
         risk_score = None if score is None else to_risk_score(score)
         held = None if vector is None else vector.tolist()
@@ -402,6 +420,10 @@ class Decider:
                 return found
         results, fired = self.rules.results(self._values(event, held, risk_score, risks))
         return to_verdict(results, fired)
+
+    def _own(self, event: Event) -> Decider | None:
+        merchant = event.data.get("merchant")
+        return self._merchants.get(merchant) if isinstance(merchant, str) else None
 
     def _policy_of(self, event: Event) -> Policy:
         merchant = event.data.get("merchant") if self.policies else None

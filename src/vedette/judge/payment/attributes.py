@@ -78,7 +78,7 @@ _TEXTS = (
     "billing_address billing_address_line1 billing_address_line2 billing_address_postal_code billing_address_city "
     "shipping_address shipping_address_line1 shipping_address_line2 shipping_address_postal_code shipping_address_city"
 )
-_CASED_TEXTS = "card_fingerprint customer destination"
+_CASED_TEXTS = "card_fingerprint customer destination merchant"
 _COUNTRY_NAMES = "card_country ip_country billing_address_country shipping_address_country"
 _STATE_NAMES = "ip_state billing_address_state shipping_address_state"
 _NUMBERS = (

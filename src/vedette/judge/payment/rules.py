@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -217,6 +218,8 @@ class RiskLevels:
 
 BUILTIN = "builtin."
 """Before the ids of rules that are not the author's; they do not count towards `MAX_RULES`."""
+OWN = "own."
+"""Before the ids of merchants' own rules; of those `merchants.MAX_RULES` counts."""
 HIGHEST_RISK = f"{BUILTIN}highest_risk"
 """Id of the rule that every set has: without it the score alone would decide nothing."""
 
@@ -251,9 +254,11 @@ class PaymentRules:
         tested: bool = True,
     ) -> None:
         self.levels = levels
+        self.merchants: Mapping[str, PaymentRules] = {}
+        """Merchant -> the set that its payments are judged by, where that is another one than this."""
         self.rules: tuple[PaymentRule, ...] = (*rules, *([_builtin()] if builtin else []))
         problems = [*self._duplicates(), *(failure for rule in self.rules if tested for failure in rule.failures())]
-        own = sum(not rule.id.startswith(BUILTIN) for rule in self.rules)
+        own = sum(not rule.id.startswith((BUILTIN, OWN)) for rule in self.rules)
         if own > MAX_RULES:
             message = f"a set has at most {MAX_RULES} rules, this one {own}"
             problems.append(DefinitionError("payment.rules.too_many", message, hint="merge rules by lists"))
@@ -265,6 +270,21 @@ class PaymentRules:
             (rule, rule.evaluate, tuple(RuleResult(rule.id, rule.action, _OUTCOMES[truth].value) for truth in Truth))
             for rule in self.rules
         )
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """Versions of the set and of those of merchants: while it stays, every payment is judged as before."""
+        return (self.version, *(f"{name} {own.version}" for name, own in self.merchants.items()))
+
+    def of_merchant(self, merchant: object) -> PaymentRules:
+        """The set that a merchant's payments are judged by."""
+        return self.merchants.get(merchant, self) if isinstance(merchant, str) else self
+
+    def with_merchants(self, merchants: Mapping[str, PaymentRules]) -> PaymentRules:
+        """The same set, with sets for the payments of some merchants; those have none of their own."""
+        other = copy.copy(self)
+        other.merchants = merchants
+        return other
 
     def _duplicates(self) -> Iterator[VedetteError]:
         seen: dict[str, PaymentRule] = {}

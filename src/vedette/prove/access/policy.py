@@ -111,6 +111,9 @@ ledger     read     app risk compliance
 ledger     write    key -
 decisions  read     app analyst responder risk model compliance
 decisions  write    app -
+payments   read     app analyst risk compliance merchant
+own_rules  read     app analyst risk compliance merchant
+own_rules  write    app risk merchant
 reviews    read     - analyst risk compliance
 reviews    write    - analyst risk
 events     read     key analyst responder risk model compliance
