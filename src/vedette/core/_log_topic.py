@@ -2,8 +2,11 @@
 
 A row is a batch: the appends that shared a commit. Its primary key is `partition << 48 | offset of its first record`,
 so one tree serves every partition and an append touches one page. SQLite runs in WAL mode with `synchronous=NORMAL`: a
-commit writes the WAL without waiting for the disk, and the sync thread fsyncs that file, which makes every commit
-before it durable at once. Checkpoints run on their own connection, so an append never pays for one.
+commit writes the WAL without waiting for the disk, and the sync thread syncs that file, which makes every commit before
+it durable at once. Checkpoints run on their own connection, so an append never pays for one.
+
+The usual commit is one row, and one statement that finds its place, inserts it and commits: each call into SQLite lets
+go of the interpreter, and every other thread of a busy process is a reason to wait for it again.
 """
 
 from __future__ import annotations
@@ -32,8 +35,14 @@ GROUP_RECORDS, GROUP_BYTES = 4_096, 4 * 1024 * 1024
 """Most that one row holds, unless one append alone is larger: bounds what a reader decodes to find one record."""
 WAITING_BYTES = 256 * 1024 * 1024
 """Most that may wait for the writer before appends are refused."""
-CHECKPOINT_BYTES, RESTART_BYTES = 8 * 1024 * 1024, 128 * 1024 * 1024
-"""The WAL is copied back each time so much was appended; past the second size writers are stopped to finish that."""
+CHECKPOINT_BYTES, RESTART_BYTES = 8 * 1024 * 1024, 32 * 1024 * 1024
+"""The WAL is copied back each time so much was appended; past the second size writers are stopped to finish that.
+
+A file that is written over again needs no change of its size, and so no commit of the file system's journal, for which
+every later write would wait.
+"""
+FEW_PAGES, MOST_COPIES = 64, 4
+"""What may be left to copy when writers are stopped; how often it is tried to come there."""
 PAGE_BYTES = 4_096
 MAX_PARTITIONS = 1_024
 FORMAT = 1
@@ -43,6 +52,13 @@ _SHARD_BITS = 48
 _LAST = (1 << _SHARD_BITS) - 1
 """Highest offset of a partition."""
 _RESTORE = "restore the file from a copy; `vedette audit verify` lists what was changed"
+_APPEND = """
+with tail as materialized (
+  select coalesce((select place + count from batch where place between :base and :last order by place desc limit 1),
+                  :base) as place
+)
+insert into batch select place, :count, :runs, :payload from tail returning place
+"""
 _SCHEMA = f"""
 begin immediate;
 create table if not exists meta (partitions integer not null) strict;
@@ -242,30 +258,34 @@ class Topic:
     def _write(self, group: list[Append]) -> None:
         """One commit for the whole group. On any error nothing of it is in the file."""
         connection = self._connection
+        by_shard = groupby(sorted(group, key=lambda one: one.shard), key=lambda one: one.shard)
+        rows = [(shard, row) for shard, appends in by_shard for row in batches(list(appends))]
+        if len(rows) == 1:
+            self._insert(connection, *rows[0])
+            return
         connection.execute("begin immediate")
         try:
-            for shard, appends in groupby(sorted(group, key=lambda one: one.shard), key=lambda one: one.shard):
-                end = self._end(connection, shard)
-                for row in batches(list(appends)):
-                    end = self._insert(connection, shard, end, row)
+            for shard, row in rows:
+                self._insert(connection, shard, row)
             connection.execute("commit")
         finally:
             if connection.in_transaction:
                 connection.execute("rollback")
 
-    @staticmethod
-    def _insert(connection: sqlite3.Connection, shard: int, end: int, row: list[Append]) -> int:
-        first = end
+    def _insert(self, connection: sqlite3.Connection, shard: int, row: list[Append]) -> None:
+        """Appends a row at the end of its partition, in one statement; nothing is written of a row without records."""
+        count, base = sum(append.run.records for append in row), shard << _SHARD_BITS
+        if count:
+            runs = _encode([append.run for append in row])
+            payload = _encode([value for append in row for value in append.values])
+            given = {"base": base, "last": base + _LAST, "count": count, "runs": runs, "payload": payload}
+            # All rows are fetched: only then is the statement done, and committed when it is alone.
+            end = connection.execute(_APPEND, given).fetchall()[0][0] - base
+        else:
+            end = self._end(connection, shard)
         for append in row:
             append.first = end
             end += append.run.records
-        if end > first:
-            runs = _encode([append.run for append in row])
-            payload = _encode([value for append in row for value in append.values])
-            connection.execute(
-                "insert into batch values (?, ?, ?, ?)", (shard << _SHARD_BITS | first, end - first, runs, payload)
-            )
-        return end
 
     def _acknowledge(self, group: list[Append]) -> None:
         self._since_checkpoint += sum(append.size for append in group) + PAGE_BYTES
@@ -310,9 +330,10 @@ class Topic:
                 self._sync.wait_for(lambda: self._unsynced or self._closing, timeout=LINGER_S)
                 waiters, self._unsynced, self._dirty = self._unsynced, [], False
             try:
-                os.fsync(self._wal)
+                # Times of the file alone are not worth a commit of the file system's journal.
+                os.fdatasync(self._wal)
             except OSError as error:
-                # After a failed fsync the kernel may have dropped the pages: nothing later can be trusted either.
+                # After a failed sync the kernel may have dropped the pages: nothing later can be trusted either.
                 self._failed = f"the disk did not confirm a write: {error}"
                 self._fail(waiters, "log.sync.failed", self._failed)
             else:
@@ -326,9 +347,7 @@ class Topic:
             self._large.clear()
             # An error leaves the WAL to grow meanwhile; when the disk is truly broken, appends say so.
             with suppress(sqlite3.Error):
-                _busy, pages, _copied = connection.execute("pragma wal_checkpoint(passive)").fetchone()
-                if pages * PAGE_BYTES > RESTART_BYTES:
-                    connection.execute("pragma wal_checkpoint(restart)")
+                _checkpoint(connection)
         connection.close()
 
     # Reading
@@ -396,6 +415,23 @@ class Topic:
             reader.close()
         os.close(self._wal)
         self._connection.close()
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    """Copies the WAL back; lets it be written over from its start when it is large.
+
+    While the one thing that stops writers is done, little may be left to copy: each look takes what came during the
+    one before, which is less each time.
+    """
+    before = 0
+    for _ in range(MOST_COPIES):
+        _busy, pages, copied = connection.execute("pragma wal_checkpoint(passive)").fetchone()
+        if pages * PAGE_BYTES <= RESTART_BYTES:
+            return
+        if pages - before <= FEW_PAGES:
+            break
+        before = copied
+    connection.execute("pragma wal_checkpoint(restart)")
 
 
 def _unpack(first: int, runs: bytes, payload: bytes, offset: int, limit: int) -> list[tuple[int, str, bytes, int]]:

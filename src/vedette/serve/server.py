@@ -25,7 +25,7 @@ from vedette.serve.lane import lane_of
 BACKLOG = 2_048
 """Connections that may wait to be accepted."""
 KEEP_ALIVE_S = 75
-SWITCH_S = 0.001
+SWITCH_S = 0.0001
 DRAIN_S = 10
 """Seconds that requests in hand have to end when the server stops."""
 

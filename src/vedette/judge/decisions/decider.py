@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -227,7 +228,11 @@ class Decider:
         return decision if self.trial is None else self.trial.settle(event, decision)
 
     def decide_many(
-        self, events: Sequence[Event], risks: Sequence[Mapping[str, int]], taken: Callable[[Event], None]
+        self,
+        events: Sequence[Event],
+        risks: Sequence[Mapping[str, int]],
+        taken: Callable[[Event], None],
+        given: Sequence[Decision | None] = (),
     ) -> list[Decision]:
         """What `decide` answers for each in turn, asking the model once for all where it can be asked so.
 
@@ -235,18 +240,23 @@ class Decider:
             events: In order.
             risks: What `look` said of each.
             taken: Called for each event once the features were read for it: lets them know it before the next.
+            given: For each the answer that its caller has already, which stays; None, or none at all, for the others.
         """
+        had = given or [None] * len(events)
         model = self._together
         if len(events) < 2 or self.trial is not None or model is None:  # noqa: PLR2004
-            return [self._taken(event, known, taken) for event, known in zip(events, risks, strict=True)]
+            each = zip(events, risks, had, strict=True)
+            return [self._taken(event, known, taken, answer) for event, known, answer in each]
         started = self.clock.monotonic()
-        vectors = [self._fetch(event, taken) for event in events]
+        vectors = [self._fetch(event, taken, wanted=answer is None) for event, answer in zip(events, had, strict=True)]
         self.stage = "model"
         scored = iter(self._assess_all(model, [vector for vector in vectors if isinstance(vector, np.ndarray)]))
         self.stage = "queue"
         found = []
-        for event, vector, known in zip(events, vectors, risks, strict=True):
-            if isinstance(vector, PartStalled):
+        for event, vector, known, answer in zip(events, vectors, risks, had, strict=True):
+            if answer is not None:
+                found.append(msgspec.structs.replace(answer, seq=event.seq))
+            elif isinstance(vector, PartStalled):
                 late = f"fallback.{vector.part}"
                 found.append(self._answer(event, None, None, fallback=late, risks=known, started=started))
             else:
@@ -254,15 +264,18 @@ class Decider:
                 found.append(self._answer(event, vector, assessed, risks=known, started=started))
         return found
 
-    def _taken(self, event: Event, risks: Mapping[str, int], taken: Callable[[Event], None]) -> Decision:
-        decision = self.decide(event, risks)
+    def _taken(
+        self, event: Event, risks: Mapping[str, int], taken: Callable[[Event], None], given: Decision | None
+    ) -> Decision:
+        decision = self.decide(event, risks) if given is None else msgspec.structs.replace(given, seq=event.seq)
         taken(event)
         return decision
 
-    def _fetch(self, event: Event, taken: Callable[[Event], None]) -> Vector | PartStalled | None:
+    def _fetch(self, event: Event, taken: Callable[[Event], None], *, wanted: bool) -> Vector | PartStalled | None:
+        """The features of an event that is to be scored, before it is taken."""
         self.stage = "features"
         try:
-            vector = self.features.fetch(event) if self.features and self.scores(event) else None
+            vector = self.features.fetch(event) if wanted and self.features and self.scores(event) else None
         except PartStalled as late:
             return late
         finally:

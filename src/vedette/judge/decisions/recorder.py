@@ -12,7 +12,7 @@ last one is what the caller got.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -153,30 +153,30 @@ class Recorder:
             TransientError: `log.append.*`; nothing of the group was decided.
         """
         self._pay()
-        answers: list[Answer | None] = [self._known(one) for one in wanted]
+        keys = [key_of(one.event.tenant, one.event.id) for one in wanted]
+        seen = self._seen.get_each(keys)
+        answers = [self._known(one, seen.get(key)) for one, key in zip(wanted, keys, strict=True)]
         fresh: dict[bytes, int] = {}
-        for place, one in enumerate(wanted):
+        for place, key in enumerate(keys):
             if answers[place] is None:
-                fresh.setdefault(key_of(one.event.tenant, one.event.id), place)
+                fresh.setdefault(key, place)
         if fresh:
             self._decide_fresh([wanted[place] for place in fresh.values()], list(fresh.values()), answers)
-        for place, one in enumerate(wanted):
+        for place, (one, key) in enumerate(zip(wanted, keys, strict=True)):
             if answers[place] is None:
-                first = wanted[fresh[key_of(one.event.tenant, one.event.id)]].event
-                answers[place] = self._same_or_conflict(one.event, answers[fresh[key_of(first.tenant, first.id)]])
+                answers[place] = self._same_or_conflict(one.event, answers[fresh[key]])
         return [answer for answer in answers if answer is not None]
 
-    def _known(self, one: Wanted) -> Answer | None:
-        """An error, or the decision that the event already has."""
+    def _known(self, one: Wanted, seen: int | None) -> Answer | None:
+        """An error, or the decision that the event already has, which is at place `seen`."""
         if one.event.tenant != self.tenant:
             return DataError("decision.event.tenant", "the event is another tenant's", at="$.tenant")
         try:
             if not one.checked:
                 check_event(one.event, now=self.clock.now())
-            recorded = self.find(one.event.id)
+            return None if seen is None else self._same_or_conflict(one.event, self._read(seen))
         except DataError as error:
             return error
-        return None if recorded is None else self._same_or_conflict(one.event, recorded)
 
     @staticmethod
     def _same_or_conflict(event: Event, recorded: Answer | None) -> Answer | None:
@@ -196,13 +196,7 @@ class Recorder:
             self._replay(first)
         risks = self.decider.look([one.event for one in wanted])
         events = [msgspec.structs.replace(one.event, seq=seq) for seq, one in enumerate(wanted, first + 1)]
-        if any(one.given for one in wanted):
-            decisions = []
-            for event, one, known in zip(events, wanted, risks, strict=True):
-                decisions.append(self._decide_one(event, one.given, known))
-                self._next = event.seq
-        else:
-            decisions = self.decider.decide_many(events, risks, self._take)
+        decisions = self.decider.decide_many(events, risks, self._take, [one.given for one in wanted])
         for label in labels:
             self._feed(label)
         self._next += len(labels)
@@ -212,8 +206,8 @@ class Recorder:
         for place, decision in zip(places, decisions, strict=True):
             answers[place] = decision
 
-    def _decide_one(self, event: Event, given: Decision | None, risks: Mapping[str, int] | None = None) -> Decision:
-        decision = self.decider.decide(event, risks) if given is None else msgspec.structs.replace(given, seq=event.seq)
+    def _decide_one(self, event: Event) -> Decision:
+        decision = self.decider.decide(event)
         self._apply(event)
         return decision
 
@@ -270,8 +264,9 @@ class Recorder:
             DataError: `decision.event.passed` when the log keeps it no more.
         """
         place = self._seen.get(key_of(self.tenant, event_id))
-        if place is None:
-            return None
+        return None if place is None else self._read(place)
+
+    def _read(self, place: int) -> Decision:
         records = self._log.read(DECISIONS, 0, place, 1)
         if not records:
             hint = "record in a folder that keeps every decision"
@@ -317,7 +312,7 @@ class Recorder:
             for record in self._log.read(EVENTS, 0, self._next, min(REPLAY_RECORDS, end - self._next)):
                 event = self._decode_event(record.value, record.offset)
                 if record.key == self._key and event.source != LABEL_SOURCE and self._undecided(event):
-                    self._owed.append(self._decide_one(event, None))
+                    self._owed.append(self._decide_one(event))
                     decided += 1
                 else:
                     self._feed(event)

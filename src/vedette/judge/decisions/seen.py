@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 FLUSH_ENTRIES = 2_000
 """Entries gathered in memory before they are written."""
+MOST_ASKED = 500
+"""Keys of one question to the file."""
 
 _SCHEMA = """
 create table if not exists seen (key blob primary key, place integer not null) strict, without rowid;
@@ -48,12 +51,25 @@ class Seen:
 
     def get(self, key: bytes) -> int | None:
         """Offset of the event's decision; None when it has none."""
-        found = self._new.get(key)
-        if found is None:
-            found = self._leaving.get(key)
-        if found is None:
-            row = self._read.execute("select place from seen where key = ?", (key,)).fetchone()
-            found = row[0] if row else None
+        return self.get_each([key]).get(key)
+
+    def get_each(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """Offsets of the decisions of those events that have one; all others are looked up together."""
+        found = {}
+        asked = []
+        for key in keys:
+            place = self._new.get(key)
+            if place is None:
+                place = self._leaving.get(key)
+            if place is None:
+                asked.append(key)
+            else:
+                found[key] = place
+        for start in range(0, len(asked), MOST_ASKED):
+            some = asked[start : start + MOST_ASKED]
+            marks = ", ".join("?" * len(some))
+            rows = self._read.execute(f"select key, place from seen where key in ({marks})", some)
+            found |= dict(rows.fetchall())
         return found
 
     def add(self, key: bytes, place: int) -> None:
