@@ -261,6 +261,21 @@ class Objects:
         self.looked_at = self.looked_at or self.make()
         return self.looked_at
 
+    def host(self):
+        """Its host of which events of processes are stored; the same one each time."""
+        name = f"host-of-{self.tenant}"
+        data = {
+            "EventID": 1,
+            "Channel": "Microsoft-Windows-Sysmon/Operational",
+            "Computer": name,
+            "ProcessGuid": "{A-1}",
+        }
+        data |= {"UtcTime": "2026-03-02 10:00:00.000", "ProcessId": "7", "Image": "a.exe", "CommandLine": f"a {name}"}
+        source = self.world.platform.sources["windows"]
+        event = source.to_event(data, tenant=self.tenant, stream=name, offset=0, ingest_time=TRAIL_TIME)
+        self.world.platform.store.append(source, [event])
+        return name
+
     def make(self):
         """Fresh ones, by the name of the path's parameter; special bodies by `("body", method, path)`."""
         world, tenant, secret = self.world, self.tenant, self.secret
@@ -289,6 +304,7 @@ class Objects:
         changed = world.platform.triage.change(tenant, [alert_id], operator=self.requester, assignee=self.requester)
         bad = indicator_of_value(world, tenant)
         return {
+            "host": self.host(),
             "indicator_id": bad,
             **exchanged(world, tenant, bad),
             "charge_id": charged["id"],

@@ -8,7 +8,7 @@ replay and adds nothing, and an event whose id is already there is a duplicate.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,6 +73,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._tables: dict[str, Table] = {}
+        self._only: list[str] | None = None
 
     def append(self, source: Source, events: Sequence[Event], *, mark: Mark | None = None) -> Appended:
         """Stores a batch of one source in one commit.
@@ -146,8 +147,28 @@ class Store:
         """The table of a source, whether or not it exists yet."""
         return self._tables.setdefault(name, Table(self.folder / name))
 
+    def versions(self, names: Collection[str] = ()) -> dict[str, int]:
+        """The newest commit of each table that exists, or of those that are named; `at` reads them again."""
+        wanted = [name for name in self.names() if not names or name in names]
+        return {name: delta.version() for name in wanted if (delta := self.table(name).delta()) is not None}
+
+    def at(self, versions: Mapping[str, int]) -> Store:
+        """The store as it was: these tables at these commits, and no other. It is only read.
+
+        Raises:
+            NotFoundError: `store.version.erased`, for a version that is no longer there.
+        """
+        then = Store(self.folder)
+        then._tables = {name: Table(self.folder / name, version) for name, version in versions.items()}
+        then._only = sorted(versions)
+        for table in then._tables.values():
+            table.delta()
+        return then
+
     def names(self) -> list[str]:
         """The tables that exist, in alphabetical order."""
+        if self._only is not None:
+            return self._only
         return sorted(each.parent.name for each in self.folder.glob("*/_delta_log"))
 
     def compact(self) -> Mapping[str, Mapping[str, int]]:

@@ -20,8 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
 
 from vedette.core.clock import to_iso
+from vedette.core.errors import NotFoundError
 
 PARTITION = ("tenant", "date")
 """Every table is partitioned by these."""
@@ -45,10 +47,12 @@ class Table:
 
     Args:
         folder: Where it lives; its parent is made when missing.
+        version: The commit to read, for one that nothing is written to; None reads the newest each time.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, version: int | None = None) -> None:
         self.folder = folder
+        self._version = version
         self._delta: DeltaTable | None = None
 
     @contextmanager
@@ -60,12 +64,28 @@ class Table:
             yield
 
     def delta(self) -> DeltaTable | None:
-        """The table at its newest commit, or None before the first."""
-        if self._delta is not None:
+        """The table at its newest commit, or at its own version; None before the first.
+
+        Raises:
+            NotFoundError: `store.version.erased`: that version, or a file of it, is no longer there.
+        """
+        if self._version is not None:
+            self._delta = self._delta or self._pinned(self._version)
+        elif self._delta is not None:
             self._delta.update_incremental()
         elif DeltaTable.is_deltatable(str(self.folder)):
             self._delta = DeltaTable(str(self.folder))
         return self._delta
+
+    def _pinned(self, version: int) -> DeltaTable:
+        try:
+            delta = DeltaTable(str(self.folder), version=version)
+        except DeltaError as error:
+            raise _erased(self.folder.name) from error
+        paths = pa.table(delta.get_add_actions())["path"].to_pylist()
+        if not all((self.folder / unquote(str(path))).is_file() for path in paths):
+            raise _erased(self.folder.name)
+        return delta
 
     def holds(self, mark: Mark) -> bool:
         """True when a batch that ended at this mark, or after it, has been appended."""
@@ -150,6 +170,11 @@ class Table:
             delta.create_checkpoint()
             orphans = delta.vacuum(retention_hours=ORPHAN_HOURS, dry_run=False, full=True)
             return {"removed": metrics["numFilesRemoved"], "added": metrics["numFilesAdded"], "orphans": len(orphans)}
+
+
+def _erased(name: str) -> NotFoundError:
+    hint = "joining small files keeps the rows and removes old versions after a week"
+    return NotFoundError("store.version.erased", "this version of the table is no longer there", at=name, hint=hint)
 
 
 def known_keys(dataset: pads.Dataset | None, where: pc.Expression, keys: pa.Table) -> set[tuple[str, str]]:
