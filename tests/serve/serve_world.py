@@ -329,6 +329,7 @@ class Objects:
             "change_id": changed.id,
             "case_id": case,
             "run_id": run.id,
+            "playbook": "compromised_api_key",
             "task_id": task.id,
             "hypothesis_id": hypothesis.id,
             "notice": "gdpr_33",

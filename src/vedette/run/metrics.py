@@ -95,6 +95,15 @@ class Meters:
         """What a sample of the exposition stands at; 0 when it was never touched."""
         return self.registry.get_sample_value(sample, labels) or 0.0
 
+    def failures(self, room: str) -> dict[tuple[str, str], int]:
+        """(place, code) -> errors that guards caught in the places `room.place`, since the process began."""
+        found = {}
+        for sample in (sample for family in self._failures.collect() for sample in family.samples):
+            place = sample.labels.get("where", "")
+            if sample.name.endswith("_total") and place.startswith(f"{room}."):
+                found[place.removeprefix(f"{room}."), sample.labels["code"]] = round(sample.value)
+        return found
+
     def failed(self) -> int:
         """Errors that guards caught, of all kinds."""
         samples = (sample for family in self._failures.collect() for sample in family.samples)

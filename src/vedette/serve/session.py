@@ -24,6 +24,7 @@ from urllib.parse import quote, urlsplit
 
 from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 
 from vedette.core.errors import DeniedError
 from vedette.prove.access import Live, Opened, Principal, permit
@@ -114,10 +115,18 @@ def act(resource: str = "", verb: str = "", *, fresh: bool = False, partial: boo
         form = await request.form()
         sent = request.headers.get("x-csrf-token") or form.get(FIELD)
         visitor = await run_in_threadpool(_admit, request, policy, sent if isinstance(sent, str) else "")
-        refuse_pans({"path": request.path_params, **{name: form.getlist(name) for name in form if name not in SECRET}})
+        # Of a file its name: evidence may hold anything, and is kept sealed.
+        said = {
+            name: [each if isinstance(each, str) else each.filename for each in form.getlist(name)] for name in form
+        }
+        refuse_pans({"path": request.path_params, **{name: said[name] for name in said if name not in SECRET}})
         return visitor
 
     return Depends(mark(check, policy))
+
+
+def _said(value: str | UploadFile) -> str:
+    return value if isinstance(value, str) else value.filename or ""
 
 
 def visit() -> Any:

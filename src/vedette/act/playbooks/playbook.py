@@ -226,3 +226,24 @@ def branches(step: Step) -> tuple[tuple[Step, ...], ...]:
         case PlaybookStep() | WaitStep():
             # The ids inside another playbook are its own.
             return ()
+
+
+def owners(playbook: Playbook) -> set[str]:
+    """Who owns it, and the playbooks inside it."""
+    return {playbook.owner} | _owners(playbook.steps)
+
+
+def _owners(steps: tuple[Step, ...]) -> set[str]:
+    found = set()
+    for step in walk(steps):
+        if isinstance(step, PlaybookStep):
+            found |= {step.owner, *_owners(step.steps)}
+    return found
+
+
+def is_drastic(steps: tuple[Step, ...]) -> bool:
+    """Whether some step, at any depth, needs a person's approval."""
+    return any(
+        step.drastic if isinstance(step, ActionStep) else isinstance(step, PlaybookStep) and is_drastic(step.steps)
+        for step in walk(steps)
+    )

@@ -72,6 +72,12 @@ class Pulses:
         with self._database.begin() as connection:
             connection.execute(_PULSE.delete().where(here))
 
+    def at(self, tenant: str, run_id: str) -> set[str]:
+        """What a run and its branches are about to do, or do just now: names of steps."""
+        here = (_PULSE.c.tenant == tenant) & (_PULSE.c.run_id == run_id)
+        with self._database.read() as connection:
+            return set(connection.execute(sa.select(_PULSE.c.step).where(here)).scalars())
+
     def overdue(self, *, tenant: str = "", grace_s: float = GRACE_S) -> list[Overdue]:
         """Those not heard of in time, the longest first; of every tenant when none is named."""
         query = _PULSE.select().where(_PULSE.c.due < self._clock.now() - round(grace_s * MICROS))

@@ -57,6 +57,7 @@ PLACES = (
     Place("Overview", "/", "overview", ("metrics", "read"), "o", "Watch"),
     Place("Alerts", "/alerts", "alerts", ("alerts", "read"), "a", "Watch"),
     Place("Cases", "/cases", "cases", ("cases", "read"), "c", "Watch"),
+    Place("Runs", "/runs", "play", ("playbooks", "read"), "w", "Watch"),
     Place("Decisions", "/decisions", "decisions", ("decisions", "read"), "d", "Explore"),
     Place("Entities", "/entities", "entities", ("events", "read"), "e", "Explore"),
     Place("Rules", "/rules", "rules", ("rules", "read"), "r", "Engine"),
