@@ -42,8 +42,9 @@ HOMES = {
 }
 """Room -> libraries that only it imports; other rooms use them through it."""
 
-BROAD_CATCH = {"run/guard.py", "serve/errors.py", "core/execute.py"}
-"""The per-event guard, the outermost handler and the guard of a durable step: where an unknown error may be caught."""
+BROAD_CATCH = {"run/guard.py", "serve/errors.py", "core/execute/steps.py", "core/execute/executor.py"}
+"""The per-event guard, the outermost handler, the guards of a durable step and of a turn to execute: where an unknown
+error may be caught."""
 
 VAULT_READERS = {"serve/vault_app.py"}
 FILE_LINES, FUNCTION_LINES = 800, 70

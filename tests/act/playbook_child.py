@@ -25,12 +25,11 @@ from vedette.act.playbooks.caps import Caps
 from vedette.act.playbooks.interpreter import make_interpreters
 from vedette.act.playbooks.pulses import Pulses
 from vedette.act.playbooks.world import KIND, World
-from vedette.core import execute
 from vedette.core.clock import SystemClock
 from vedette.core.db import open_database
 from vedette.core.egress import Egress
 from vedette.core.errors import ConflictError, PermanentError, TransientError
-from vedette.core.execute import Executor
+from vedette.core.execute import Executor, nouns
 from vedette.core.ids import Ids
 
 PATIENCE_S = 30.0
@@ -150,5 +149,5 @@ def main(folder, kill):
 
 
 if __name__ == "__main__":
-    execute.VERSION = os.environ.get("VEDETTE_CHILD_VERSION", execute.VERSION)
+    nouns.VERSION = os.environ.get("VEDETTE_CHILD_VERSION", nouns.VERSION)
     main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "")
