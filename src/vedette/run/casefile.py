@@ -15,7 +15,10 @@ from vedette.judge.decisions.register import Filters, Row
 from vedette.move import chart
 from vedette.move.charge import load as load_charge
 from vedette.move.events import CHARGE, SOURCE
+from vedette.run import decided
+from vedette.run.gathering import gather
 from vedette.run.parts import Parts
+from vedette.run.seeing import Named, named
 from vedette.sense.sightings import Cursor
 
 MAX_ALERTS = 200
@@ -64,7 +67,9 @@ def read_case(parts: Parts, tenant: str, case_id: str, *, reader: str = "") -> C
 
 
 def open_group(parts: Parts, tenant: str, group_id: str, *, operator: str) -> Case:
-    """Opens the one case of a group of alerts, and links them all; alerts of another case stay there.
+    """Opens the one case of a group of alerts, and links them all with what else is of the same incident (`gathering`).
+
+    Alerts of another case stay there.
 
     Raises:
         NotFoundError: `alerts.group.unknown`: no open alerts make this group now.
@@ -74,7 +79,7 @@ def open_group(parts: Parts, tenant: str, group_id: str, *, operator: str) -> Ca
         raise NotFoundError("alerts.group.unknown", "no such group of open alerts", at=group_id[:64])
     first = next((alert for alert in group.alerts if parts.cases.of_alert(tenant, alert)), group.alerts[0])
     case = parts.cases.open(tenant, group.title, operator=operator, level=group.level, alert_id=first)
-    for alert_id in group.alerts[:MAX_ALERTS]:
+    for alert_id in gather(parts, tenant, group.alerts[:MAX_ALERTS]):
         if parts.cases.of_alert(tenant, alert_id) is None:
             parts.cases.link_alert(tenant, case.id, alert_id, operator=operator)
     return parts.cases.get(tenant, case.id)
@@ -96,10 +101,11 @@ def affected(parts: Parts, tenant: str, alerts: Sequence[Alert]) -> list[Affecte
 
     What moved is read from the ledger by the capture of each charge, never taken from what was decided.
     """
-    leads = {alert.entity for alert in alerts if alert.entity and alert.entity.type in MONEY_TYPES}
+    behind = {alert.id: _behind(parts, tenant, alert) for alert in alerts}
+    leads = {alert.entity for alert in alerts if alert.entity and _spends(alert.entity, behind[alert.id])}
     if not leads:
         return []
-    since = min(alert.first_time for alert in alerts)
+    since = min(time for alert in alerts for time in (alert.first_time, *(one.time for one in behind[alert.id])))
     rows: dict[str, Row] = {}
     charges: dict[str, str] = {}
     for entity in sorted(leads)[:MAX_ENTITIES]:
@@ -117,6 +123,22 @@ def affected(parts: Parts, tenant: str, alerts: Sequence[Alert]) -> list[Affecte
         Affected(currency=name, attempted=s[0], stopped=s[1], moved=s[2], returned=s[3], payments=s[4])
         for name, s in sorted(sums.items())
     ]
+
+
+def _behind(parts: Parts, tenant: str, alert: Alert) -> list[Named]:
+    """The events that raised an alert. What a correlation counted happened before the alert's own time."""
+    signals = parts.alerts.signals(tenant, alert.id, limit=MAX_ALERTS)
+    return [one for signal in signals for one in named(signal)]
+
+
+def _spends(lead: Entity, behind: Sequence[Named]) -> bool:
+    """Whether all payments on what an alert is about are its money.
+
+    Not so of an API key that only payments speak against: most payments of a shop are honest, and all are made with
+    its key. Of those, the cards and devices of other alerts tell which are meant.
+    """
+    shop = lead.type == "key" and all(one.source == decided.SOURCE for one in behind)
+    return lead.type in MONEY_TYPES and not shop
 
 
 def _charges(parts: Parts, tenant: str, entity: Entity, since: int) -> dict[str, str]:

@@ -16,13 +16,11 @@ from vedette.core.clock import MICROS
 from vedette.core.documents import load_yaml_all
 from vedette.core.errors import DataError, DefinitionError, NotFoundError
 from vedette.core.event import Entity, Event
-from vedette.core.signal import Signal
 from vedette.run import decided
 from vedette.run.casefile import alerts_of
 from vedette.run.parts import Parts
-from vedette.run.seeing import decisions_of, sighted
+from vedette.run.seeing import Named, decisions_of, named, seen_again
 from vedette.sense.sources import Source
-from vedette.sense.times import TimeFormat, parse_time
 
 MAX_EVENTS = 500
 MAX_SIGNALS = 200
@@ -35,32 +33,20 @@ def events_of(parts: Parts, tenant: str, case_id: str) -> list[Event]:
         NotFoundError: `cases.case.unknown`; `cases.fixture.events`: none of them is at hand.
     """
     case = parts.cases.get(tenant, case_id)
-    wanted: dict[tuple[str, str], tuple[int, tuple[Entity, ...]]] = {}
+    wanted: dict[tuple[str, str], tuple[Named, tuple[Entity, ...]]] = {}
     for alert in alerts_of(parts, tenant, case.alerts):
         for signal in parts.alerts.signals(tenant, alert.id, limit=MAX_SIGNALS):
-            for source, event_id, time in _named(signal):
-                wanted.setdefault((source, event_id), (time, (*signal.entities, *alert.entities)))
+            for one in named(signal):
+                wanted.setdefault((one.source, one.id), (one, (*signal.entities, *alert.entities)))
     asked = {event_id for source, event_id in wanted if source == decided.SOURCE}
     found = list(decisions_of(parts, tenant, asked).values())
-    for (source, event_id), (time, entities) in wanted.items():
-        if source != decided.SOURCE:
-            event = sighted(parts, tenant, source, event_id, time, entities)
+    for one, entities in wanted.values():
+        if one.source != decided.SOURCE:
+            event = seen_again(parts, tenant, one, entities)
             found += [event] if event else []
     if not found:
         raise NotFoundError("cases.fixture.events", "no event of this case is at hand any more", at=case_id)
     return sorted(found, key=lambda event: (event.event_time, event.id))[:MAX_EVENTS]
-
-
-def _named(signal: Signal) -> list[tuple[str, str, int]]:
-    """(Source, event, time) that a signal is about: of a correlation, all that it counted."""
-    noted = signal.why.get("events")
-    members = [each for each in noted if isinstance(each, dict)] if isinstance(noted, list) else []
-    named = [
-        (str(one.get("source", "")), str(one.get("id", "")), parse_time(str(one["time"]), TimeFormat.ISO))
-        for one in members
-        if "time" in one
-    ]
-    return named or [(signal.source, signal.event_id, signal.event_time)]
 
 
 def to_test(

@@ -234,29 +234,42 @@ def to_events(steps: Sequence[Step], source: str, sources: Mapping[str, Source])
         if name not in sources:
             hint = f"one of {', '.join(sources)}"
             raise DataError("rules.test.source", f"step {place + 1} names no known source: `{name}`", hint=hint)
-        yield _event(sources[name], _filled(step.event, number), time, f"{place}-{number}", offset)
+        yield _event(sources[name], filled(step.event, number), time, f"{place}-{number}", offset)
 
 
 def _event(source: Source, data: dict[str, Any], time: int, name: str, offset: int) -> Event:
-    definition = source.definition
-    if not any(field in data for field in definition.time):
-        field, form = next(iter(definition.time.items()))
-        data = data | {field: write_time(time, form)}
-    if definition.id and definition.id not in data:
-        data = data | {definition.id: name}
-    # Through the form, so that a record is written as the source delivers it, nested or flat.
-    record = source.parse(msgspec.json.encode(data))
+    record = source.parse(as_delivered(source, data, time, name))
     return source.to_event(record, tenant=TENANT, stream=TENANT, offset=offset, ingest_time=1 << 60)
 
 
-def _filled(value: Any, number: int) -> Any:
+def as_delivered(source: Source, data: dict[str, Any], time: int, name: str) -> bytes:
+    """A record of a step as its source delivers it; its time (microseconds UTC) and id are filled in if it has none."""
+    definition = source.definition
+    if not any(field in data for field in definition.time):
+        field, form = next(iter(definition.time.items()))
+        data = _put(data, field.split("."), write_time(time, form))
+    if definition.id and definition.id not in data:
+        data = data | {definition.id: name}
+    return msgspec.json.encode(data)
+
+
+def _put(data: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy with a value at a path, nested where what is there is nested: the readers of sources take both forms."""
+    inner = data.get(path[0])
+    if len(path) == 1 or not isinstance(inner, dict):
+        return data | {".".join(path): value}
+    return data | {path[0]: _put(inner, path[1:], value)}
+
+
+def filled(value: Any, number: int) -> Any:
+    """A value of a step whose texts say `{n}` or `{n%7}`, for the event of that number."""
     match value:
         case str():
             return _NUMBER.sub(lambda place: str(number % int(place[1]) if place[1] else number), value)
         case dict():
-            return {name: _filled(each, number) for name, each in value.items()}
+            return {name: filled(each, number) for name, each in value.items()}
         case list():
-            return [_filled(each, number) for each in value]
+            return [filled(each, number) for each in value]
     return value
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from vedette.core.decision import Decision
 from vedette.core.event import Entity, Event
+from vedette.core.signal import Signal
 from vedette.run import decided
 from vedette.run.parts import Parts
-from vedette.sense.sightings import Cursor
+from vedette.sense.sightings import TOPIC, Cursor, Sighting, read_events
+from vedette.sense.times import TimeFormat, parse_time
 
 MAX_LOOKED, MAX_SIGHTED = 3, 50
 """An event is looked for among the sightings of so many entities, so many of each."""
@@ -19,6 +22,49 @@ MAX_DECISIONS = 1_000_000
 """Decisions that are read through at most, the newest of each partition."""
 
 _decode = msgspec.json.Decoder(Decision).decode
+
+
+class Named(NamedTuple):
+    """What a signal says of an event."""
+
+    source: str
+    id: str
+    time: int
+    """Event time, microseconds UTC."""
+    place: int = 0
+    """One more than its offset in its topic; 0 when the signal does not say."""
+
+
+def named(signal: Signal) -> list[Named]:
+    """The events that a signal is about: of a correlation, all that it counted."""
+    noted = signal.why.get("events")
+    members = [each for each in noted if isinstance(each, dict)] if isinstance(noted, list) else []
+    found = [_named(one) for one in members if "time" in one]
+    return found or [Named(signal.source, signal.event_id, signal.event_time)]
+
+
+def _named(one: Mapping[str, Any]) -> Named:
+    place = one.get("place")
+    time = parse_time(str(one["time"]), TimeFormat.ISO)
+    return Named(str(one.get("source", "")), str(one.get("id", "")), time, place if isinstance(place, int) else 0)
+
+
+def seen_again(parts: Parts, tenant: str, one: Named, entities: Sequence[Entity]) -> Event | None:
+    """The event that a signal names; of a decision, the payment that it is about. None when it is not at hand.
+
+    Args:
+        parts: Where.
+        tenant: Whose.
+        one: What the signal says of it.
+        entities: What the signal names: the event is looked for among theirs where its place does not lead to it.
+    """
+    paid = one.source == decided.SOURCE
+    for part in range(parts.log.partitions(TOPIC)) if one.place and not paid else ():
+        for event in read_events(parts.log, [Sighting.at(part, one.place - 1, one.source)]):
+            if (event.tenant, event.id, event.source) == (tenant, one.id, one.source):
+                return event
+    # A decision has the id and the time of its payment, whatever source that came by.
+    return sighted(parts, tenant, "" if paid else one.source, one.id, one.time, entities)
 
 
 def sighted(  # noqa: PLR0917 - what names an event

@@ -37,7 +37,8 @@ from vedette.judge.payment.attributes import with_features
 from vedette.judge.payment.files import load_rules
 from vedette.judge.payment.rules import PaymentRules
 from vedette.judge.shipments import BASE, WHOLE, Document, Shipments, Shipped, Standing
-from vedette.run.scoring import CARDS, Relist, Scoring
+from vedette.run.scoring import CARDS, CHARGES, Relist, Scoring
+from vedette.run.shipped import set_for, shipped_sets
 from vedette.sense.features.definition import FeatureSet, parse_features
 from vedette.sense.features.engine import Engine
 
@@ -130,6 +131,9 @@ class Versions:
                 raise ConflictError("model.ship.features", f"the model reads `{missing[0]}`, which is gone", hint=hint)
         if version := versions.get(Part.RULES):
             rules = self._rules(version, model, features)
+        if features is None:
+            # Without a model the features are those that the rules read, as when the platform opens.
+            features = set_for([rules], CHARGES)
         return dataclasses.replace(self._base, model=model, rules=rules, remote=remote), features
 
     def rules(self) -> list[PaymentRules]:
@@ -164,7 +168,9 @@ class Versions:
         path = self._folder / f"{version[:16]}-{Path(shipped.path).name}"
         path.write_bytes(shipped.content)
         fields = binding_of(model.source if model else CARDS).spelled()
-        return load_rules(path, attributes=with_features(features.names if features else ()), fields=fields)
+        sets = [features] if features else shipped_sets(CHARGES)
+        attributes = with_features(name for each in sets for name in each.names)
+        return load_rules(path, attributes=attributes, fields=fields)
 
 
 class Trials:

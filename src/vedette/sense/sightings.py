@@ -100,6 +100,11 @@ class Sighting(NamedTuple):
     decided: bool
     """Whether the event wanted a decision."""
 
+    @classmethod
+    def at(cls, partition: int, offset: int, source: str) -> Sighting:
+        """One at a known place; its time is not known."""
+        return cls(0, (partition << _SHARD_BITS) | offset, source, decided=False)
+
     @property
     def partition(self) -> int:
         """Its partition of the log."""

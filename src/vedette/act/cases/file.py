@@ -18,10 +18,20 @@ from vedette.core.event import Entity
 
 TACTICS = (
     *("reconnaissance", "resource-development", "initial-access", "execution", "persistence", "privilege-escalation"),
-    *("defense-evasion", "credential-access", "discovery", "lateral-movement", "collection", "command-and-control"),
+    *(
+        "stealth",
+        "defense-impairment",
+        "credential-access",
+        "discovery",
+        "lateral-movement",
+        "collection",
+        "command-and-control",
+    ),
     *("exfiltration", "impact"),
 )
 """ATT&CK's tactics for enterprises, in its own order."""
+FORMER = {"defense-evasion": "stealth"}
+"""Tactics that ATT&CK had before version 19 -> what most of each became. Rules from elsewhere still name them."""
 
 
 class Affected(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +100,8 @@ class CaseFile(msgspec.Struct, frozen=True, kw_only=True):
     def tactics(self) -> tuple[str, ...]:
         """ATT&CK tactics in the order in which they were first seen."""
         ordered = sorted(self.alerts, key=lambda alert: (alert.first_time, alert.id))
-        return tuple(dict.fromkeys(name for alert in ordered for name in TACTICS if f"attack.{name}" in alert.tags))
+        named = (sorted(filter(TACTICS.__contains__, map(_tactic, alert.tags)), key=TACTICS.index) for alert in ordered)
+        return tuple(dict.fromkeys(name for names in named for name in names))
 
     @property
     def gaps(self) -> tuple[str, ...]:
@@ -102,6 +113,11 @@ class CaseFile(msgspec.Struct, frozen=True, kw_only=True):
     def who(self, person: str) -> str:
         """A person's name, or what acted by itself."""
         return self.names.get(person, "a playbook" if person.startswith("run_") else person)
+
+
+def _tactic(tag: str) -> str:
+    name = tag.removeprefix("attack.")
+    return FORMER.get(name, name)
 
 
 def pace(alerts: Sequence[Alert], entries: Sequence[Entry]) -> Pace:

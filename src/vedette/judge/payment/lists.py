@@ -105,8 +105,15 @@ class ValueList:
 
 
 CARD_BLOCKLIST, EMAIL_BLOCKLIST = "card_fingerprint_blocklist", "email_blocklist"
-DEFAULTS: Mapping[str, ItemType] = {CARD_BLOCKLIST: ItemType.CARD_FINGERPRINT, EMAIL_BLOCKLIST: ItemType.EMAIL}
-"""Lists that every tenant has: what turned out to be fraud is added to them."""
+DEVICE_BLOCKLIST, IP_BLOCKLIST = "device_blocklist", "ip_address_blocklist"
+DEFAULTS: Mapping[str, ItemType] = {
+    CARD_BLOCKLIST: ItemType.CARD_FINGERPRINT,
+    EMAIL_BLOCKLIST: ItemType.EMAIL,
+    DEVICE_BLOCKLIST: ItemType.CASE_SENSITIVE_STRING,
+    IP_BLOCKLIST: ItemType.IP_ADDRESS,
+}
+"""Lists that every tenant has. What turned out to be fraud adds cards and e-mail addresses; people and playbooks add
+devices and addresses, which others may share."""
 EMPTY: Mapping[str, ValueList] = {alias: ValueList(alias, kind, ()) for alias, kind in DEFAULTS.items()}
 
 

@@ -8,17 +8,28 @@ from collections.abc import Iterator, Mapping
 from vedette.expr import nodes
 from vedette.expr.nodes import Among, Node
 from vedette.judge.payment.compiled import compile_node
-from vedette.judge.payment.lists import CARD_BLOCKLIST, EMAIL_BLOCKLIST, ValueList, compared
+from vedette.judge.payment.lists import (
+    CARD_BLOCKLIST,
+    DEVICE_BLOCKLIST,
+    EMAIL_BLOCKLIST,
+    IP_BLOCKLIST,
+    ValueList,
+    compared,
+)
 from vedette.judge.payment.rules import BUILTIN, PaymentRule, PaymentRules, parse_rule
 
 BLOCKLISTS: Mapping[str, tuple[str, str]] = {
     CARD_BLOCKLIST: (f"{BUILTIN}card_blocklist", f"block if :card_fingerprint: in @{CARD_BLOCKLIST}"),
     EMAIL_BLOCKLIST: (f"{BUILTIN}email_blocklist", f"block if :email: in @{EMAIL_BLOCKLIST}"),
+    DEVICE_BLOCKLIST: (f"{BUILTIN}device_blocklist", f"block if ::device:: in @{DEVICE_BLOCKLIST}"),
+    IP_BLOCKLIST: (f"{BUILTIN}ip_address_blocklist", f"block if :ip_address: in @{IP_BLOCKLIST}"),
 }
 """Default list -> id and text of the rule that every set of payment rules has while the list holds something."""
 _REASONS = {
     CARD_BLOCKLIST: "a payment with this card was fraud",
     EMAIL_BLOCKLIST: "a payment with this e-mail address was fraud",
+    DEVICE_BLOCKLIST: "this device was blocked",
+    IP_BLOCKLIST: "this address was blocked",
 }
 
 
