@@ -153,7 +153,7 @@ def test_the_page_on_the_console_names_everything():
     macros = re.findall(r"{% macro (\w+)\(", (STATIC.parent / "templates" / "parts.html").read_text())
     filters = re.findall(r'^    "(\w+)":', (STATIC.parent / "format.py").read_text(), re.MULTILINE)
     kinds = re.findall(r"^    (\w+): \(data\) =>", (STATIC / "charts.js").read_text(), re.MULTILINE)
-    keys = re.findall(r'Place\(.*?"(\w)", "\w+"\)', (STATIC.parent / "page.py").read_text())
+    keys = re.findall(r'Place\(.*?"(\w)", "\w+"[,)]', (STATIC.parent / "page.py").read_text())
     assert len(macros) > 25
     assert len(kinds) == 7
     assert len(keys) == 13

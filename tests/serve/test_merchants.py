@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from serve_world import ALL_SCOPES, MERCHANT, OTHER, STRANGER, TENANT, charge, code_of, fresh
+from forged import Field
+from serve_world import ALL_SCOPES, HOST, MERCHANT, OTHER, STRANGER, TENANT, charge, code_of, fresh
 
 from vedette.core.clock import DAY, to_iso
 from vedette.core.label import Label
 from vedette.judge.decisions.rebuild import rebuild
+from vedette.prove.access import Role
+from vedette.prove.access.sessions import csrf_token
 from vedette.run.merchants import Merchants
+from vedette.serve import console
+from vedette.serve.console import merchants as merchant_pages
 from vedette.serve.routes import merchants
 
 OWN = """
@@ -277,3 +282,101 @@ def test_a_rule_shipped_for_everybody_would_be_found(world, mine, monkeypatch):
     assert pay(world, merchant="m_victim", kind="gift")["decision"]["action"] == "block"
     monkeypatch.undo()
     withdraw(world)
+
+
+# The pages
+
+
+@pytest.fixture(scope="module")
+def pages(world):
+    made = Field(world, console.ROUTERS)
+    yield made
+    made.close()
+
+
+def session(world, merchant):
+    """Of a person who is bound to a merchant."""
+    access = world.platform.access
+    person = access.people.create(TENANT, "shopkeeper", accounts=[merchant])
+    access.people.grant(TENANT, person.id, Role.MERCHANT, by="system")
+    return access.sessions.open(TENANT, person.id, proven=True).secret.reveal()
+
+
+def ask(world, pages, secret, path, data=None):
+    headers = {"accept": "text/html", "host": "api", "cookie": f"vedette={secret}", "origin": HOST}
+    method = "GET" if data is None else "POST"
+    fields = None if data is None else {**data, "csrf": csrf_token(secret)}
+    return world.wait(pages.client.request(method, HOST + path, headers=headers, data=fields))
+
+
+def test_a_bound_person_lands_on_its_own_page_and_reaches_no_other(world, pages, rich):
+    secret = session(world, MERCHANT)
+    for path, way in (("/", "/merchants"), ("/merchants", f"/merchants/{MERCHANT}")):
+        answer = ask(world, pages, secret, path)
+        assert (answer.status_code, answer.headers["location"]) == (303, way)
+    own = console_paths(MERCHANT)
+    assert {ask(world, pages, secret, path).status_code for path in own} == {200}
+    home = ask(world, pages, secret, own[0]).text
+    assert 'href="/merchants"' in home
+    assert 'href="/decisions"' not in home
+    for path in console_paths(rich["merchant"]):
+        assert ask(world, pages, secret, path).status_code == 404
+    for path in ("/decisions", "/alerts", "/rules", "/people", "/audit", "/models", f"/decisions/{rich['event_id']}"):
+        assert ask(world, pages, secret, path).status_code == 403, path
+
+
+def console_paths(merchant):
+    return [f"/merchants/{merchant}{rest}" for rest in ("", "/disputes", "/refunds", "/rules")]
+
+
+def test_no_page_tells_of_another_merchant(world, pages, rich):
+    """Each page of the merchants, with every form, asked by somebody of another merchant of the same tenant."""
+    secret, found, asked = session(world, STRANGER), [], 0
+    mark = next(one for one in rich["marks"] if one.startswith("dp_"))
+    for merchant in (STRANGER, rich["merchant"]):
+        for path in (*console_paths(merchant), f"/merchants/{merchant}/payments/{rich['event_id']}",
+                     f"/merchants/{merchant}/disputes/{mark}"):  # fmt: skip
+            for data in (None, {"rules": "block if ::kind:: = 'x'", "name": "receipt", "text": "x", "once": "1"}):
+                answer = ask(world, pages, secret, path, data)
+                asked += answer.is_success
+                told = {each for each in rich["marks"] if each in answer.text and each not in path}
+                if told or (merchant != STRANGER and answer.status_code < 400):
+                    found.append((path, data is not None, answer.status_code, told))
+    assert found == []
+    assert asked >= 4
+    assert world.platform.disputes.get(TENANT, mark).status == "opened"
+
+
+def test_a_page_that_forgot_whose_it_is_is_found(world, pages, rich, monkeypatch):
+    secret = session(world, STRANGER)
+    path = f"/merchants/{rich['merchant']}/rules"
+    assert ask(world, pages, secret, path).status_code == 404
+    monkeypatch.setattr(merchant_pages, "own", lambda *_args: None)
+    assert "secret_list" in ask(world, pages, secret, path).text
+
+
+def test_the_editor_tries_and_ships_and_the_answer_is_sent_once(world, pages):
+    shop = "m_editor"
+    secret = session(world, shop)
+    pay(world, 2_000, shop, kind="gift")
+    dispute = disputed(world, pay(world, 3_000, shop)["id"])
+    world.platform.drain()
+    rules = f"/merchants/{shop}/rules"
+    wrong = ask(world, pages, secret, f"{rules}/try", {"rules": "block if :risk_score: > 3"})
+    assert (wrong.status_code, "payment.merchant.attribute" in wrong.text) == (422, True)
+    form = {"rules": "block if ::kind:: = 'gift'", "lists": "regulars customer_id: cus_1, cus_2", "days": "365"}
+    tried = ask(world, pages, secret, f"{rules}/try", form)
+    assert "Tried on 2 past payments" in tried.text
+    assert "allow to block" in tried.text
+    assert world.platform.owned.standing(TENANT, shop) is None
+    assert ask(world, pages, secret, rules, {**form, "after": "0", "reason": "gifts"}).status_code == 303
+    assert ask(world, pages, secret, rules, {**form, "after": "0"}).status_code == 409
+    assert world.platform.owned.standing(TENANT, shop).lists[0]["items"] == ["cus_1", "cus_2"]
+    world.platform.desk.relist()
+    assert pay(world, 2_000, shop, kind="gift")["decision"]["action"] == "block"
+    place = f"/merchants/{shop}/disputes/{dispute['id']}"
+    assert ask(world, pages, secret, place, {"name": "", "text": "x", "once": "1"}).status_code == 400
+    sent = {"name": "receipt", "text": "signed on May 2", "once": "abc"}
+    assert [ask(world, pages, secret, place, sent).status_code for _ in range(2)] == [303, 303]
+    assert ask(world, pages, secret, place, {**sent, "once": "later"}).status_code >= 400
+    assert "signed on May 2" in ask(world, pages, secret, place).text

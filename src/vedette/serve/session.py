@@ -40,6 +40,8 @@ FIELD = "csrf"
 """Form field of the token; the header `X-CSRF-Token` does as well."""
 SECRET = {FIELD, "password", "again", "current", "code"}
 """Fields of forms that are kept nowhere as they are, and may hold any digits."""
+MERCHANTS = "/merchants"
+"""The first page of who is bound to merchants."""
 BACKGROUND = "x-background"
 """A request with this header is made by a page by itself: it keeps no session alive."""
 
@@ -69,6 +71,11 @@ class Visitor:
         """Whether the policy allows it, for templates that hide what the visitor may not do. Decides nothing."""
         return not permit(self.principal, resource, verb)
 
+    def may_own(self, resource: str, verb: str) -> bool:
+        """As `may`, of what is the visitor's own: one who is bound to merchants may do it with theirs."""
+        account = min(self.principal.accounts, default=None)
+        return not permit(self.principal, resource, verb, account=account)
+
 
 class Elsewhere(Exception):
     """Answer with the way to another page.
@@ -82,7 +89,7 @@ class Elsewhere(Exception):
         self.place = place
 
 
-def look(resource: str = "", verb: str = "", *, partial: bool = False) -> Any:
+def look(resource: str = "", verb: str = "", *, partial: bool = False, by_account: bool = False) -> Any:
     """Dependency of a page: a session with the grant; gives a `Visitor`. Without arguments: anybody who is logged in.
 
     Without a session the answer is 303 to `/login`, for a fragment that htmx asks 401 with `HX-Redirect`.
@@ -91,8 +98,9 @@ def look(resource: str = "", verb: str = "", *, partial: bool = False) -> Any:
         resource: Name in `prove.access.POLICY`.
         verb: Name in it.
         partial: Also for who still has a step of the login to do.
+        by_account: What the page shows belongs to a merchant; it calls `console.merchants.own` once it knows which.
     """
-    policy = RoutePolicy(*_asked(resource, verb), page=True, partial=partial)
+    policy = RoutePolicy(*_asked(resource, verb), page=True, partial=partial, by_account=by_account)
 
     def check(request: Request) -> Visitor:
         return _admit(request, policy)
@@ -100,7 +108,9 @@ def look(resource: str = "", verb: str = "", *, partial: bool = False) -> Any:
     return Depends(mark(check, policy))
 
 
-def act(resource: str = "", verb: str = "", *, fresh: bool = False, partial: bool = False) -> Any:
+def act(
+    resource: str = "", verb: str = "", *, fresh: bool = False, partial: bool = False, by_account: bool = False
+) -> Any:
     """Dependency of a form: as `look`, and the session's token in the form. Origin and Host are seen to before.
 
     Args:
@@ -108,8 +118,10 @@ def act(resource: str = "", verb: str = "", *, fresh: bool = False, partial: boo
         verb: Name in it.
         fresh: The second factor must have been shown within ten minutes; else 303 to `/confirm`.
         partial: Also for who still has a step of the login to do.
+        by_account: As for `look`.
     """
-    policy = RoutePolicy(*_asked(resource, verb), page=True, form=True, fresh=fresh, partial=partial)
+    asked = _asked(resource, verb)
+    policy = RoutePolicy(*asked, page=True, form=True, fresh=fresh, partial=partial, by_account=by_account)
 
     async def check(request: Request) -> Visitor:
         form = await request.form()
@@ -239,8 +251,13 @@ def _admit(request: Request, policy: RoutePolicy, sent: str = "") -> Visitor:
         check_form(visitor.csrf, sent)
     if not policy.partial and not live.complete:
         raise Elsewhere(way_on(live, _here(request)))
+    accounts = visitor.principal.accounts
+    if accounts and request.url.path == "/":
+        raise Elsewhere(MERCHANTS)  # the first page sums over all merchants
     if policy.resource:
-        platform_of(request).access.authorize(visitor.principal, policy.resource, policy.verb, origin=visitor.origin)
+        account = min(accounts, default=None) if policy.by_account else None
+        access = platform_of(request).access
+        access.authorize(visitor.principal, policy.resource, policy.verb, account=account, origin=visitor.origin)
     if policy.fresh and not live.fresh:
         raise Elsewhere(f"/confirm?next={quote(_here(request))}")
     return visitor

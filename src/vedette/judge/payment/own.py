@@ -156,6 +156,10 @@ class MerchantRules:
             rows = connection.execute(query.order_by(_OWN.c.number.desc()).limit(min(limit, MAX_SHOWN)))
             return [_to_own(row) for row in rows]
 
+    def merchants(self, tenant: str) -> list[str]:
+        """Those that ever shipped rules, in order."""
+        return [merchant for merchant, _ in self._standing(tenant)]
+
     def state(self, tenant: str) -> int:
         """How many versions there are: while it stays, so do the rules."""
         query = sa.select(sa.func.count()).where(_OWN.c.tenant == tenant)

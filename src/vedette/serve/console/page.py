@@ -34,6 +34,9 @@ class Guest(Protocol):
     def may(self, resource: str, verb: str) -> bool:
         """True when the policy lets this visitor do that."""
 
+    def may_own(self, resource: str, verb: str) -> bool:
+        """The same of what is a merchant's, for a visitor who is bound to some."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -47,6 +50,12 @@ class Place:
     key: str = ""
     """Second key after `g`."""
     group: str = ""
+    own: bool = False
+    """Also for who is bound to merchants."""
+
+    def seen_by(self, visitor: Guest) -> bool:
+        """True for who may open it."""
+        return visitor.may_own(*self.needs) if self.own else visitor.may(*self.needs)
 
     def holds(self, path: str) -> bool:
         """True when a page belongs to this place."""
@@ -60,6 +69,7 @@ PLACES = (
     Place("Runs", "/runs", "play", ("playbooks", "read"), "w", "Watch"),
     Place("Decisions", "/decisions", "decisions", ("decisions", "read"), "d", "Explore"),
     Place("Entities", "/entities", "entities", ("events", "read"), "e", "Explore"),
+    Place("Merchants", "/merchants", "table", ("payments", "read"), "s", "Explore", own=True),
     Place("Rules", "/rules", "rules", ("rules", "read"), "r", "Engine"),
     Place("Models", "/models", "models", ("models", "read"), "m", "Engine"),
     Place("Pipelines", "/pipelines", "pipelines", ("events", "read"), "p", "Engine"),
@@ -91,7 +101,7 @@ def show(
     """
     path = request.url.path
     theme = request.cookies.get(THEME, "")
-    places = [each for each in PLACES if visitor and visitor.may(*each.needs)]
+    places = [each for each in PLACES if visitor and each.seen_by(visitor)]
     values = {
         "visitor": visitor,
         "csrf": visitor.csrf if visitor else "",
