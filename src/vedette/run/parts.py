@@ -61,6 +61,7 @@ from vedette.prove.audit import Audit, to_log
 from vedette.prove.evidence import ORIGIN, Entry, Evidence, FileAnchor
 from vedette.prove.keys import KeyRing, write_private
 from vedette.prove.secrets import Secrets
+from vedette.run.dataloss import DataLoss
 from vedette.run.faults import Faults
 from vedette.run.indexing import decided_entities
 from vedette.sense.intel.library import Library
@@ -108,6 +109,11 @@ class Parts:
     def faults(self) -> Faults:
         """Faults of the decision service as signals."""
         return Faults(self.log, self.clock)
+
+    @cached_property
+    def dataloss(self) -> DataLoss:
+        """Scheduled data-loss scans."""
+        return DataLoss(self.state, self.log, self.settings.store_folder, self.clock, tenant=self.settings.tenant)
 
     @cached_property
     def state(self) -> Database:

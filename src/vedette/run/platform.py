@@ -38,7 +38,7 @@ from vedette.move.misuse import MAX_NOTED, Misuses
 from vedette.move.outbox import Dispatcher, through
 from vedette.move.told import Told
 from vedette.move.webhooks import Scheme
-from vedette.run import decided
+from vedette.run import dataloss, decided
 from vedette.run import telling as telling_module
 from vedette.run.detection import Detection
 from vedette.run.findings import Finding, explain_signal
@@ -167,7 +167,7 @@ class Platform(Parts):
         self._note_versions()
         self.learning  # noqa: B018 - from here on labels are read
         # Their tables are made here, so that who looks at a page makes none.
-        self.merging, self.silence, self.ages, self.attention  # noqa: B018
+        self.merging, self.silence, self.ages, self.attention, self.dataloss  # noqa: B018
 
     def _bounded_risks(self, patience: float) -> BoundedRisks:
         def look(tenant: str, entities: Sequence[Entity]) -> Mapping[Entity, int]:
@@ -378,6 +378,8 @@ class Platform(Parts):
             Beat("silence", 5.0, self.silence.wake),
             Beat("ages", 60.0, self._tell_ages),
             Beat("lists", 2.0, self._relist),
+            # Never at once again: it takes a bounded share of a processor.
+            Beat("dataloss", dataloss.TURN_S, self.dataloss.turn, enough=1 << 30),
             Beat("access", 60.0, self._flush),
             Beat("idempotency", 3_600.0, self.idempotency.sweep),
         )

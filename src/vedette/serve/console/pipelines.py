@@ -61,6 +61,8 @@ def show_pipelines(
         total=total,
         reasons=reasons,
         newest=newest,
+        scans=platform.dataloss.places(visitor.tenant),
+        losses=platform.dataloss.found(visitor.tenant, limit=SHOWN),
     )
 
 
