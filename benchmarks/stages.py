@@ -28,7 +28,7 @@ from vedette.judge.decisions.opening import BACKFILL, open_books
 from vedette.judge.decisions.recorder import Wanted
 from vedette.judge.decisions.service import settle
 from vedette.sense.sources import load_sources
-from vedette.serve.hot import Reply
+from vedette.serve.errors import Reply
 from vedette.serve.lane import read_request, write_reply
 
 COUNT = 2_000
@@ -64,7 +64,7 @@ def table(replay: week.Week, folder: Path, request: Callable[[dict[str, Any]], b
     print("CPU microseconds of a decision, by stage\n the event loop's thread:")
     stage("", read_request, raws, shown=False)
     asked = stage("read the request", read_request, raws)
-    read = stage("decode JSON", lambda one: load_json(one.body, max_bytes=1 << 20, max_depth=32), asked)
+    read = stage("decode JSON", lambda one: load_json(one.call.body, max_bytes=1 << 20, max_depth=32), asked)
 
     def take(one: Any) -> Any:
         return to_event(one["event"], source, tenant="default", ingest_time=clock.now())

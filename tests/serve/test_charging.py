@@ -46,7 +46,7 @@ def test_both_ways_refuse_alike(world, ways, monkeypatch, changes):
     with monkeypatch.context() as patch:
         patch.setattr(world.platform.charges, "create", None)  # what the long way asks
         short = ask(world, ways[0], **changes)
-    monkeypatch.setattr(HotCharging, "knows", lambda *_: False)
+    monkeypatch.setattr(HotCharging, "takes", lambda *_: False)
     long = ask(world, ways[0], **changes)
     assert (short.status_code, short.content) == (long.status_code, long.content)
     assert short.headers["content-type"] == long.headers["content-type"]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from serve_world import card
 from server_process import Server, make_key
 
-from vedette.serve.hot import Reply
+from vedette.serve.errors import Reply
+from vedette.serve.hot import Call
 from vedette.serve.lane import read_request, write_reply
 
 PORT = 8853
@@ -64,15 +65,20 @@ def test_what_is_taken_is_what_the_library_reads(pieces, body, length, changes, 
     assert found is not None
     wanted, content, rest = found
     headers = {bytes(name): bytes(value) for name, value in wanted.headers}
-    assert (bytes(wanted.method), bytes(wanted.target), content, rest) == (b"POST", b"/v1/decisions", asked.body, b"")
-    assert headers.get(b"authorization", b"").decode("latin-1") == (asked.authorization or "")
+    assert (bytes(wanted.method), bytes(wanted.target), content, rest) == (
+        b"POST",
+        asked.path.encode(),
+        asked.call.body,
+        b"",
+    )
+    assert headers.get(b"authorization", b"").decode("latin-1") == (asked.call.authorization or "")
     assert asked.close is (headers.get(b"connection", b"").lower() == b"close")
     assert b"transfer-encoding" not in headers
 
 
 def test_plain_requests_take_the_short_way():
     asked = read_request(request(b'{"a": 1}'))
-    assert asked == ("/v1/decisions", "Bearer s", "application/json", b'{"a": 1}', False, None)
+    assert asked == ("/v1/decisions", Call("Bearer s", "application/json", b'{"a": 1}'), False)
     assert read_request(request(b"", b"Connection: close\r\n")).close
     for odd in (*PIECES[1:3], *PIECES[4:8]):
         assert read_request(request(b"{}", odd)) is None

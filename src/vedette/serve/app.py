@@ -18,10 +18,11 @@ from vedette.run.platform import Platform
 from vedette.serve import console, routes
 from vedette.serve.addresses import Addresses, fenced, of_api
 from vedette.serve.body import bounded
-from vedette.serve.charging import HotCharges, HotCharging
+from vedette.serve.charging import HotCharging
 from vedette.serve.console.page import show_error
-from vedette.serve.errors import ERROR, UNAUTHENTICATED, body_of, headers_of, outermost, status_of, unforeseen
-from vedette.serve.hot import HotAnswers, HotDecisions
+from vedette.serve.deciding import HotDeciding
+from vedette.serve.errors import ERROR, UNAUTHENTICATED, outermost, to_refusal, unforeseen
+from vedette.serve.hot import Hot, shell
 from vedette.serve.misuse import note_refusal
 from vedette.serve.policy import describe_security, policies, require_policies
 from vedette.serve.session import Elsewhere, find_visitor
@@ -34,16 +35,14 @@ def build_app(
     platform: Platform,
     *,
     listening: tuple[str, int] = LISTENING,
-    answers: HotAnswers | None = None,
-    charging: HotCharging | None = None,
+    hot: Sequence[Hot] = (),
 ) -> App:
     """The ASGI application over a platform. Startup and shutdown run the platform's background work.
 
     Args:
         platform: What it serves.
         listening: Host and port, which the console knows itself by unless the setting `addresses` names others.
-        answers: What answers requests for decisions, where a short way leads to it too.
-        charging: What answers requests for charges, likewise.
+        hot: From `hot_routes`, where a short way leads to them too.
 
     Raises:
         DefinitionError: `serve.policy.missing` when a route has no policy; `serve.address.invalid`.
@@ -55,9 +54,13 @@ def build_app(
         # Without looking for a session: whoever asks did not come to our address, or not from it.
         await _respond(Request({**scope, "app": api}), error, known=False)(scope, receive, send)
 
-    charges = HotCharges(charging or HotCharging(platform), limited(platform, api))
-    hot = HotDecisions(answers or HotAnswers(platform), charges)
-    return outermost(platform, bounded(fenced(addresses, hot, refuse)))
+    answered = shell(hot or hot_routes(platform), limited(platform, api))
+    return outermost(platform, bounded(fenced(addresses, answered, refuse)))
+
+
+def hot_routes(platform: Platform) -> tuple[Hot, ...]:
+    """What is answered in front of the routes."""
+    return (HotDeciding(platform), HotCharging(platform))
 
 
 def limited(platform: Platform, app: App) -> App:
@@ -128,7 +131,8 @@ def _respond(request: Request, error: VedetteError, *, known: bool = True) -> Re
     if of_taxii(request.url.path):
         return taxii_error(request, error)
     if of_api(request.url.path) or not wants_page(request):
-        return Response(body_of(error), status_of(error), headers_of(error), "application/json")
+        refusal = to_refusal(error)
+        return Response(refusal.body, refusal.status, refusal.headers, "application/json")
     return show_error(request, find_visitor(request) if known else None, error)
 
 

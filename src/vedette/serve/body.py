@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vedette.core.asgi import App, Message, Receive, Scope, Send, answer
+from vedette.core.asgi import App, Message, Receive, Scope, Send
 from vedette.core.errors import DataError
-from vedette.serve.errors import body_of, headers_of, status_of
+from vedette.serve.errors import give, to_refusal
 
 MAX_BODY = 1 << 20
 """Bytes of one request body; those of `PUSHES` have `MAX_PUSH`."""
@@ -48,7 +48,7 @@ def bounded(app: App) -> App:
         try:
             body = await read_body(receive, limit)
         except DataError as error:
-            await answer(send, status_of(error), body_of(error), headers_of(error) | {"connection": "close"})
+            await give(send, to_refusal(error), connection="close")
             return
         sent = False
 

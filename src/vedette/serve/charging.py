@@ -14,9 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from starlette.types import ASGIApp
-
-from vedette.core.asgi import App, Receive, Scope, Send, answer
 from vedette.core.documents import load_json
 from vedette.core.errors import DeniedError, VedetteError
 from vedette.move.charges import ChargeItem
@@ -25,29 +22,16 @@ from vedette.prove.access import Principal, permit
 from vedette.prove.audit import write_all
 from vedette.prove.dlp import refuse_pans
 from vedette.run.platform import Platform
-from vedette.serve.body import MAX_BODY, read_body
-from vedette.serve.errors import caught, internal
-from vedette.serve.hot import Reply, header_of, to_refusal
+from vedette.serve.body import MAX_BODY
+from vedette.serve.errors import Reply, to_refusal
+from vedette.serve.hot import Call, Hot
 from vedette.serve.line import Line
 from vedette.serve.misuse import note
-from vedette.serve.policy import ACCOUNT, bearer
+from vedette.serve.policy import bearer
 from vedette.serve.shapes import JSON, MAX_DEPTH, check_key, check_media
 
-PATH = "/v1/charges"
 RESOURCE, VERB = "charges", "write"
 _AGAIN = {"idempotent-replayed": "true"}
-
-
-@dataclass(frozen=True, slots=True)
-class ChargeCall:
-    """A request for a charge as it came."""
-
-    authorization: str | None
-    key: str | None
-    """Header `Idempotency-Key`."""
-    media: str | None
-    body: bytes
-    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +39,25 @@ class _Allowed:
     """One from a caller who may make it."""
 
     principal: Principal
-    call: ChargeCall
+    call: Call
 
 
-class HotCharging:
-    """What is answered to a request for a charge, however it came.
+class HotCharging(Hot):
+    """What is answered to a request for a charge.
 
     Args:
         platform: What charges.
     """
 
+    path = "/v1/charges"
+
     def __init__(self, platform: Platform) -> None:
-        self._platform = platform
+        super().__init__(platform)
         self._line: Line[_Allowed, Answer] = Line(self._charge, "charges")
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="charging-keys")
         self._proving: dict[str, Future[Principal]] = {}
 
-    def knows(self, authorization: str | None) -> bool:
+    def takes(self, authorization: str | None) -> bool:
         """Whether this process has met the caller, who then might charge for every merchant."""
         try:
             principal = self._platform.access.recall(bearer(authorization), max_age=math.inf)
@@ -79,15 +65,7 @@ class HotCharging:
             return False
         return principal is not None and _is_usual(principal)
 
-    async def answer(self, call: ChargeCall) -> Reply:
-        """The answer to a request of a caller that `knows` knows, counted, whatever happens."""
-        meters = self._platform.meters
-        made = await caught(self.make(call), failed=lambda name: meters.failure("serve", name), where=f"POST {PATH}")
-        reply = made or Reply(500, internal())
-        meters.request(PATH, reply.status)
-        return reply
-
-    async def make(self, call: ChargeCall) -> Reply:
+    async def make(self, call: Call) -> Reply:
         """The charge, or what is wrong."""
         principal: Principal | None = None
         try:
@@ -128,38 +106,6 @@ class HotCharging:
         wanted = [one for one in read if not isinstance(one, VedetteError)]
         made = iter(self._platform.charges.create_each(wanted) if wanted else [])
         return [one if isinstance(one, VedetteError) else next(made) for one in read]
-
-
-class HotCharges:
-    """Answers the route of single charges where it can, and hands every other request on.
-
-    Args:
-        charging: What is answered.
-        app: The rest of the API.
-    """
-
-    def __init__(self, charging: HotCharging, app: ASGIApp | App) -> None:
-        self._charging = charging
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
-        hot = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST"
-        authorization = header_of(scope, b"authorization") if hot else None
-        # For another account: the long way, which asks what it gave.
-        if not hot or header_of(scope, ACCOUNT.encode()) is not None or not self._charging.knows(authorization):
-            await self._app(scope, receive, send)
-            return
-        scope["vedette_route"] = PATH
-        try:
-            body = await read_body(receive, MAX_BODY)
-        except VedetteError as error:
-            reply = to_refusal(error)
-        else:
-            key, media = header_of(scope, b"idempotency-key"), header_of(scope, b"content-type")
-            origin = scope["client"][0] if scope.get("client") else ""
-            reply = await self._charging.make(ChargeCall(authorization, key, media, body, origin))
-        await answer(send, reply.status, reply.body, dict(reply.headers))
 
 
 def _is_usual(principal: Principal) -> bool:

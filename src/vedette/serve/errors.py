@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from starlette.types import ASGIApp
@@ -118,14 +119,33 @@ def body_of(error: VedetteError) -> bytes:
     return msgspec.json.encode({"error": shape})
 
 
+class Reply(NamedTuple):
+    """One JSON answer."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+def to_refusal(error: VedetteError) -> Reply:
+    """The answer to a request that is refused."""
+    return Reply(status_of(error), body_of(error), headers_of(error))
+
+
+async def give(send: Send, reply: Reply, **more: str) -> None:
+    """Sends an answer, with further headers (`cache_control="no-store"`)."""
+    named = {name.replace("_", "-"): value for name, value in more.items()}
+    await answer(send, reply.status, reply.body, {**reply.headers, **named})
+
+
 def unforeseen() -> PermanentError:
     """What the client is told of an error that nobody foresaw."""
     return PermanentError("http.internal", "something went wrong on our side")
 
 
-def internal() -> bytes:
-    """Body of the answer to what nobody foresaw."""
-    return body_of(unforeseen())
+def internal() -> Reply:
+    """The answer to what nobody foresaw."""
+    return to_refusal(unforeseen())
 
 
 def outermost(platform: Platform, app: ASGIApp | App) -> App:
@@ -166,7 +186,7 @@ def guard(app: ASGIApp | App, *, failed: Callable[[str], None], answered: Callab
             _LOG.error("unforeseen %s in %s %s", type(error).__name__, scope["method"], _template(scope))
             if not begun:
                 begun = 500
-                await answer(send, 500, internal())
+                await give(send, internal())
         answered(scope, begun)
 
     return handle

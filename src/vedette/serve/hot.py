@@ -1,159 +1,120 @@
-"""`POST /v1/decisions` as plain ASGI: authenticate, decode, decide, encode, and nothing else on the way.
+"""The hot routes: answered in front of the framework, and nothing else on the way.
 
-The route exists among the others too, for its description and its policy; what is answered here is the same.
+Each route exists among the others too, for its description, its policy and every request that is not the usual one;
+what is answered here is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
-from vedette.core.asgi import Receive, Scope, Send, answer
-from vedette.core.decision import Decision
-from vedette.core.documents import load_json
+from vedette.core.asgi import App, Receive, Scope, Send
 from vedette.core.errors import VedetteError
-from vedette.core.event import Event
-from vedette.judge.decisions.lines import to_json
-from vedette.prove.access import Principal
 from vedette.run.platform import Platform
 from vedette.serve.body import MAX_BODY, read_body
-from vedette.serve.errors import body_of, caught, done, headers_of, internal, status_of
-from vedette.serve.gate import Gate
+from vedette.serve.errors import Reply, caught, give, internal, to_refusal
 from vedette.serve.policy import ACCOUNT
-from vedette.serve.routes.decisions import DecisionRequest
-from vedette.serve.shapes import JSON, MAX_DEPTH, check_media, convert
-
-PATH = "/v1/decisions"
-WHERE = f"POST {PATH}"
-RESOURCE, VERB = "decisions", "write"
-
-
-class Reply(NamedTuple):
-    """One JSON answer."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = MappingProxyType({})
-
 
 Told = Callable[[Reply], None]
 """Hears the answer to one request."""
 
 
-class HotAnswers:
-    """What is answered to a request for a decision, however it came.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as it came."""
+
+    authorization: str | None
+    media: str | None
+    """Header `Content-Type`."""
+    body: bytes
+    key: str | None = None
+    """Header `Idempotency-Key`."""
+    origin: str = ""
+    """Address of the caller."""
+
+
+class Hot(ABC):
+    """What answers one route with method POST, however a request came.
 
     Args:
-        platform: What decides.
+        platform: What does what is asked for.
     """
+
+    path: str
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._gate = Gate(platform.access, lambda code: platform.meters.failure("gate", code))
 
-    def begin(self, authorization: str | None, media: str | None, raw: bytes, told: Told) -> bool:
-        """Answers without waiting for anything, when the caller is known and the tenant's service is open.
+    def takes(self, authorization: str | None) -> bool:  # noqa: ARG002 - some ask who it is
+        """Whether the caller's requests are answered here."""
+        return True
+
+    def begin(self, call: Call, told: Told) -> bool:  # noqa: ARG002 - some can
+        """Answers without waiting for anything, when it can.
 
         Args:
-            authorization: Header of that name.
-            media: Header `Content-Type`.
-            raw: The body.
+            call: The request.
             told: Hears the answer, now or within the deadline.
 
         Returns:
             False when `answer` has to be awaited instead; `told` hears nothing then.
         """
-        taken = done(lambda: self._begin(authorization, media, raw, told), failed=self._failed, where=WHERE)
-        if taken is None:
-            self._tell(Reply(500, internal()), told)
-        return taken is not False
+        return False
 
-    def _begin(self, authorization: str | None, media: str | None, raw: bytes, told: Told) -> bool:
-        try:
-            principal = self._gate.known(authorization, RESOURCE, VERB)
-            if principal is None:
-                return False
-            event = self._take(principal, media, raw)
-            return self._platform.desk.submit(event, lambda answer: self._tell(_reply(answer), told))
-        except VedetteError as error:
-            self._tell(to_refusal(error), told)
-        return True
+    @abstractmethod
+    async def make(self, call: Call) -> Reply:
+        """The answer, or what is wrong."""
 
-    def _tell(self, reply: Reply, told: Told) -> None:
-        self._platform.meters.request(PATH, reply.status)
-        told(reply)
-
-    def _failed(self, name: str) -> None:
-        self._platform.meters.failure("serve", name)
-
-    async def answer(
-        self, authorization: str | None, media: str | None, raw: bytes, client: tuple[str, int] | None
-    ) -> Reply:
-        """The answer to one request, counted, whatever happens."""
-        work = self.decide(authorization, media, raw, client[0] if client else "")
-        reply = await caught(work, failed=self._failed, where=WHERE)
-        reply = reply or Reply(500, internal())
-        self._platform.meters.request(PATH, reply.status)
+    async def answer(self, call: Call) -> Reply:
+        """The answer to a request that only comes by here: counted, whatever happens."""
+        reply = await caught(self.make(call), failed=self.failed, where=self.where) or internal()
+        self.count(reply)
         return reply
 
-    async def decide(self, authorization: str | None, media: str | None, raw: bytes, origin: str) -> Reply:
-        """The decision, or what is wrong."""
-        try:
-            principal = await self._gate.admit(authorization, RESOURCE, VERB, origin)
-            return _reply(await self._platform.desk.decide(self._take(principal, media, raw), checked=True))
-        except VedetteError as error:
-            return to_refusal(error)
+    @property
+    def where(self) -> str:
+        """Method and path."""
+        return f"POST {self.path}"
 
-    def _take(self, principal: Principal, media: str | None, raw: bytes) -> Event:
-        check_media(media, JSON)
-        wanted: DecisionRequest = convert(load_json(raw, max_bytes=MAX_BODY, max_depth=MAX_DEPTH), DecisionRequest)
-        return self._platform.desk.take(principal.tenant, wanted.event, wanted.source)
+    def count(self, reply: Reply) -> None:
+        """Counts an answer."""
+        self._platform.meters.request(self.path, reply.status)
 
-
-def _reply(answer: Decision | VedetteError) -> Reply:
-    return Reply(200, to_json(answer)) if isinstance(answer, Decision) else to_refusal(answer)
+    def failed(self, name: str) -> None:
+        """Counts an error that nobody foresaw."""
+        self._platform.meters.failure("serve", name)
 
 
-def to_refusal(error: VedetteError) -> Reply:
-    """The answer to a request that is refused."""
-    return Reply(status_of(error), body_of(error), headers_of(error))
+def shell(routes: Sequence[Hot], app: ASGIApp | App) -> App:
+    """Answers these routes, and hands every other request on."""
+    by_path = {route.path: route for route in routes}
 
-
-class HotDecisions:
-    """Answers the decision route itself and hands every other request on.
-
-    Args:
-        answers: What is answered.
-        app: The rest of the API.
-    """
-
-    def __init__(self, answers: HotAnswers, app: ASGIApp) -> None:
-        self._answers = answers
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
-        hot = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST"
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        route = by_path.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         # For another account: the long way, which asks what it gave.
-        if not hot or header_of(scope, ACCOUNT.encode()) is not None:
-            await self._app(scope, receive, send)
+        if route is None or _header(scope, ACCOUNT) is not None or not route.takes(_header(scope, "authorization")):
+            await app(scope, receive, send)
             return
-        scope["vedette_route"] = PATH
-        client = scope["client"][0] if scope.get("client") else ""
+        scope["vedette_route"] = route.path
         try:
-            raw = await read_body(receive, MAX_BODY)
+            reply = await route.make(_call(scope, await read_body(receive, MAX_BODY)))
         except VedetteError as error:
-            await answer(send, status_of(error), body_of(error), headers_of(error))
-            return
-        found = await self._answers.decide(
-            header_of(scope, b"authorization"), header_of(scope, b"content-type"), raw, client
-        )
-        await answer(send, found.status, found.body, dict(found.headers))
+            reply = to_refusal(error)
+        await give(send, reply)
+
+    return serve
 
 
-def header_of(scope: Scope, wanted: bytes) -> str | None:
+def _call(scope: Scope, body: bytes) -> Call:
+    authorization, media, key = (_header(scope, name) for name in ("authorization", "content-type", "idempotency-key"))
+    return Call(authorization, media, body, key, scope["client"][0] if scope.get("client") else "")
+
+
+def _header(scope: Scope, wanted: str) -> str | None:
     """The first header of that lower-case name."""
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
+    name = wanted.encode()
+    return next((value.decode("latin-1") for each, value in scope["headers"] if each == name), None)

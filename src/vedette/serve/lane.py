@@ -9,17 +9,17 @@ so both ways agree on where a request ends. The library's parser costs some 150 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from vedette.serve.charging import PATH as CHARGES
-from vedette.serve.charging import ChargeCall, HotCharging
-from vedette.serve.hot import PATH, HotAnswers, Reply
+from vedette.serve.errors import Reply
+from vedette.serve.hot import Call, Hot
 from vedette.serve.policy import ACCOUNT
 
-_STARTS = {path: f"POST {path} HTTP/1.1\r\n".encode() for path in (PATH, CHARGES)}
+_START = re.compile(rb"POST (/v1/[a-z/]{1,64}) HTTP/1\.1\r\n")
 _VALUE = rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?"
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(" + _VALUE + rb")?[ \t]*")
 _PLAIN = {b"keep-alive", b"close"}
@@ -34,21 +34,17 @@ class Asked(NamedTuple):
     """One request."""
 
     path: str
-    authorization: str | None
-    media: str | None
-    body: bytes
+    call: Call
     close: bool
     """Whether the client wants the connection closed after it."""
-    key: str | None = None
-    """Header `Idempotency-Key`."""
 
 
-def read_request(data: bytes) -> Asked | None:
+def read_request(data: bytes, origin: str = "") -> Asked | None:
     """A request that is whole and plain; None for whatever must go the long way."""
-    path = next((path for path, start in _STARTS.items() if data.startswith(start)), "")
-    end = data.find(b"\r\n\r\n") if path else -1
-    found = _headers(data[len(_STARTS[path]) : end]) if end > 0 else None
-    if found is None:
+    start = _START.match(data)
+    end = data.find(b"\r\n\r\n") if start else -1
+    found = _headers(data[start.end() : end]) if start and end > 0 else None
+    if start is None or found is None:
         return None
     length, connection = found.get(b"content-length", b""), found.get(b"connection", b"keep-alive").lower()
     whole = length.isdigit() and int(length[:12]) == len(data) - end - 4
@@ -56,7 +52,8 @@ def read_request(data: bytes) -> Asked | None:
         return None
     told = [found.get(name) for name in (b"authorization", b"content-type", b"idempotency-key")]
     authorization, media, key = [None if each is None else each.decode("latin-1") for each in told]
-    return Asked(path, authorization, media, data[end + 4 :], connection == b"close", key)
+    call = Call(authorization, media, data[end + 4 :], key, origin)
+    return Asked(start[1].decode(), call, connection == b"close")
 
 
 def _headers(head: bytes) -> dict[bytes, bytes] | None:
@@ -79,8 +76,9 @@ def write_reply(reply: Reply, *, close: bool) -> bytes:
     return b"".join((_HEADS[reply.status], str(len(reply.body)).encode(), b"\r\n", more, last, reply.body))
 
 
-def lane_of(answers: HotAnswers, charging: HotCharging) -> type[H11Protocol]:  # noqa: C901 - one class with small methods
-    """The library's protocol with the short way in front."""
+def lane_of(hot: Sequence[Hot]) -> type[H11Protocol]:  # noqa: C901 - one class with small methods
+    """The library's protocol with the short way to these routes in front."""
+    routes = {route.path: route for route in hot}
 
     class Lane(H11Protocol):
         _asked: Asked | None = None
@@ -94,14 +92,15 @@ def lane_of(answers: HotAnswers, charging: HotCharging) -> type[H11Protocol]:  #
                 self._behind += data
                 self.flow.pause_reading()
                 return
-            asked = read_request(data) if self._is_idle() else None
-            if asked is None or (asked.path == CHARGES and not charging.knows(asked.authorization)):
+            asked = read_request(data, self.client[0] if self.client else "") if self._is_idle() else None
+            route = routes.get(asked.path) if asked else None
+            if asked is None or route is None or not route.takes(asked.call.authorization):
                 super().data_received(data)
                 return
             self._unset_keepalive_if_required()
             self._asked = asked
-            if asked.path == CHARGES or not answers.begin(asked.authorization, asked.media, asked.body, self._tell):
-                task = self.loop.create_task(self._answer(asked))
+            if not route.begin(asked.call, self._tell):
+                task = self.loop.create_task(self._answer(route, asked.call))
                 self.tasks.add(task)
                 task.add_done_callback(self.tasks.discard)
 
@@ -110,13 +109,8 @@ def lane_of(answers: HotAnswers, charging: HotCharging) -> type[H11Protocol]:  #
             idle = {conn.our_state.__name__, conn.their_state.__name__} == {"IDLE"}
             return idle and not conn.trailing_data[0] and self.limit_concurrency is None
 
-        async def _answer(self, asked: Asked) -> None:
-            if asked.path == CHARGES:
-                origin = self.client[0] if self.client else ""
-                call = ChargeCall(asked.authorization, asked.key, asked.media, asked.body, origin)
-                self._tell(await charging.answer(call))
-            else:
-                self._tell(await answers.answer(asked.authorization, asked.media, asked.body, self.client))
+        async def _answer(self, route: Hot, call: Call) -> None:
+            self._tell(await route.answer(call))
 
         def _tell(self, reply: Reply) -> None:
             asked, self._asked = self._asked, None

@@ -16,10 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vedette.core.errors import DataError
 from vedette.run.platform import Platform
-from vedette.serve.app import build_app
-from vedette.serve.charging import HotCharging
+from vedette.serve.app import build_app, hot_routes
 from vedette.serve.console.assets import check_assets
-from vedette.serve.hot import HotAnswers
 from vedette.serve.lane import lane_of
 
 BACKLOG = 2_048
@@ -59,13 +57,13 @@ def run_server(
     check_assets()
     for tenant in platform.access.tenants():
         platform.desk.open(tenant)
-    answers, charging = HotAnswers(platform), HotCharging(platform)
+    hot = hot_routes(platform)
     run_app(
-        lambda taken: build_app(platform, listening=(host, taken), answers=answers, charging=charging),
+        lambda taken: build_app(platform, listening=(host, taken), hot=hot),
         host=host,
         port=port,
         tell=tell,
-        protocol=lane_of(answers, charging),
+        protocol=lane_of(hot),
         inherited=inherited,
         alive=lambda: platform.desk.alive,
     )

@@ -37,7 +37,7 @@ from vedette.prove.secrets import Secret, Secrets
 from vedette.prove.vault.cards import Card, Purpose
 from vedette.prove.vault.vault import Vault
 from vedette.serve.body import read_body
-from vedette.serve.errors import body_of, guard, headers_of, status_of
+from vedette.serve.errors import give, guard, to_refusal
 from vedette.serve.hardening import forbid_dumps
 from vedette.serve.policy import ACCOUNT, bearer
 from vedette.serve.server import run_app
@@ -135,7 +135,7 @@ class VaultApp:
         try:
             status, body = await self._answer(scope, receive, send)
         except VedetteError as error:
-            await answer(send, status_of(error), body_of(error), headers_of(error) | {"cache-control": "no-store"})
+            await give(send, to_refusal(error), cache_control="no-store")
             return
         if status:
             await answer(send, status, msgspec.json.encode(body), {"cache-control": "no-store"})

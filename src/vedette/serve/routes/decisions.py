@@ -1,4 +1,4 @@
-"""Decisions and labels. Deciding itself is answered by `hot`, in front of these routes."""
+"""Decisions and labels. Deciding itself is answered by `deciding`, in front of these routes."""
 
 from __future__ import annotations
 
