@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from vedette.act.cases import CaseRole, CaseState, Phase
-from vedette.act.cases.reports import Kind, facts, make_report, to_html, to_markdown
+from vedette.act.cases.reports import Kind, Report, facts, make_report, to_html, to_markdown
 from vedette.act.cases.review import Change, Part
 from vedette.cli._response import AsJson, Config, Home, Opened, Tenant, line, show_json, span
 from vedette.cli.case.evidence import By, Case
@@ -47,7 +47,9 @@ REPORT_EXAMPLES = """Examples:
 
   vedette case report cs_5f0c... --kind brief
 
-  vedette case report cs_5f0c... --kind technical --html --out report.html"""
+  vedette case report cs_5f0c... --kind technical --html --out report.html
+
+  vedette case report cs_5f0c... --kind brief --pdf --out brief.pdf"""
 
 REVIEW_EXAMPLES = """Examples:
 
@@ -156,6 +158,7 @@ def report(
     *,
     kind: Annotated[Kind, typer.Option(help="Which report.")] = Kind.TECHNICAL,
     html: Annotated[bool, typer.Option("--html", help="HTML instead of Markdown.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="PDF instead of Markdown; needs --out.")] = False,
     out: Annotated[Path | None, typer.Option(help="File to write; the terminal by default.")] = None,
     reader: Annotated[str, typer.Option("--for", help="Id of the person it is for: may hold what they may read.")] = "",
     tenant: Tenant = "",
@@ -165,12 +168,24 @@ def report(
     """Write a report from the case: brief, technical, handover or review. Privileged notes stay out of it."""
     with Opened(home, tenant, config) as parts:
         made = make_report(read_case(parts, parts.tenant, case, reader=reader), kind)
+    if pdf:
+        _write_pdf(made, kind, out)
+        return
     text = to_html(made) if html else to_markdown(made)
     if out is None:
         typer.echo(text)
     else:
         out.write_text(text, encoding="utf-8")
         line(f"{kind} report in {out}")
+
+
+def _write_pdf(made: Report, kind: Kind, out: Path | None) -> None:
+    if out is None:
+        raise DataError("cases.report.out", "a PDF is no text for a terminal", hint="name a file: --out report.pdf")
+    from vedette.act.cases.pdf import to_pdf
+
+    out.write_bytes(to_pdf(made))
+    line(f"{kind} report in {out}")
 
 
 def review(

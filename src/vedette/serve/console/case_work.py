@@ -81,12 +81,18 @@ def show_report(
     case_id: str,
     kind: Kind = Kind.BRIEF,
     markdown: bool = False,
+    pdf: bool = False,
 ) -> Response:
-    """A report as a page to print, or as Markdown."""
+    """A report as a page to print, as Markdown, or as PDF."""
     made = make_report(read_case(platform, visitor.tenant, case_id, reader=visitor.principal.id), kind)
     if markdown:
         headers = {"content-disposition": f'attachment; filename="{kind}.md"', "cache-control": "no-store"}
         return Response(to_markdown(made), 200, headers, "text/markdown; charset=utf-8")
+    if pdf:
+        from vedette.act.cases.pdf import to_pdf
+
+        headers = {"content-disposition": f'attachment; filename="{kind}.pdf"', "cache-control": "no-store"}
+        return Response(to_pdf(made), 200, headers, "application/pdf")
     here = f"{PATH}/{quote(case_id, safe='')}"
     tabs = [(each.value, f"{here}/report?kind={each}") for each in Kind]
     return show(request, visitor, "case_report.html", report=made, case_url=here, tabs=tabs, kind=kind.value)

@@ -447,8 +447,13 @@ def fixture(
 def report(
     *, caller: Reader, case_id: str, platform: Served, request: Request, kind: Kind = Kind.TECHNICAL
 ) -> Response:
-    """A report of the case, as Markdown, or as HTML when that is accepted."""
+    """A report of the case, as Markdown, or as HTML or PDF when that is accepted."""
     made = make_report(read_case(platform, caller.tenant, case_id, reader=caller.principal.id), kind)
-    if "text/html" in request.headers.get("accept", ""):
+    wanted = request.headers.get("accept", "")
+    if "application/pdf" in wanted:
+        from vedette.act.cases.pdf import to_pdf
+
+        return Response(to_pdf(made), media_type="application/pdf")
+    if "text/html" in wanted:
         return Response(to_html(made), media_type="text/html")
     return Response(to_markdown(made), media_type="text/markdown")
