@@ -295,3 +295,38 @@ def test_skimmed_lines_equal_reference_for_long(nodes, batch, spell):
 @RAGGED
 def test_what_is_no_record_is_never_ruled_out_for_long(nodes, lines):
     agree(nodes, lines)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rules, some_events, spelt)
+def test_a_line_of_which_something_else_is_asked_is_not_ruled_out(nodes, batch, spell):
+    asked = {name: lambda value: isinstance(value, str) and "b" in value.lower() for name in ("x", "Channel")}
+    skims = Matcher(nodes).skimmer((), asked)
+    lines = [spell(event).encode("utf-8", "surrogatepass") for event in batch]
+    for _ in ("new", "route known", "values known"):
+        found = skims.skim(b"\n".join(lines))
+        if found is None:
+            continue
+        records = [decoded(line) for line in lines]
+        for place, data in enumerate(records):
+            if place not in found.places:
+                assert data is not None
+                assert expected(nodes, data) == ()
+                assert not any(asked[name](data.get(name)) for name in asked)
+        places = [place for place in found.places if records[place] is not None]
+        wanted = [expected(nodes, records[place]) for place in places]
+        assert skims.match(places, [records[place] for place in places], found) == wanted
+
+
+def test_what_is_asked_is_asked_once_a_value_and_again_after_forgetting():
+    known = set()
+    asks = []
+    skims = Matcher(WATCHED).skimmer((), {"ip": lambda value: asks.append(value) or value in known})
+    text = b"\n".join([b'{"x":"ok","ip":"10.0.0.1"}', b'{"x":"good","ip":"10.0.0.2"}'] * 9)
+    assert [len(skims.skim(text).places) for _ in range(4)][-1] == 0
+    assert sorted(asks) == ["10.0.0.1", "10.0.0.2"]
+    known.add("10.0.0.2")
+    assert skims.skim(text).places == []
+    skims.forget()
+    skims.skim(text)
+    assert skims.skim(text).places == [*range(1, 18, 2)]

@@ -27,8 +27,9 @@ from vedette.run.intel import make_lookout
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.sense.history import Span
+from vedette.sense.intel.asked import Asked
 from vedette.sense.intel.indicator import Indicator, indicator_id
-from vedette.sense.intel.library import Asked, indicator_of
+from vedette.sense.intel.library import indicator_of
 from vedette.sense.intel.segments import FOLDER
 from vedette.sense.intel.stix import Object
 from vedette.sense.store import Store

@@ -14,9 +14,11 @@ import pytest
 from vedette.core.clock import DAY
 from vedette.core.db import Database, open_database
 from vedette.core.errors import DataError, DefinitionError, NotFoundError
+from vedette.sense.intel.asked import Asked, candidates
 from vedette.sense.intel.indicator import Indicator, Tlp, indicator_id, kind_of
-from vedette.sense.intel.library import Asked, Library, candidates, indicator_of
+from vedette.sense.intel.library import Library, indicator_of
 from vedette.sense.intel.library_tables import Kept
+from vedette.sense.intel.shelf import Wanted, fetch_page
 from vedette.sense.intel.stix import Object, Refused
 from vedette.sense.intel.values import Kind, canonical, guess, host_of, networks, parents, url_keys
 from vedette.sense.intel.warninglists import List, Warninglists
@@ -204,6 +206,47 @@ def test_what_is_removed_matches_no_more(library: Library) -> None:
         watch.take(rows)
     assert not watch.told([(slot, "f", "evil.example") for slot in watch.look(Kind.DOMAIN, "evil.example")], START)
     assert library.indicators("acme", Asked()) == []
+
+
+def test_what_is_removed_stays_known_of_the_time_before(library: Library) -> None:
+    own = indicator_id("own", "evil.example")
+    clock = library.clock
+    library.put("acme", "own", [thing("evil.example", confidence=40)])
+    clock.time += DAY  # type: ignore[attr-defined]
+    library.put("acme", "own", [thing("evil.example", confidence=60)])
+    clock.time += DAY  # type: ignore[attr-defined]
+    assert library.remove("acme", "own", own) == 1
+    clock.time += DAY  # type: ignore[attr-defined]
+    with pytest.raises(NotFoundError):
+        library.get("acme", own)
+    days = [[indicator_of(one).confidence for one in library.indicators("acme", Asked(as_of=START + day * DAY + 10))] for day in range(4)]  # fmt: skip
+    assert days == [[40], [60], [], []]
+    assert indicator_of(library.get("acme", own, as_of=START + DAY + 10)).confidence == 60
+    # Others who follow the collection are given nothing of it, whichever version they ask for, until it comes again.
+    for versions in (("last",), ("first",), ("all",)):
+        assert fetch_page(library, "acme", "own", Wanted(versions=versions)) == ([], False)
+    library.put("acme", "own", [thing("evil.example", confidence=70)])
+    for versions in (("last",), ("first",), ("all",)):
+        page, _ = fetch_page(library, "acme", "own", Wanted(versions=versions))
+        assert [indicator_of(one).confidence for one in page] == [70]
+    assert len(library.versions("acme", own)) == 3
+
+
+def test_what_a_person_holds_back_stays_so(library: Library) -> None:
+    own = indicator_id("own", "evil.example")
+    library.put("acme", "own", [thing("evil.example")])
+    with pytest.raises(DataError, match="not held back by hand"):
+        library.hold("acme", own, "")
+    held = library.hold("acme", own, "our own proxy")
+    assert indicator_of(held).held == "by hand: our own proxy"
+    library.put("acme", "own", [thing("evil.example", confidence=95)])
+    kept = indicator_of(library.get("acme", own))
+    assert (kept.confidence, kept.held) == (95, "by hand: our own proxy")
+    assert library.recheck("acme").changed == 0
+    assert library.indicators("acme", Asked(held=False)) == []
+    assert indicator_of(library.hold("acme", own, "")).held == ""
+    assert library.put("acme", "own", [thing("evil.example", confidence=95)]).same == 1
+    assert [indicator_of(one).held for one in library.versions("acme", own)] == ["", held.object.indicator.held, held.object.indicator.held, ""]  # type: ignore[union-attr]  # fmt: skip
 
 
 def model(held: list[tuple[tuple[tuple[str, ...], ...], int, int]], observed: list[str], at: int) -> set[int]:

@@ -25,6 +25,8 @@ from vedette.prove.access import POLICY, Mode, Role
 from vedette.prove.access.policy import Level as Reach
 from vedette.run.platform import Platform
 from vedette.run.scoring import Scoring
+from vedette.sense.intel.attack import Attack, Group, Tactic, Technique
+from vedette.sense.intel.bundle import Imported, keep_attack
 from vedette.sense.intel.indicator import Indicator, indicator_id
 from vedette.sense.intel.shelf import keep_status
 from vedette.sense.intel.stix import Object
@@ -239,6 +241,16 @@ def indicator_of_value(world, tenant):
     return own
 
 
+def actor_of_attack(world):
+    """The id of a group of an imported ATT&CK, which is every tenant's."""
+    brute = Technique("T1110", "Brute Force", ("credential-access",))
+    tactic = Tactic("TA0006", "Credential Access", "credential-access")
+    group = Group("G0016", "Some Bear", ("Another Bear",), ("T1110",))
+    attack = Attack("18.1", "", {brute.id: brute}, (tactic,), {group.id: group})
+    keep_attack(world.platform.settings.home, Imported(attack, "here", 1))
+    return group.id
+
+
 def exchanged(world, tenant, indicator):
     """What the paths of TAXII name."""
     keep_status(world.platform.library, tenant, "status-1", b'{"id":"status-1"}')
@@ -306,6 +318,7 @@ class Objects:
         return {
             "host": self.host(),
             "indicator_id": bad,
+            "actor": actor_of_attack(world),
             **exchanged(world, tenant, bad),
             "charge_id": charged["id"],
             "payout_id": payout["id"],

@@ -21,7 +21,8 @@ from vedette.core.settings import load_settings
 from vedette.prove.access.policy import Level
 from vedette.run.parts import Parts
 from vedette.run.taxii import Polls
-from vedette.sense.intel.library import Asked, indicator_of
+from vedette.sense.intel.asked import Asked
+from vedette.sense.intel.library import indicator_of
 
 MEDIA = "application/taxii+json;version=2.1"
 READ, WRITE = {"indicators": Level.READ}, {"indicators": Level.WRITE}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +20,7 @@ from vedette.judge.detectors import Detector
 from vedette.prove.dlp import scrub
 from vedette.sense.intel.indicator import Indicator
 from vedette.sense.intel.observables import observed
+from vedette.sense.intel.values import Kind
 from vedette.sense.intel.watch import Hit, Watch
 from vedette.sense.sources import Source
 
@@ -80,6 +82,20 @@ class Lookout:
             return ()
         hits = watch.hits(self.observables[event.source], event.data, event.event_time)
         return self.signals(event, hits) if hits else ()
+
+    def newest(self) -> int:
+        """The place of the newest change of the indicators for files; 0 when there are none."""
+        watch = self._watch(self.tenant)
+        return watch.newest if watch is not None else 0
+
+    def asks(self, source: str) -> dict[str, Callable[[object], bool]]:
+        """Field of a source -> whether any indicator names something in a value of it."""
+        fields = self.observables[source].fields if source in self.observables else ()
+        return {field: partial(self._named, field, kind) for field, kind, _ in fields}
+
+    def _named(self, field: str, kind: Kind, value: object) -> bool:
+        watch = self._watch(self.tenant)
+        return watch is not None and bool(watch.slots_in(field, kind, value))
 
     def each(self, source: str, records: Sequence[Mapping[str, Any]]) -> dict[int, Seen]:
         """Place of a record -> what of it indicators name, of many records of a source at once."""

@@ -22,7 +22,8 @@ from vedette.prove.dlp import scrub
 from vedette.run.detecting import SIGNALS
 from vedette.run.parts import Parts
 from vedette.sense.history import Span
-from vedette.sense.intel.library import Asked, indicator_of
+from vedette.sense.intel.asked import Asked
+from vedette.sense.intel.library import indicator_of
 from vedette.sense.intel.library_tables import Kept
 from vedette.sense.intel.segments import Segments, events_of
 from vedette.sense.intel.watch import Watch
@@ -107,7 +108,7 @@ class Hunt:
         known = self._parts.alerts.known(tenant, [one.id for one in signals])
         fresh = [one for one in signals if one.id not in known]
         case = self._told(tenant, name, signals, fresh, hits) if signals else ""
-        return Hunted(
+        done = Hunted(
             id=name,
             tenant=tenant,
             indicators=len(live),
@@ -119,6 +120,8 @@ class Hunt:
             end=span.end,
             case=case,
         )
+        self._parts.library.keep_hunt(tenant, name, msgspec.to_builtins(done))
+        return done
 
     def hits(self, tenant: str, indicators: Sequence[Kept], span: Span) -> Iterator[Signal]:
         """The signals of every stored event that indicators match, whatever they say of when they hold."""

@@ -16,8 +16,10 @@ import msgspec
 from vedette.core.clock import MICROS, Clock
 from vedette.core.egress import Egress, Response
 from vedette.core.errors import DataError, DeniedError, PermanentError, TransientError, VedetteError
-from vedette.sense.intel.library import Collection, Library, Put
+from vedette.sense.intel.collections import Collection
+from vedette.sense.intel.library import Library
 from vedette.sense.intel.stix import Default, parse_bundle
+from vedette.sense.intel.writing import Put
 
 MEDIA = "application/taxii+json;version=2.1"
 TIMEOUT_S = 60.0

@@ -17,7 +17,8 @@ from vedette.core.clock import DAY, seconds_of
 from vedette.core.errors import DataError, NotFoundError
 from vedette.core.render import printable
 from vedette.judge.sigma.load import RuleSet
-from vedette.run.coverage import TESTS, actor_rows, make_coverage
+from vedette.run.actors import find_actor, make_profile
+from vedette.run.coverage import TESTS, make_coverage
 from vedette.run.hunting import DAYS, Hunt, shape_of
 from vedette.run.intel import make_lookout
 from vedette.run.rollout import Rollout
@@ -25,9 +26,9 @@ from vedette.run.rule_tests import Tested
 from vedette.run.taxii import Polls
 from vedette.run.trend import Trend
 from vedette.sense.history import Span
+from vedette.sense.intel.asked import Asked
 from vedette.sense.intel.bundle import need_attack
 from vedette.sense.intel.indicator import Tlp
-from vedette.sense.intel.library import Asked
 from vedette.sense.store import Store
 
 EXAMPLES = """Examples:
@@ -129,35 +130,30 @@ def actor(
     """An actor's techniques, whether a rule that runs would tell of each, and the alerts there were; its indicators."""
     with Opened(home, tenant, config) as here:
         attack = need_attack(here.settings.home)
-        group = attack.group(name)
-        if group is None:
-            raise NotFoundError("intel.actor.unknown", f"ATT&CK {attack.version} knows no group `{name[:80]}`")
+        group = find_actor(attack, name)
         edition = Rollout(None, here.shipments, here.clock, here.sources, here.cards).newest()
         rules = RuleSet(tuple(edition.rules.values()), (), tuple(edition.correlated.values()))
         held = Trend(here.state).of(here.tenant, TESTS)
         tested = msgspec.convert(held[-1][1]["tests"], list[Tested]) if held else []
         arriving = set(Store(here.settings.store_folder).names())
         coverage = make_coverage(rules, attack, arriving=arriving, tested=tested, degraded={}, untested=not tested)
-        hits = {rule.id: here.alerts.count_of(here.tenant, rule.id) for rule in rules.rules}
-        rows = actor_rows(coverage, attack, group, hits)
-        known = here.library.indicators(here.tenant, Asked(label=f"actor:{group.name}"), limit=100)
-    shown = {
-        "id": group.id,
-        "name": group.name,
-        "aliases": list(group.aliases),
-        "attack": attack.version,
-        "covered": sum(row.state == "covered" for row in rows),
-        "techniques": [msgspec.to_builtins(row) for row in rows],
-        "indicators": len(known),
-    }
+        found = make_profile(
+            attack,
+            group,
+            coverage,
+            hits=lambda rule: here.alerts.count_of(here.tenant, rule),
+            library=here.library,
+            tenant=here.tenant,
+        )
+    shown = {**msgspec.to_builtins(found), "indicators": len(found.indicators)}
     if as_json:
         typer.echo(msgspec.json.encode(shown).decode())
         return
     table = Table("technique", "name", "state", "rules", "alerts")
-    for row in rows:
+    for row in found.techniques:
         table.add_row(row.technique, printable(row.name), str(row.state), str(len(row.rules)), str(row.hits))
     Console(markup=False, highlight=False, emoji=False).print(table)
     typer.echo(
-        f"{group.id} {printable(group.name)}: {shown['covered']} of {len(rows)} techniques covered, "
-        f"{len(known)} indicators"
+        f"{found.id} {printable(found.name)}: {found.covered} of {len(found.techniques)} techniques covered, "
+        f"{len(found.indicators)} indicators"
     )

@@ -22,9 +22,11 @@ from vedette.cli.intel.attack import fetch, read_file, tell
 from vedette.core.clock import to_iso
 from vedette.core.errors import DataError
 from vedette.core.render import printable
+from vedette.sense.intel.asked import Asked
+from vedette.sense.intel.collections import USUAL
 from vedette.sense.intel.feeds import Form, parse_feed, sniff_form
 from vedette.sense.intel.indicator import Tlp
-from vedette.sense.intel.library import MAX_PAGE, USUAL, Asked, Library, indicator_of
+from vedette.sense.intel.library import MAX_PAGE, Library, indicator_of
 from vedette.sense.intel.library_tables import NEVER, Kept
 from vedette.sense.intel.stix import MAX_BYTES, Default, to_bundle, to_stix
 from vedette.sense.intel.warninglists import keep_warninglists, load_warninglists

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, chain, product
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,6 +30,7 @@ MEMORY_BYTES = 96 << 20
 ROUTES = 20_000
 """Most combinations of raw routing values remembered; classes themselves are bounded by the rules."""
 
+_NOTHING_ELSE: Mapping[str, Callable[[object], bool]] = MappingProxyType({})
 _PLAIN = frozenset({str, int, type(None)})
 
 Route = tuple[tuple[Partition, ...], tuple[Partition, ...]]
@@ -115,11 +117,14 @@ class Matcher:
         """
         return self._sweep.lines(text, [*accumulate(map(len, ended))]) if self._sweep else frozenset()
 
-    def skimmer(self, steps: Sequence[Step] = ()) -> Skimmer:
+    def skimmer(
+        self, steps: Sequence[Step] = (), asked: Mapping[str, Callable[[object], bool]] = _NOTHING_ELSE
+    ) -> Skimmer:
         """What rules out lines of JSON without decoding them; loads compiled code, which takes some 0.4 s.
 
         Args:
             steps: How records are shaped between decoding and matching.
+            asked: Field -> what else is asked of its values: a line of which it says yes is not ruled out.
         """
         from vedette.expr.matcher.skimmer import Skimmer
 
@@ -134,6 +139,7 @@ class Matcher:
             find=self._partitions_of,
             rest=self.match_many,
             sweep=self._sweep,
+            asked=asked,
         )
 
     def prepare(self) -> int:

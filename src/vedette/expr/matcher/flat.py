@@ -18,7 +18,7 @@ from vedette.expr.matcher import block, scan, skim
 from vedette.expr.matcher.needles import utf8_exactly
 from vedette.expr.matcher.partition import Partition, watches
 from vedette.expr.matcher.plan import NONE, Ask, Group, Watch
-from vedette.expr.matcher.probe import Probe, own_atoms
+from vedette.expr.matcher.probe import Found, own_atoms
 from vedette.expr.nodes import Space
 from vedette.expr.values import MISSING
 
@@ -52,6 +52,13 @@ class Step(Protocol):
         """Fields that get other names, after that."""
 
 
+class Meanings(Protocol):
+    """What values of a field mean: `Probe`, and what is asked beside the rules."""
+
+    def __getitem__(self, value: object, /) -> Found:
+        """Of one value."""
+
+
 class Flat:
     """The arrays.
 
@@ -60,10 +67,16 @@ class Flat:
         fields: Of the routing fields, how many classes there are.
         names: Of every field that a rule reads, and of the routing fields first.
         steps: How records are shaped.
+        asked: Fields of all lines, whatever rules they meet, whose values are asked for something else too.
     """
 
     def __init__(
-        self, partitions: Iterable[Partition], fields: Sequence[int], names: Sequence[str], steps: Sequence[Step]
+        self,
+        partitions: Iterable[Partition],
+        fields: Sequence[int],
+        names: Sequence[str],
+        steps: Sequence[Step],
+        asked: Mapping[str, Meanings],
     ) -> None:
         self._numbers = {name: number for number, name in enumerate(names)}
         self.names = _names(names, steps)
@@ -76,11 +89,11 @@ class Flat:
         self.watches: list[tuple[int, ...]] = [() for _ in fields]
         """Watch -> its probes; those of the routing fields have none."""
         self._known: dict[tuple[int, ...], int] = {}
-        self.probes: list[tuple[Probe, int, int]] = []
+        self.probes: list[tuple[Meanings, int, int]] = []
         """Probe, and the first numbers of its partition's atoms and slots."""
         self._routes: dict[tuple[int, ...], int] = {}
-        self.parts: list[tuple[int, int, Partition]] = []
-        """The first numbers of the atoms and slots of each partition, rising."""
+        self.parts: list[tuple[int, int, Partition | None]] = []
+        """The first numbers of the atoms and slots of each partition, rising; None: of what is asked beside them."""
         self._literals = _Literals()
         self._native: list[bool] = []
         self._brings = _Grown(np.int32)
@@ -89,6 +102,7 @@ class Flat:
         self._jumps = _Grown(np.int32, width=3)
         self._atoms = 0
         self._placed = {id(each): self._place(each) for each in partitions}
+        self._asked = self._beside(asked)
         stamps = np.zeros(self._atoms, np.int64), np.zeros(len(self._code_at), np.int64)
         self.code = skim.Code(self._code_at.array(), self._jumps.array(), *stamps)
         self._texts = *self._literals.arrays(), *self._literals.placed()
@@ -105,6 +119,8 @@ class Flat:
         for each in placed:
             for name, probe in each.probes.items():
                 probes[name].append(probe)
+        for name, probe in self._asked.items():
+            probes[name].append(probe)
         for name, some in probes.items():
             row[self._numbers[name]] = self._watch(tuple(some))
         self._watch_rows.append(row)
@@ -132,6 +148,19 @@ class Flat:
             self.watches.append(probes)
         return self._known[probes]
 
+    def _beside(self, asked: Mapping[str, Meanings]) -> dict[str, int]:
+        """Field -> its probe; all bring up one slot, which is always true."""
+        slot = len(self._code_at)
+        self.parts.append((self._atoms, slot, None))
+        self._code_at.add([skim.TRUE])
+        found = {}
+        for name, one in asked.items():
+            found[name] = len(self.probes)
+            self.probes.append((one, self._atoms, slot))
+            self._native.append(False)
+            self._literals.add(_NO_LITERALS, self._atoms)
+        return found
+
     def _place(self, partition: Partition) -> _Placed:
         part, first, slots = partition.part, self._atoms, len(self._code_at)
         spoken = own_atoms(part.keywords) if part.keywords else frozenset()
@@ -158,6 +187,9 @@ class Flat:
         self._jumps.add(jumps.made)
         found.free = [slots + slot for slot in part.free]
         return found
+
+
+_NO_LITERALS = Watch({}, [], NONE, NONE, {}, [])
 
 
 class _Placed:

@@ -12,6 +12,7 @@ import numpy as np
 from vedette.expr.matcher import block, route, skim
 from vedette.expr.matcher.flat import Flat, Step
 from vedette.expr.matcher.partition import Data, Matches, Partition
+from vedette.expr.matcher.probe import NOTHING, Found
 from vedette.expr.matcher.sweep import Sweep
 
 VALUES = 1 << 16
@@ -28,12 +29,31 @@ FOLDED = 1 << 16
 """Longest value, in bytes, whose literals the kernel looks for."""
 
 
+class _Asked:
+    """Whether a value is to be looked at, in the form of what it means to rules.
+
+    Args:
+        ask: Says so.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    def __getitem__(self, value: object) -> Found:
+        return _LOOK if self._ask(value) else NOTHING
+
+
+Ask = Callable[[object], bool]
+_LOOK = Found([0])
+
+
 class Skimmed:
     """What was found in a chunk.
 
     Args:
         lines: How many there are.
-        places: Of those to look at, rising. All others are JSON objects of which no rule is true.
+        places: Of those to look at, rising. All others are JSON objects of which no rule is true, and nothing that is
+            asked beside rules.
         suspects: Those of them that a rule on keywords has to look at.
         ends: Where each line ends.
         told: Of those lines to look at of which it is known: the slots of the rules that may be true, and all atoms
@@ -73,6 +93,7 @@ class Skimmer:
         find: Gives those of some classes.
         rest: Matches events of which nothing is told, of those places in which a keyword may stand.
         sweep: Of keywords.
+        asked: Field -> what else is asked of its values, each once: a line is looked at where it says yes.
     """
 
     def __init__(
@@ -85,6 +106,7 @@ class Skimmer:
         find: Callable[[tuple[str, ...]], tuple[Partition, ...]],
         rest: Callable[[Sequence[Data], frozenset[int]], list[Matches]],
         sweep: Sweep | None,
+        asked: Mapping[str, Ask],
     ) -> None:
         self._classes = [[route.REST, *sorted(pinned)] for _, pinned in fields]
         self._numbers = [{one: number for number, one in enumerate(each)} for each in self._classes]
@@ -92,8 +114,9 @@ class Skimmer:
         self._find = find
         self._rest = rest
         self._sweep = sweep
-        named = [*dict.fromkeys([*(name for name, _ in fields), *names])]
-        self._flat = Flat(partitions.values(), [len(each) for each in self._classes], named, steps)
+        named = [*dict.fromkeys([*(name for name, _ in fields), *names, *asked])]
+        beside = {name: _Asked(ask) for name, ask in asked.items()}
+        self._flat = Flat(partitions.values(), [len(each) for each in self._classes], named, steps, beside)
         self._starts = [slots for _, slots, _ in self._flat.parts]
         self._seen = skim.Seen(
             np.full(VALUES * 2, -1, np.int32),
@@ -119,6 +142,10 @@ class Skimmer:
         )
         self._refresh()
         self.skim(b"{}")  # loads the compiled code, so that no event waits for it
+
+    def forget(self) -> None:
+        """Asks of every value again: an answer may have changed."""
+        self._out.counters[skim.FULL] = 1
 
     def skim(self, text: bytes) -> Skimmed | None:
         """Tells which lines have to be looked at; None when a line is blank or the text is no UTF-8.
@@ -175,7 +202,8 @@ class Skimmer:
             until, end = parts[number + 1][:2] if number + 1 < len(parts) else (1 << 62, 1 << 62)
             stop = bisect_left(slots, end, done)
             mine = frozenset([atom - first for atom in atoms if first <= atom < until])
-            found += partition.ask(data, [slot - begin for slot in slots[done:stop]], mine)
+            if partition is not None:
+                found += partition.ask(data, [slot - begin for slot in slots[done:stop]], mine)
             done = stop
         return tuple(sorted(found))
 

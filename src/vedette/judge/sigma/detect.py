@@ -149,7 +149,7 @@ def judge_chunk(ready: Ready, source: Source, chunk: Chunk) -> Part:
     skimmer = ready.skimmer(source)
     skimmed = skimmer.skim(chunk.text) if skimmer and chunk.text else None
     if skimmer and skimmed:
-        return _judge_skimmed(skimmer, skimmed, source, chunk)
+        return _judge_skimmed(ready, skimmer, skimmed, source, chunk)
     matcher, _ = ready.of(source.name)
     records = source.parse_chunk(chunk)
     read = [data for data in records if type(data) is dict]
@@ -168,7 +168,7 @@ def judge_chunk(ready: Ready, source: Source, chunk: Chunk) -> Part:
     return part
 
 
-def _judge_skimmed(skimmer: Skimmer, skimmed: Skimmed, source: Source, chunk: Chunk) -> Part:
+def _judge_skimmed(ready: Ready, skimmer: Skimmer, skimmed: Skimmed, source: Source, chunk: Chunk) -> Part:
     """`judge_chunk` of the lines that could not be ruled out."""
     chunk.none_blank(skimmed.lines)
     text, spans = chunk.text or b"", skimmed.spans()
@@ -179,10 +179,11 @@ def _judge_skimmed(skimmer: Skimmer, skimmed: Skimmed, source: Source, chunk: Ch
         if not isinstance(data, DataError)
     ]
     found = skimmer.match([place for place, _, _ in read], [data for _, _, data in read], skimmed)
+    seen = ready.lookout.each(source.name, [data for _, _, data in read]) if ready.lookout else {}
     hits = [
-        Hit(chunk.first + place, chunk.start + begin, data, numbers)
-        for (place, begin, data), numbers in zip(read, found, strict=True)
-        if numbers
+        Hit(chunk.first + place, chunk.start + begin, data, numbers, seen.get(number, ()))
+        for number, ((place, begin, data), numbers) in enumerate(zip(read, found, strict=True))
+        if numbers or number in seen
     ]
     return Part(skimmed.lines, len(records) - len(read), hits=hits)
 

@@ -32,6 +32,8 @@ class Ready:
         self.skims = False
         """Rule lines out before they are decoded: pays from some hundred thousand lines on."""
         self._skimmers: dict[str, Skimmer | None] = {}
+        self._known: dict[str, int] = {}
+        """Source -> the newest indicator of which its skimmer asked."""
         self.lookout = lookout
         self._built: dict[str, tuple[Matcher, Sequence[Placed]]] = {}
 
@@ -46,13 +48,20 @@ class Ready:
 
     def skimmer(self, source: Source) -> Skimmer | None:
         """What rules out lines of a source; None when `skims` is off, or its lines have to be decoded."""
-        # Indicators are looked for in every line, so every line is decoded.
-        if not self.skims or self.lookout is not None:
+        if not self.skims:
             return None
         if source.name not in self._skimmers:
             steps = source.steps
-            self._skimmers[source.name] = None if steps is None else self.of(source.name)[0].skimmer(steps)
-        return self._skimmers[source.name]
+            asked = self.lookout.asks(source.name) if self.lookout else {}
+            self._skimmers[source.name] = None if steps is None else self.of(source.name)[0].skimmer(steps, asked)
+        found = self._skimmers[source.name]
+        if found is not None and self.lookout is not None:
+            # Of a value that is remembered nothing was known before, and something may be now.
+            known = self.lookout.newest()
+            if self._known.setdefault(source.name, known) != known:
+                self._known[source.name] = known
+                found.forget()
+        return found
 
     def fired(self, source: str, data: Mapping[str, Any]) -> Iterator[Placed]:
         """The rules that fire on one event."""

@@ -16,6 +16,9 @@ from vedette.sense.intel.stix import Object
 NEVER = FOREVER
 """`superseded` of what is current."""
 
+REMOVED = "removed"
+"""`type` of the row that tells of an object's end."""
+
 _METADATA = sa.MetaData()
 OBJECT = sa.Table(
     "intel_object",
@@ -115,7 +118,18 @@ CURSOR = sa.Table(
     sa.Column("next_offset", LONG, nullable=False),
     sqlite_strict=True,
 )
-MIGRATIONS = (Migration(1, "library", create(_METADATA)),)
+_HUNTS = sa.MetaData()
+HUNT = sa.Table(
+    "intel_hunt",
+    _HUNTS,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("time", LONG, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sqlite_strict=True,
+)
+"""What became of hunts in the past."""
+MIGRATIONS = (Migration(1, "library", create(_METADATA)), Migration(2, "hunts", create(_HUNTS)))
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from vedette.core.db import insert_new, sa
 from vedette.core.errors import DataError, NotFoundError
 from vedette.sense.intel.indicator import Tlp
 from vedette.sense.intel.library import Library
-from vedette.sense.intel.library_tables import NEVER, OBJECT, STATUS, Kept, to_kept
+from vedette.sense.intel.library_tables import NEVER, OBJECT, REMOVED, STATUS, Kept, to_kept
 from vedette.sense.intel.stix import to_stix
 
 MAX_OBJECTS = 1_000
@@ -57,7 +57,7 @@ def fetch_page(
     query = (
         OBJECT.select()
         .where(OBJECT.c.tenant == tenant, OBJECT.c.collection == collection, OBJECT.c.seq > after)
-        .where(OBJECT.c.type != "removed", *_conditions(wanted))
+        .where(OBJECT.c.type != REMOVED, ~_removed(OBJECT), *_conditions(wanted))
         .order_by(OBJECT.c.seq)
         .limit(size + 1)
     )
@@ -118,6 +118,15 @@ def kept_status(library: Library, tenant: str, status_id: str) -> bytes:
     return str(body).encode()
 
 
+def _removed(versions: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Versions of what was removed since: kept for what was known when, and no longer given to others."""
+    gone, of = OBJECT.alias(), versions.c
+    same = (gone.c.tenant == of.tenant) & (gone.c.id == of.id) & (gone.c.collection == of.collection)
+    return sa.exists(
+        sa.select(sa.literal(1)).select_from(gone).where(same, gone.c.type == REMOVED, gone.c.seq > of.seq)
+    )
+
+
 def _conditions(wanted: Wanted) -> Iterator[sa.ColumnElement[bool]]:
     column = OBJECT.c
     yield column.tlp.in_([str(tlp) for tlp in Tlp if tlp.within(wanted.within)])
@@ -140,7 +149,9 @@ def _versions(versions: Sequence[str]) -> Iterator[sa.ColumnElement[bool]]:
         before = (older.c.version < OBJECT.c.version) | (
             (older.c.version == OBJECT.c.version) & (older.c.seq < OBJECT.c.seq)
         )
-        yield ~sa.exists(sa.select(sa.literal(1)).select_from(older).where(same & before))
+        yield ~sa.exists(
+            sa.select(sa.literal(1)).select_from(older).where(same & before, older.c.type != REMOVED, ~_removed(older))
+        )
     times = [int(each) for each in versions if each.isdecimal()]
     if times:
         yield OBJECT.c.version.in_(times) | ((OBJECT.c.version == 0) & OBJECT.c.added.in_(times))

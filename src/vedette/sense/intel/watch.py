@@ -226,10 +226,10 @@ class Watch:
             value = read(data)  # type: ignore[arg-type]
             if value is None or (type(value) is str and value in clean[kind]):
                 continue
-            found += self._slots_in(field, kind, value)
+            found += self.slots_in(field, kind, value)
         return self.told(found, at) if found else []
 
-    def _slots_in(self, field: str, kind: Kind, value: Any) -> list[tuple[int, str, str]]:
+    def slots_in(self, field: str, kind: Kind, value: Any) -> list[tuple[int, str, str]]:
         """(Slot, field, text) of a field's value."""
         found = [(slot, field, text) for text in texts(value, kind) for slot in self.look(kind, text)]
         if not found and type(value) is str and len(self._clean[kind]) < REMEMBERED:
@@ -247,7 +247,7 @@ class Watch:
                 fresh = set(values) - self._clean[kind]
             except TypeError:  # lists are asked item by item
                 for place, value in enumerate(values):
-                    if value is not None and (slots := self._slots_in(field, kind, value)):
+                    if value is not None and (slots := self.slots_in(field, kind, value)):
                         found.setdefault(place, []).extend(slots)
                 continue
             fresh.discard(None)

@@ -8,12 +8,8 @@ import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from vedette.core.clock import DAY
-from vedette.judge.shipments import NOTHING
-from vedette.judge.sigma.load import RuleSet
-from vedette.run.coverage import REPORT, TESTS, Cell, Coverage, State, make_coverage
-from vedette.run.platform import Platform
-from vedette.run.rule_tests import Tested
+from vedette.run.actors import coverage_of
+from vedette.run.coverage import REPORT, TESTS, Cell, Coverage, State
 from vedette.run.trend import Trend
 from vedette.sense.intel.attack import Attack, Tactic
 from vedette.sense.intel.bundle import kept_attack
@@ -22,8 +18,6 @@ from vedette.serve.console.page import show
 from vedette.serve.policy import Served
 from vedette.serve.session import Visitor, look
 
-WITHIN = DAY
-"""A source arrives when it sent something in this time."""
 MAX_LOST = 25
 """Most rules that do not count which are listed."""
 _SIGNS = {State.COVERED: "●", State.PARTIAL: "◐", State.LOST: "○"}
@@ -55,8 +49,7 @@ def show_coverage(
         return show(request, visitor, "coverage.html", attack=None, problems=problems)
     trend = Trend(platform.state)
     held = trend.of(visitor.tenant, TESTS)
-    tested = msgspec.convert(held[-1][1]["tests"], list[Tested]) if held else []
-    found = _coverage(platform, visitor.tenant, imported.attack, tested)
+    found = coverage_of(platform, visitor.tenant, imported.attack)
     lost = [rule for rule in found.rules if rule.why and rule.techniques]
     return show(
         request,
@@ -73,15 +66,6 @@ def show_coverage(
         tested=held[-1][0] if held else "",
         chart=_chart(trend.of(visitor.tenant, REPORT)[-SHOWN_DAYS:]),
     )
-
-
-def _coverage(platform: Platform, tenant: str, attack: Attack, tested: list[Tested]) -> Coverage:
-    since = platform.clock.now() - WITHIN
-    arriving = {name for name, one in platform.quality.arrivals(tenant).items() if one.last >= since}
-    rules = RuleSet(tuple(platform.rules.values()), (), tuple(platform.correlations.values()))
-    degraded = platform.quality.degraded(tenant)
-    off = {name: str(one.stage) for name, one in platform.edition.standings.items() if one.live == NOTHING}
-    return make_coverage(rules, attack, arriving=arriving, tested=tested, degraded=degraded, off=off)
 
 
 def _columns(found: Coverage, attack: Attack) -> list[Column]:

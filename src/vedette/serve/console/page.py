@@ -70,6 +70,7 @@ PLACES = (
     Place("Decisions", "/decisions", "decisions", ("decisions", "read"), "d", "Explore"),
     Place("Entities", "/entities", "entities", ("events", "read"), "e", "Explore"),
     Place("Merchants", "/merchants", "table", ("payments", "read"), "s", "Explore", own=True),
+    Place("Intelligence", "/intel", "intel", ("indicators", "read"), "i", "Explore"),
     Place("Rules", "/rules", "rules", ("rules", "read"), "r", "Engine"),
     Place("Models", "/models", "models", ("models", "read"), "m", "Engine"),
     Place("Pipelines", "/pipelines", "pipelines", ("events", "read"), "p", "Engine"),

@@ -15,7 +15,7 @@ from vedette.core.errors import DataError, NotFoundError
 from vedette.prove.access import permit
 from vedette.prove.dlp import refuse_pans
 from vedette.run.platform import Platform
-from vedette.sense.intel.library import Collection
+from vedette.sense.intel.collections import Collection
 from vedette.sense.intel.library_tables import Kept
 from vedette.sense.intel.shelf import (
     ALL,
