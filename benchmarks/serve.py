@@ -34,7 +34,8 @@ LIMITS_MS = {"p99": 10.0, "p99.9": 50.0}
 STALL_LIMIT_MS = 50.0
 STALL_S = 3.0
 RULES = 50
-MOST = 60_000
+WARM_RATE, WARM_S = 200.0, 2.0
+STALL_RATE = 50.0
 FILES = ("log/event.db", "log/decision.db", "log/audit.db", "state.db", "money.db", "decisions/default/seen.db")
 STEPS = (1_000, 1_250, 1_500, 1_750, 2_000, 2_500, 3_000)
 
@@ -55,6 +56,14 @@ class Requests:
         if len(parts) < count:
             raise SystemExit("the week has no more payments: ask for fewer seconds")
         return b"".join(parts)
+
+
+def wanted(given: argparse.Namespace) -> int:
+    """How many payments a measurement sends."""
+    count = WARM_RATE * WARM_S + given.rate * given.seconds * given.runs
+    count += sum(STEPS) * given.seconds / 2 if given.highest else 0
+    count += len(FILES) * STALL_RATE * (STALL_S + 2.0) if given.stalls else 0
+    return round(count)
 
 
 def measure(requests: Requests, rate: float, seconds: float) -> dict[str, Any]:
@@ -150,7 +159,8 @@ def runs(requests: Requests, server: int, rate: float, seconds: float, count: in
         show(f"{rate:.0f} a second, run {number + 1}", found[-1], f"{each[0]:4.0f} + {each[1]:4.0f}  ")
     median = sorted(found, key=lambda each: each["p99.9"])[len(found) // 2]
     middle = {each: statistics.median(one[each] for one in found) for each in LIMITS_MS}
-    print(f"median p99 {middle['p99']:.2f} ms, p99.9 {middle['p99.9']:.2f} ms; load {os.getloadavg()[0]:.1f}")
+    told = ", ".join(f"{name} {middle[name]:.2f} ms ({most:.0f} asked)" for name, most in LIMITS_MS.items())
+    print(f"median {told}; load {os.getloadavg()[0]:.1f}")
     return holds(median)
 
 
@@ -171,7 +181,7 @@ def stalls(requests: Requests, home: Path) -> bool:
     late = False
     for file in FILES:
         with locked(home / file, after=1.0):
-            found = measure(requests, 50.0, STALL_S + 2.0)
+            found = measure(requests, STALL_RATE, STALL_S + 2.0)
         show(f"{file} locked {STALL_S:.0f} s", found)
         late |= found["max"] > STALL_LIMIT_MS or set(found["statuses"]) != {"200"}
     print(f"with each file locked the slowest answer is {'LATER than' if late else 'within'} {STALL_LIMIT_MS:.0f} ms")
@@ -184,7 +194,10 @@ def main(given: argparse.Namespace) -> int:
     model = given.model or cache / "model"
     if not (model / "model.json").exists():
         week.train_shipped(model)
-    replay = week.open_week(model, cache, rules=RULES, count=MOST)
+    count = wanted(given)
+    replay = week.open_week(model, cache, rules=RULES, count=count)
+    if len(replay.rows) < count:
+        raise SystemExit(f"{count:,} payments are asked for, and the week has {len(replay.rows):,}: ask for less")
     if given.folder:
         given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
@@ -198,7 +211,7 @@ def main(given: argparse.Namespace) -> int:
             print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; {len(replay.model.features)} features")
             head = "".join(f"{each:>10}" for each in ("p50 ms", "p99", "p99.9", "max"))
             print(f"{'open loop':<34} {'sent':>6}{head}  worker + rest CPU us, answered by policy", flush=True)
-            measure(requests, 200.0, 2.0)
+            measure(requests, WARM_RATE, WARM_S)
             good = runs(requests, server.pid, given.rate, given.seconds, given.runs)
             if given.highest:
                 highest(requests, given.seconds / 2)

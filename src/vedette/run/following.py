@@ -17,6 +17,7 @@ from vedette.judge.correlation.correlator import Order
 from vedette.prove.evidence import Collector
 from vedette.run import quality as quality_module
 from vedette.run import storing as storing_module
+from vedette.run import telling as telling_module
 from vedette.run.detecting import SIGNALS, detecting
 from vedette.run.detection import Detection
 from vedette.run.guard import Beat, beating
@@ -30,11 +31,12 @@ from vedette.run.rollout import Rollout
 from vedette.run.storing import storing
 from vedette.run.stream import BATCH, Stage, advance
 from vedette.run.taxii import Polls
+from vedette.run.telling import Telling
 from vedette.sense.intel.bundle import kept_attack
 from vedette.sense.store import Store
 
 STREAM_S: Final = 0.05
-"""How soon rules look at what came in."""
+"""How soon rules look at what came in, and what money did comes in."""
 STORE_S: Final = 5.0
 """How long events that trickle in are gathered for one commit of the event store: a commit costs 0.1 CPU seconds."""
 INDEX_S: Final = 1.0
@@ -64,6 +66,7 @@ class Followers:
         self._parts = parts
         self._polls = Polls(parts.library, parts.egress, lambda name: parts.secrets.resolve(name).reveal(), parts.clock)
         self._hunt = Hunt(parts, store, make_lookout(parts.library, parts.clock, parts.sources))
+        self.telling = Telling(parts.told, parts.log, parts.settings.home / "locks" / "telling.lock")
         self.collector = Collector(parts.evidence, parts.log, parts.clock)
         lookout = make_lookout(parts.library, parts.clock, parts.sources)
         self.rollout = Rollout(
@@ -110,6 +113,7 @@ class Followers:
     def beats(self) -> tuple[Beat, ...]:
         """How often each happens. Each is safe to be killed in, and to run twice."""
         return (
+            Beat("telling", STREAM_S, self.telling.turn, enough=telling_module.BATCH),
             Beat("stream", STREAM_S, lambda: self._turn(self.watching)),
             Beat("store", STORE_S, lambda: self._turn(self.storing), enough=storing_module.BATCH),
             Beat("index", INDEX_S, lambda: self._turn(self.indexing), enough=BATCH),

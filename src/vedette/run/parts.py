@@ -56,6 +56,7 @@ from vedette.move.idempotency import Idempotency
 from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.outbox import Outbox
 from vedette.move.payouts import Payouts
+from vedette.move.told import Told
 from vedette.prove.access import Access
 from vedette.prove.audit import Audit, to_log
 from vedette.prove.evidence import ORIGIN, Entry, Evidence, FileAnchor
@@ -124,6 +125,11 @@ class Parts:
     def money(self) -> Database:
         """Idempotency, charges, payouts, ledger and outbox: one file, one transaction."""
         return self._database(self.settings.money_file, "money")
+
+    @cached_property
+    def told(self) -> Told:
+        """What money did, until the log has it."""
+        return Told(self.money)
 
     @cached_property
     def index(self) -> Projection:

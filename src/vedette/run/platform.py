@@ -36,10 +36,8 @@ from vedette.move.charges import ChargeLimits, Charges
 from vedette.move.limits import Limiter, Rate
 from vedette.move.misuse import MAX_NOTED, Misuses
 from vedette.move.outbox import Dispatcher, through
-from vedette.move.told import Told
 from vedette.move.webhooks import Scheme
 from vedette.run import dataloss, decided
-from vedette.run import telling as telling_module
 from vedette.run.detection import Detection
 from vedette.run.findings import Finding, explain_signal
 from vedette.run.following import Followers
@@ -56,7 +54,6 @@ from vedette.run.rollout import Edition, Rollout
 from vedette.run.scoring import DEADLINE_S, Desk, Scoring
 from vedette.run.seeing import sighted
 from vedette.run.stream import Stage, advance
-from vedette.run.telling import Telling
 from vedette.run.trials import Ended, Trials
 from vedette.run.verifying import Verifier
 from vedette.run.webhooks import SigningSecrets
@@ -131,6 +128,7 @@ class Platform(Parts):
         self.followers = Followers(self, self.store, self.meters, detection)
         self.collector = self.followers.collector
         self.quality = self.followers.quality
+        self.telling = self.followers.telling
         self.rollout = Rollout(detection, self.shipments, clock, self.sources, self.cards)
         self.charges = Charges(
             self.money,
@@ -143,8 +141,6 @@ class Platform(Parts):
             decide_each=self.desk.decide_each,
             limits=(self.limits, ChargeLimits(PER_KEY, PER_ACCOUNT, PER_BATCH)),
         )
-        self.told = Told(self.money)
-        self.telling = Telling(self.told, self.log, settings.home / "locks" / "telling.lock")
         self.misuses = Misuses(clock, self.ids)
         self.signing = SigningSecrets(settings.home / "secrets", self.secrets, clock)
         self.dispatcher = Dispatcher(
@@ -364,7 +360,6 @@ class Platform(Parts):
             *(() if self._apart else self.followers.beats()),
             Beat("trials", 1.0, self.trials.turn),
             Beat("faults", 1.0, self._tell_faults),
-            Beat("telling", 0.05, self.telling.turn, enough=telling_module.BATCH),
             Beat("money", MONEY_S, lambda: self.money.checkpoint() and 0),
             Beat("misuse", 1.0, self._tell_misuse, enough=MAX_NOTED),
             Beat("webhooks", 0.5, self.dispatcher.run_once),
