@@ -41,6 +41,8 @@ CHECKPOINT_BYTES, RESTART_BYTES = 8 * 1024 * 1024, 32 * 1024 * 1024
 A file that is written over again needs no change of its size, and so no commit of the file system's journal, for which
 every later write would wait.
 """
+KEPT_BYTES = 2 * RESTART_BYTES
+"""A larger WAL is cut when it is begun anew: above what it usually reaches, so that it usually keeps its size."""
 FEW_PAGES, MOST_COPIES = 64, 4
 """What may be left to copy when writers are stopped; how often it is tried to come there."""
 PAGE_BYTES = 4_096
@@ -106,7 +108,7 @@ def connect(path: Path) -> sqlite3.Connection:
         "journal_mode=WAL",
         "synchronous=NORMAL",
         "wal_autocheckpoint=0",
-        f"journal_size_limit={RESTART_BYTES}",
+        f"journal_size_limit={KEPT_BYTES}",
         "trusted_schema=OFF",
     ):
         connection.execute(f"PRAGMA {pragma}")
