@@ -98,8 +98,6 @@ def threads() -> dict[str, float]:
 
 def serve(settings: Settings, port: int, model: Path, rules: Path) -> None:
     scoring = load_scoring(model, rules, None, Policy.OPEN)
-    # One process executes the playbook runs of a database; here each worker has a file of its own for them.
-    Platform.runs_target = property(lambda self: self.settings.runs_file)  # type: ignore[assignment,method-assign]
     with Platform(settings, clock=SystemClock(), scoring=scoring, apart=True) as platform:
         keys = [
             platform.access.issue_key(settings.tenant, mode=Mode.LIVE, scopes={"charges": Level.WRITE}).secret.reveal()
@@ -132,7 +130,9 @@ def main() -> None:
     given = parser.parse_args()
     settings = load_settings(None, {"VEDETTE_HOME": str(given.home), "VEDETTE_TENANT": given.tenant})
     if given.postgres:
-        settings = msgspec.structs.replace(settings, database_url=given.postgres)
+        # Services of one database: each has a home and a name, and they have their secrets in common.
+        shared = given.home.parent / "shared"
+        settings = msgspec.structs.replace(settings, database_url=given.postgres, service=given.tenant, shared=shared)
     if given.follow:
         follow(settings, None)
     else:

@@ -5,8 +5,9 @@
 Requests are sent at fixed times whatever came back (`load.py`, a process of its own on the same machine), and an
 answer's time counts from when its request was due, so what waits in line is not left out. A worker is a served process
 with a model, features, rules and a log (`charging.py`), what follows its log runs beside it. On SQLite every worker has
-its own file, on PostgreSQL they share the database. Every charge is decided, held, captured and synced before its
-answer. At the end the raw rows of the ledger are checked, and as many charges must be there as were answered.
+its own file, on PostgreSQL they are services that share the database, and one executes the runs. Every charge is
+decided, held, captured and synced before its answer. At the end the raw rows of the ledger are checked, and as many
+charges must be there as were answered.
 """
 
 from __future__ import annotations
@@ -201,6 +202,7 @@ def forget(url: str) -> None:
     """Drops what an earlier run left in the database."""
     db = open_database(url)
     with db.begin() as connection:
-        for schema in (SCHEMA, "state"):
-            connection.exec_driver_sql(f"drop schema if exists {schema} cascade")
+        query = "select nspname from pg_namespace where nspname ~ '^(money|intel|runs|state(_.*)?)$'"
+        for schema in connection.exec_driver_sql(query).scalars().all():
+            connection.exec_driver_sql(f"drop schema {schema} cascade")
     db.close()

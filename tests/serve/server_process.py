@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 60
+START_S = 120
 
 
 def vedette(home, *arguments, check=True):

@@ -87,8 +87,9 @@ class Alerts:
         return progress
 
     def _consume(self, connection: Connection, log: Log, partition: int, limit: int, progress: Progress) -> None:
-        place = (CURSOR.c.topic == TOPIC) & (CURSOR.c.partition == partition)
-        start = {"topic": TOPIC, "partition": partition, "next_offset": 0}
+        topic = self._database.placed(TOPIC)
+        place = (CURSOR.c.topic == topic) & (CURSOR.c.partition == partition)
+        start = {"topic": topic, "partition": partition, "next_offset": 0}
         insert_new(connection, CURSOR, **start)
         # Two consumers of one partition take turns here.
         offset: int = connection.execute(sa.select(CURSOR.c.next_offset).where(place).with_for_update()).scalar_one()
@@ -111,7 +112,7 @@ class Alerts:
 
     def place(self, partition: int) -> int:
         """Offset of the next record to take from a partition of the log."""
-        where = (CURSOR.c.topic == TOPIC) & (CURSOR.c.partition == partition)
+        where = (CURSOR.c.topic == self._database.placed(TOPIC)) & (CURSOR.c.partition == partition)
         with self._database.read() as connection:
             return connection.execute(sa.select(CURSOR.c.next_offset).where(where)).scalar() or 0
 

@@ -11,11 +11,13 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from vedette.cli._settings import environment
 from vedette.core.clock import SystemClock
 from vedette.core.db import Database, open_database
 from vedette.core.errors import DefinitionError
 from vedette.core.log import SqliteLog
 from vedette.core.render import printable
+from vedette.core.settings import load_settings
 from vedette.prove.evidence import ORIGIN, Collector, Evidence, FileAnchor, Finding, Report, verify
 from vedette.prove.evidence.bundle import Choice, to_bundle
 from vedette.prove.evidence.collect import from_log
@@ -91,7 +93,7 @@ def verify_evidence(
 
 def checkpoint(*, home: Home = Path(".vedette"), url: Url = "", anchor: Anchor = None, as_json: AsJson = False) -> None:
     """Take what is new in the log into the tree, sign its head and give it to the anchor."""
-    database, clock = open_database(url or home / "state.db", schema="state"), SystemClock()
+    database, clock = open_database(url or home / "state.db", schema=_schema()), SystemClock()
     signer = KeyRing(home / "keys", "evidence", ORIGIN).signer()
     evidence = Evidence(database, signer, FileAnchor(anchor or home / "anchor"), clock)
     with _log(home) as log:
@@ -161,10 +163,15 @@ def _line(finding: Finding) -> str:
 def _open(home: Path, url: str) -> Database:
     path = home / "state.db"
     if url:
-        return open_database(url, schema="state")
+        return open_database(url, schema=_schema())
     if not path.is_file():
         raise DefinitionError("audit.home.empty", "no state.db here", hint="name the folder with --home", at=str(path))
     return open_database(path)
+
+
+def _schema() -> str:
+    """Where the evidence of this service is, if it is one of several."""
+    return load_settings(None, environment()).following_schema
 
 
 def _log(home: Path) -> SqliteLog:

@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
 @contextmanager
 def _parts(home: Path | None) -> Iterator[tuple[Parts, SigningSecrets]]:
     with Parts(settings_of(home), clock=SystemClock()) as parts:
-        yield parts, SigningSecrets(parts.settings.home / "secrets", parts.secrets, parts.clock)
+        yield parts, SigningSecrets(parts.settings.secrets_folder, parts.secrets, parts.clock)
 
 
 def list_endpoints(*, home: Home = None, tenant: Tenant = "default", as_json: AsJson = False) -> None:

@@ -209,16 +209,22 @@ class Database:
 
     Args:
         engine: From `open_database`.
+        service: See `open_database`.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, service: str = "") -> None:
         self.engine = engine
+        self.service = service
         self._single = engine if self.is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._written = engine.execution_options(vedette_written=True)
         self._reading = engine.execution_options(vedette_read=True)
         self._waiting: list[_Turn[Any]] = []
         self._lock = threading.Lock()
         self._leading = threading.Lock()
+
+    def placed(self, name: str) -> str:
+        """The name under which a reader keeps its place in this service's log; of other services it is another one."""
+        return f"{name}@{self.service}" if self.service else name
 
     @property
     def is_sqlite(self) -> bool:
@@ -382,7 +388,7 @@ POOL = 8
 """Connections that are kept open."""
 
 
-def open_database(target: Path | str, *, schema: str | None = "", pool: int = POOL) -> Database:
+def open_database(target: Path | str, *, schema: str | None = "", pool: int = POOL, service: str = "") -> Database:
     """Opens a database.
 
     Args:
@@ -390,9 +396,10 @@ def open_database(target: Path | str, *, schema: str | None = "", pool: int = PO
         schema: PostgreSQL schema to live in, made when missing; None: the one that the server or the URL's own options
             choose. Ignored for SQLite, where the file is the schema.
         pool: Connections to keep open; more are made and closed again when as many are in use.
+        service: Which of the services that share it this is: what follows its log keeps places of its own.
     """
     if isinstance(target, str) and target.startswith("postgresql"):
-        return Database(_postgres(target, "public" if schema == "" else schema, pool))
+        return Database(_postgres(target, "public" if schema == "" else schema, pool), service)
     path = Path(target)
     path.parent.mkdir(parents=True, exist_ok=True)
     return Database(_sqlite(path, pool))

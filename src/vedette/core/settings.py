@@ -33,6 +33,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Tenant of commands that name none."""
     database_url: str = ""
     """`postgresql://...`; empty keeps relational state in SQLite files under `home`. May hold a password."""
+    service: str = ""
+    """Name of this service among those that share one PostgreSQL, each with a home of its own; the first needs none."""
+    shared: Path | None = None
+    """Folder of the secrets that such services share; none: each under its own home."""
     redis_url: str = ""
     """`redis://...`; keeps the features of payments in Redis, which outlives the server. May hold a password."""
     decision_durability: Durability = Durability.WRITTEN
@@ -92,6 +96,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def keys_folder(self) -> Path:
         """Signing keys, readable by their owner only."""
         return self.home / "keys"
+
+    @property
+    def secrets_folder(self) -> Path:
+        """Named secrets, and those that sign webhooks."""
+        return (self.shared or self.home) / "secrets"
+
+    @property
+    def own_secrets_folder(self) -> Path:
+        """Secrets that the installation makes for itself: services on one database need the same."""
+        return self.shared / "keys" if self.shared else self.keys_folder
+
+    @property
+    def following_schema(self) -> str:
+        """PostgreSQL schema of what is made from this service's own log: evidence, and what correlations remember."""
+        return f"state_{self.service}" if self.service else "state"
 
     @property
     def anchor_folder(self) -> Path:

@@ -103,7 +103,7 @@ class Followers:
 
     @cached_property
     def _detecting(self) -> tuple[Stage, ...]:
-        return detecting(self._parts.log, self.rollout, self._meters, self._parts.state)
+        return detecting(self._parts.log, self.rollout, self._meters, self._parts.followed)
 
     @property
     def stages(self) -> tuple[Stage, ...]:

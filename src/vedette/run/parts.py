@@ -70,9 +70,12 @@ from vedette.sense.intel.warninglists import kept_warninglists
 from vedette.sense.sightings import Sightings
 from vedette.sense.sources import Source, load_sources
 
-_FINGERPRINT = "idempotency.secret"
-_SEALING = "factors.secret"
+FINGERPRINT = "idempotency.secret"
+SEALING = "factors.secret"
 
+
+OWN_SECRETS = (FINGERPRINT, SEALING)
+"""What services on one database must have in common."""
 
 T = TypeVar("T")
 
@@ -94,7 +97,7 @@ class Parts:
         self.settings = settings
         self.clock = clock
         self.ids = Ids(clock)
-        self.secrets = Secrets(settings.home / "secrets", environ or {})
+        self.secrets = Secrets(settings.secrets_folder, environ or {})
         self.cards = Cards()
         """What the rules that run say of their alerts; filled by who loads rules."""
         self._closing = ExitStack()
@@ -120,6 +123,13 @@ class Parts:
     def state(self) -> Database:
         """Alerts, cases, approvals, access, evidence."""
         return self._database(self.settings.state_file, "state")
+
+    @cached_property
+    def followed(self) -> Database:
+        """What is made from this service's own log and from no other's: evidence, and what correlations remember."""
+        if not self.settings.service or self.state.is_sqlite:
+            return self.state
+        return self._database(self.settings.state_file, self.settings.following_schema)
 
     @cached_property
     def money(self) -> Database:
@@ -200,6 +210,11 @@ class Parts:
         return Registry(self.settings.home / "models", KeyRing(self.settings.keys_folder, PURPOSE, KEY), self.clock)
 
     @property
+    def shares(self) -> bool:
+        """Whether other services may be on the same database."""
+        return bool(self.settings.database_url)
+
+    @property
     def runs_target(self) -> Path | str:
         """Where durable runs are kept."""
         return self.settings.database_url or self.settings.runs_file
@@ -207,7 +222,7 @@ class Parts:
     @cached_property
     def access(self) -> Access:
         """Tenants, people, keys; what they do is told to topic `audit`."""
-        sealing = partial(self._own_secret, _SEALING)
+        sealing = partial(self.own_secret, SEALING)
         return Access(self.state, self.clock, self.ids, observe=to_log(self.log), sealing=sealing)
 
     @cached_property
@@ -219,7 +234,7 @@ class Parts:
     def evidence(self) -> Evidence:
         """The evidence tree."""
         signer = KeyRing(self.settings.keys_folder, "evidence", ORIGIN).signer()
-        return Evidence(self.state, signer, FileAnchor(self.settings.anchor_folder), self.clock)
+        return Evidence(self.followed, signer, FileAnchor(self.settings.anchor_folder), self.clock)
 
     @cached_property
     def outbox(self) -> Outbox:
@@ -234,7 +249,7 @@ class Parts:
     @cached_property
     def idempotency(self) -> Idempotency:
         """Keys of requests that move money."""
-        return Idempotency(self.money, self.clock, self._own_secret(_FINGERPRINT))
+        return Idempotency(self.money, self.clock, self.own_secret(FINGERPRINT))
 
     @cached_property
     def payouts(self) -> Payouts:
@@ -414,7 +429,7 @@ class Parts:
         self.close()
 
     def _database(self, path: Path, schema: str) -> Database:
-        database = open_database(self.settings.database_url or path, schema=schema)
+        database = open_database(self.settings.database_url or path, schema=schema, service=self.settings.service)
         self._closing.callback(database.close)
         return database
 
@@ -428,9 +443,9 @@ class Parts:
         self.evidence.append([Entry(record_id, tenant, kind, time, content)])
         return record_id
 
-    def _own_secret(self, name: str) -> bytes:
+    def own_secret(self, name: str) -> bytes:
         """A random secret of this installation, made once, readable by its owner only."""
-        path = self.settings.keys_folder / name
+        path = self.settings.own_secrets_folder / name
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fresh = path.with_name(f".{name}.{os.getpid()}")

@@ -47,12 +47,13 @@ from vedette.run.learning import Learning
 from vedette.run.limits import open_limits
 from vedette.run.merchants import Merchants
 from vedette.run.metrics import Meters
-from vedette.run.parts import Parts
+from vedette.run.parts import OWN_SECRETS, Parts
 from vedette.run.playbooks import Watch, load_playbooks
 from vedette.run.rescreening import rescreen
 from vedette.run.rollout import Edition, Rollout
 from vedette.run.scoring import DEADLINE_S, Desk, Scoring
 from vedette.run.seeing import sighted
+from vedette.run.service import join
 from vedette.run.stream import Stage, advance
 from vedette.run.trials import Ended, Trials
 from vedette.run.verifying import Verifier
@@ -102,6 +103,8 @@ class Platform(Parts):
         patience: float = 1.0,
     ) -> None:
         super().__init__(settings, clock=clock, environ=environ)
+        if self.shares:
+            self._closing.callback(join(self.state, settings, {name: self.own_secret(name) for name in OWN_SECRETS}))
         self.meters = Meters()
         self._apart, self.store = apart, Store(settings.store_folder)
         self.quarantine = Quarantine(self.store.folder, self._count_refused)
@@ -142,7 +145,7 @@ class Platform(Parts):
             limits=(self.limits, ChargeLimits(PER_KEY, PER_ACCOUNT, PER_BATCH)),
         )
         self.misuses = Misuses(clock, self.ids)
-        self.signing = SigningSecrets(settings.home / "secrets", self.secrets, clock)
+        self.signing = SigningSecrets(settings.secrets_folder, self.secrets, clock)
         self.dispatcher = Dispatcher(
             self.money,
             clock,
@@ -152,7 +155,7 @@ class Platform(Parts):
             threads=SENDERS,
         )
         self._closing.callback(self.dispatcher.close)
-        self.runs = Executor(self.runs_target, make_interpreters(self.world))
+        self.runs = Executor(self.runs_target, make_interpreters(self.world), standby=self.shares)
         self._closing.callback(self.runs.close)
         self.responder = self.responder_on(self.runs)
         self.verifier = Verifier(settings, clock)

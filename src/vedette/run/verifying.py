@@ -109,7 +109,7 @@ def _verify(pipe: Connection, settings: Settings) -> None:
         pipe.send({"done": done, "total": total})
 
     try:
-        database = open_database(settings.database_url or settings.state_file, schema="state")
+        database = open_database(settings.database_url or settings.state_file, schema=settings.following_schema)
         with SqliteLog(settings.log_folder, SystemClock()) as log:
             report = verify(database, FileAnchor(settings.anchor_folder), content=from_log(log), progress=tell)
         database.close()

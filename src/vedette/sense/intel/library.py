@@ -391,6 +391,7 @@ class Library:
             partition: Of the log.
             read: Place -> next place, and tenant -> sightings.
         """
+        name = self._database.placed(name)
         here = (CURSOR.c.name == name) & (CURSOR.c.partition == partition)
         with self._database.begin() as connection:
             insert_new(connection, CURSOR, name=name, partition=partition, next_offset=0)
@@ -404,7 +405,7 @@ class Library:
 
     def place(self, name: str, partition: int) -> int:
         """Where a reader of the log is."""
-        here = (CURSOR.c.name == name) & (CURSOR.c.partition == partition)
+        here = (CURSOR.c.name == self._database.placed(name)) & (CURSOR.c.partition == partition)
         with self._database.read() as connection:
             return connection.execute(sa.select(CURSOR.c.next_offset).where(here)).scalar() or 0
 
