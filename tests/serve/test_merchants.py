@@ -92,6 +92,16 @@ def test_a_decision_in_plain_words_without_score_or_threshold(world, mine):
     assert set(view) == {"event_id", "action", "risk_level", "reasons", "by_policy"}
 
 
+def test_the_list_of_decisions_tells_a_bound_key_no_score_either(world, mine):
+    pay(world, 60_000)
+    world.platform.turn()
+    rows = world.send("GET", "/v1/decisions", mine, params={"risk": 1, "reason": "rule.nothing"}).json()["data"]
+    assert rows
+    assert all(
+        (row["score"], row["risk_score"], row["reasons"], row["model"]) == (None, None, [], None) for row in rows
+    )
+
+
 def test_pages_of_payments_join(world, mine):
     for _ in range(5):
         pay(world)

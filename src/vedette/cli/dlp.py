@@ -7,8 +7,6 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from vedette.cli._progress import counting
 from vedette.cli._settings import settings_of
@@ -140,14 +138,10 @@ def _show(places: list[Place], found: list[Found], *, as_json: bool) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(Standing(places, found)).decode())
         return
-    table = Table("place", "state", "last round", "next", "bytes", "found")
     for place in places:
-        name = f"{place.name} {place.path}".strip()
-        last = _time(place.finished)
-        table.add_row(
-            printable(name), place.state.value, last, _time(place.due), f"{place.scanned:,}", f"{place.found:,}"
-        )
-    Console(markup=False, highlight=False, emoji=False).print(table)
+        path = f" {place.path}" if place.path else ""
+        told = f"{place.name}: {place.state}, last round {_time(place.finished)}, next {_time(place.due)}"
+        typer.echo(printable(f"{told}, {place.scanned:,} bytes, {place.found:,} found{path}"))
     for one in found:
         typer.echo(printable(f"{_time(one.time)} {one.kind} in {one.place}: {one.item} byte {one.start:,}"))
 

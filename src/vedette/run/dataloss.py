@@ -319,8 +319,8 @@ class DataLoss:
                     found, after = scan_block(path, start, min(BLOCK, told.st_size - start))
                     if after <= start:
                         break  # it shrank meanwhile; another round looks again
-                    start = after
-                    yield _Piece(item, self._tenant, found, BLOCK, [item, start])
+                    size, start = after - start, after
+                    yield _Piece(item, self._tenant, found, size, [item, start])
                 yield _Piece(item, self._tenant, (), 0, [item, start], (item, mark))
             except OSError:
                 continue  # gone, or not ours to read: another round looks again

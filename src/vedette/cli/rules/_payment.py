@@ -173,7 +173,8 @@ def _lines(report: Report, *, compared: bool) -> Iterator[str]:
     yield from (f"note: {note.span}: rule {note.rule_id}: {note.message}" for note in report.notes)
 
 
-def _table(*headings: str, left: int) -> Table:
+def to_table(*headings: str, left: int) -> Table:
+    """A table without lines between rows; columns from `left` on hold numbers."""
     table = Table(*headings, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.columns[0].min_width = 16
     for place, column in enumerate(table.columns):
@@ -183,7 +184,7 @@ def _table(*headings: str, left: int) -> Table:
 
 
 def _rules_table(report: Report) -> Table:
-    table = _table("rule", "action", "change", "fires", *_HEADINGS, "money", left=3)
+    table = to_table("rule", "action", "change", "fires", *_HEADINGS, "money", left=3)
     for rule in report.rules:
         held = report.now.rules.get(rule.id) or report.before.rules[rule.id]
         fired = held.fired
@@ -204,7 +205,7 @@ def _counts(counted: Counted) -> tuple[str, ...]:
 
 
 def _moves_table(moves: Sequence[Move]) -> Table:
-    table = _table("moves from", "to", "payments", *_HEADINGS, "money", left=2)
+    table = to_table("moves from", "to", "payments", *_HEADINGS, "money", left=2)
     for move in moves:
         table.add_row(move.before.value, move.after.value, *_counts(move.counted), to_money(move.counted.all.amounts))
     return table

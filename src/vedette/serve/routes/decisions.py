@@ -12,7 +12,7 @@ from vedette.core.decision import Decision
 from vedette.core.errors import NotFoundError, VedetteError
 from vedette.core.label import Label
 from vedette.judge.decisions.lines import to_line
-from vedette.judge.decisions.register import Place
+from vedette.judge.decisions.register import Place, Row
 from vedette.judge.reasons import load_words, merchant_view
 from vedette.run.explaining import account_for
 from vedette.serve.filters import After, DecisionQuery, moment_of
@@ -80,11 +80,16 @@ def list_decisions(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
 ) -> Response:
     """Decisions, newest event first; a caller bound to merchants sees theirs. `next` is the `after` that follows."""
-    filters = msgspec.structs.replace(wanted, merchants=tuple(sorted(caller.principal.accounts)))
+    bound = tuple(sorted(caller.principal.accounts))
+    filters = msgspec.structs.replace(wanted, merchants=bound)
+    if bound:
+        # By such a filter a merchant would read the score that it is not shown.
+        filters = msgspec.structs.replace(filters, risk_at_least=None, reason="")
     start = moment_of(after)
     rows = platform.register.find(caller.tenant, filters, after=Place(*start) if start else None, limit=limit + 1)
     following = f"{rows[limit - 1].time}.{rows[limit - 1].seq}" if len(rows) > limit else ""
-    return reply({"data": rows[:limit], "has_more": bool(following), "next": following})
+    shown = [_without_score(row) for row in rows[:limit]] if bound else rows[:limit]
+    return reply({"data": shown, "has_more": bool(following), "next": following})
 
 
 @router.get("/decisions/{event_id}")
@@ -169,6 +174,11 @@ async def _learn(platform: Served, tenant: str, event_id: str, told: OutcomeRequ
     observed = now if told.observed_time is None else min(told.observed_time, now)
     learned = Label(event_id=event_id, tenant=tenant, fraud=told.fraud, observed_time=observed, kind=kind)
     await platform.desk.learn(learned)
+
+
+def _without_score(row: Row) -> Row:
+    """The row as a merchant may see it; why, in plain words, is told by the decision's explanation."""
+    return msgspec.structs.replace(row, score=None, risk_score=None, reasons=(), model=None)
 
 
 def _line(found: Decision | VedetteError) -> Any:
