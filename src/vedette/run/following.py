@@ -106,6 +106,12 @@ class Followers:
         return detecting(self._parts.log, self.rollout, self._meters, self._parts.followed)
 
     @property
+    def begun(self) -> tuple[Stage, ...]:
+        """Those that have begun: a look at where they stand begins none, and so writes nothing."""
+        watching = self.watching if self._detects else self._following
+        return (*self.storing, *watching, *self.indexing, *self.judging)
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """All of them, in the order of their turns."""
         return (*self.storing, *self.watching, *self.indexing, *self.judging)

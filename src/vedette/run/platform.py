@@ -412,7 +412,7 @@ class Platform(Parts):
 
     def lags(self) -> dict[str, int]:
         """Stage -> records between its place and the end of the log."""
-        return {"telling": self.telling.lag()} | {stage.name: stage.lag(self.log) for stage in self.stages}
+        return {"telling": self.telling.lag()} | {stage.name: stage.lag(self.log) for stage in self.followers.begun}
 
     def _trials_of(self, scoring: Scoring) -> Trials:
         """Trials of what was shipped over what the installation began with."""

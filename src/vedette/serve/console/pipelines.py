@@ -76,7 +76,7 @@ def _stages(platform: Platform) -> list[StageRow]:
             lags[stage.name],
             failures.get(stage.name, 0),
         )
-        for stage in platform.stages
+        for stage in platform.followers.begun
     ]
 
 
