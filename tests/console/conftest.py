@@ -190,18 +190,16 @@ def looks_right(visit, axe) -> Callable[..., None]:
 
     def check(path: str, *, who: str = CHIEF, expect: int = 200, name: str = "") -> None:
         for width in (WIDE["width"], NARROW["width"]):
-            page = visit(path, who=who, width=width, expect=expect)
             for theme in ("light", "dark"):
-                page.emulate_media(color_scheme=theme)
-                settle(page)
+                page = visit(path, who=who, width=width, theme=theme, expect=expect)
                 if shots:
                     stem = name or path.strip("/").replace("/", "-").partition("?")[0] or "overview"
                     page.screenshot(path=Path(shots) / f"{stem[:40]}-{width}-{theme}.png", full_page=True)
+                assert page.locator("h1").count() == 1, f"{path}: one h1"
+                assert page.title().endswith(" · Vedette"), path
+                assert overflow(page) == [], f"{path} at {width}"
                 # Of the other theme what differs: its colours.
                 axe(page, only=() if theme == "light" else COLOURS)
-            assert page.locator("h1").count() == 1, f"{path}: one h1"
-            assert page.title().endswith(" · Vedette"), path
-            assert overflow(page) == [], f"{path} at {width}"
-            page.context.close()
+                page.context.close()
 
     return check

@@ -182,7 +182,7 @@ def test_narrow_pages_have_a_bar_and_a_drawer(visit, axe):
     page = visit("/", width=390)
     assert page.locator("nav.side").is_hidden()
     page.get_by_role("button", name="More").click()
-    assert page.locator("#drawer[open] a").count() == 15
+    assert page.locator("#drawer[open] a").count() == page.locator("nav.side a").count() >= 12
     axe(page)
     page.locator("#drawer").get_by_role("link", name="Alerts").wait_for()
 
