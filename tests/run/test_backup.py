@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import threading
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Self
 
 import httpx
+import psycopg
 import pytest
 from server_process import Server, make_key, vedette
 
+from vedette.core import moment
 from vedette.core.clock import SystemClock
 from vedette.core.errors import DataError, DefinitionError, TransientError
 from vedette.run import backup
@@ -44,6 +47,13 @@ class Clients:
                 else:
                     self.answers.append((time.time_ns() // 1_000, made.json()["id"]))
 
+    def more(self, count: int) -> None:
+        """Waits for so many more answers."""
+        wanted = len(self.answers) + count
+        while len(self.answers) < wanted and not self.failures:
+            time.sleep(0.02)
+        assert not self.failures
+
     def __enter__(self) -> Self:
         for thread in self.threads:
             thread.start()
@@ -69,12 +79,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
     server = Server(home, 0).start()
     clients = Clients(server.url, key)
     with clients:
-        while len(clients.answers) < 40:
-            time.sleep(0.02)
+        clients.more(40)
         vedette(home, "backup", "make", folder / "copy")
-        more = len(clients.answers) + 20
-        while len(clients.answers) < more:
-            time.sleep(0.02)
+        clients.more(20)
     server.kill()
     yield home, folder / "copy", clients
     shutil.rmtree(folder)
@@ -106,8 +113,7 @@ def test_the_restored_copy_goes_on(world: tuple[Path, Path, Clients], tmp_path: 
     server = Server(home, 0).start()
     key = make_key(home, "charges:write")
     with Clients(server.url, key) as clients:
-        while len(clients.answers) < 5:
-            time.sleep(0.02)
+        clients.more(5)
     assert server.stop() == 0
     assert not clients.failures
     assert charges_of(home) == before | {charge for _, charge in clients.answers}
@@ -245,16 +251,14 @@ def counts(folder: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def one_after_the_other(databases: list[Path]) -> Iterator[list[sqlite3.Connection]]:
+def one_after_the_other(sources: list[moment.Source]) -> Iterator[None]:
     """The mistake that a copy without locks makes when it is slow."""
     with ExitStack() as stack:
-        pinned = []
-        for path in databases:
-            pinned.append(stack.enter_context(closing(sqlite3.connect(path, isolation_level=None))))
-            pinned[-1].execute("begin")
-            pinned[-1].execute("select count(*) from sqlite_master").fetchone()
+        for source in sources:
+            stack.callback(source.close)
+            source.pin()
             time.sleep(0.01)
-        yield pinned
+        yield
 
 
 @pytest.mark.parametrize("planted", [False, True])
@@ -264,7 +268,7 @@ def test_databases_are_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyP
     home.mkdir()
     first, second = pair(home)
     if planted:
-        monkeypatch.setattr(backup, "_one_moment", one_after_the_other)
+        monkeypatch.setattr(backup, "one_moment", one_after_the_other)
     stop = threading.Event()
 
     def write() -> None:
@@ -295,7 +299,7 @@ def test_a_writer_that_never_lets_go_is_told_of(tmp_path: Path, monkeypatch: pyt
     home = tmp_path / "home"
     home.mkdir()
     first, second = pair(home)
-    monkeypatch.setattr(backup, "LOCK_S", 0.3)
+    monkeypatch.setattr(moment, "LOCK_S", 0.3)
     first.execute("begin immediate")
     with pytest.raises(TransientError) as caught:
         take_backup(home, tmp_path / "copy", SystemClock())
@@ -307,3 +311,84 @@ def test_a_writer_that_never_lets_go_is_told_of(tmp_path: Path, monkeypatch: pyt
     second.execute("insert into t values (1)")
     first.close()
     second.close()
+
+
+def empty(server: str) -> str:
+    """A database of its own on the test's server."""
+    name = f"backup_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')
+    return server.rpartition("/")[0] + f"/{name}"
+
+
+@pytest.mark.postgres
+def test_postgres_is_in_the_copy(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, copy, restored = tmp_path / "home", tmp_path / "copy", tmp_path / "restored"
+    monkeypatch.setenv("VEDETTE_DATABASE_URL", empty(postgres_url))
+    key = make_key(home, "charges:write")
+    server = Server(home, 0).start()
+    with Clients(server.url, key) as clients:
+        clients.more(20)
+        vedette(home, "backup", "make", copy)
+        clients.more(20)
+    server.kill()
+    assert not clients.failures
+    taken = verify_backup(copy).taken
+    monkeypatch.setenv("VEDETTE_DATABASE_URL", "")
+    refused = vedette(home, "backup", "restore", copy, "--home", restored, check=False)
+    assert (
+        "backup.database.unnamed"
+        in refused.stderr + vedette(home, "backup", "restore", copy, "--home", restored, "--json", check=False).stderr
+    )
+    assert not restored.exists()
+    monkeypatch.setenv("VEDETTE_DATABASE_URL", empty(postgres_url))
+    vedette(home, "backup", "restore", copy, "--home", restored)
+    for check in (("ledger", "check"), ("audit", "verify")):
+        assert vedette(restored, *check).returncode == 0
+    server = Server(restored, 0).start()
+    with httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {key}"}) as client:
+        there = {charge: client.get(f"/v1/charges/{charge}").status_code == 200 for _, charge in clients.answers}
+    assert server.stop() == 0
+    assert all(there[charge] for time, charge in clients.answers if time < taken)
+    assert not any(there[charge] for time, charge in clients.answers if time > taken + 10_000_000)
+    assert not all(there.values())
+    with pytest.raises(DefinitionError) as caught:
+        restore_backup(copy, tmp_path / "other", database_url=os.environ["VEDETTE_DATABASE_URL"])
+    assert caught.value.code == "backup.target.exists"
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("planted", [False, True])
+def test_postgres_is_of_the_same_moment(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: bool
+) -> None:
+    home, url = tmp_path / "home", empty(postgres_url)
+    home.mkdir()
+    (first, second), stop, wrong = pair(home), threading.Event(), 0
+    if planted:
+        monkeypatch.setattr(backup, "one_moment", one_after_the_other)
+    held = psycopg.connect(url, autocommit=True)
+    held.execute("create table t (n integer)")
+
+    def write() -> None:
+        while not stop.is_set():
+            first.execute("insert into t values (0)")
+            held.execute("insert into t values (0)")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for n in range(4):
+            time.sleep(0.01)
+            take_backup(home, tmp_path / f"copy{n}", SystemClock(), database_url=url)
+            fresh = empty(postgres_url)
+            restore_backup(tmp_path / f"copy{n}", tmp_path / f"home{n}", database_url=fresh)
+            with psycopg.connect(fresh) as connection:
+                row = connection.execute("select count(*) from t").fetchone()
+            wrong += row is None or not 0 <= counts(tmp_path / f"home{n}")[0] - row[0] <= 1
+    finally:
+        stop.set()
+        writer.join()
+        for connection in (first, second, held):
+            connection.close()
+    assert bool(wrong) == planted

@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from vedette.cli._progress import progress
+from vedette.cli._settings import settings_of
 from vedette.core.clock import SystemClock, to_iso
 from vedette.run.backup import Manifest, restore_backup, take_backup, verify_backup
 
@@ -18,7 +19,8 @@ MAKE_EXAMPLES = """Examples:
 
   vedette backup make /backups/2026-11-22 --home /var/lib/vedette --json
 
-The copy is of one moment, though the server goes on. It holds signing keys: keep it as safe as the installation."""
+The copy is of one moment, though the server goes on; what VEDETTE_DATABASE_URL names is in it, by `pg_dump`. It holds
+signing keys: keep it as safe as the installation."""
 
 VERIFY_EXAMPLES = """Example:
 
@@ -27,6 +29,8 @@ VERIFY_EXAMPLES = """Example:
 RESTORE_EXAMPLES = """Examples:
 
   vedette backup restore /backups/2026-11-22 --home /var/lib/vedette
+
+  VEDETTE_DATABASE_URL=postgresql://127.0.0.1/empty vedette backup restore /backups/2026-11-22 --home /var/lib/vedette
 
   vedette ledger check --home /var/lib/vedette && vedette audit verify --home /var/lib/vedette     # then serve it"""
 
@@ -51,7 +55,7 @@ def make(
 ) -> None:
     """Copy an installation as it is at one moment."""
     with progress() as tell:
-        manifest = take_backup(home, target, SystemClock(), tell)
+        manifest = take_backup(home, target, SystemClock(), tell, database_url=settings_of(home).database_url)
     _show(manifest, as_json=as_json)
 
 
@@ -70,7 +74,7 @@ def restore(
 ) -> None:
     """Verify a backup and put it into a new home folder."""
     with progress() as tell:
-        manifest = restore_backup(backup, home, tell)
+        manifest = restore_backup(backup, home, tell, database_url=settings_of(home).database_url)
     _show(manifest, as_json=as_json)
 
 

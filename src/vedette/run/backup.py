@@ -1,15 +1,13 @@
 """Backup and restore of a home folder while it is in use: one moment of all its databases, and a manifest of hashes.
 
-How one moment is had of many SQLite files: every file's write lock is taken, so that for some milliseconds nobody
-writes; then a read transaction is opened on each, which pins what it sees; then the locks are given back, and each file
-is copied from its pinned state while everything goes on. What is not a database is copied before, so that it is never
+How one moment is had of many databases: see `core.moment`. What is not a database is copied before, so that it is never
 ahead of the log: stored events and feature state are caught up from the log after a restore. Keys are copied last, so
 that none is missing that signed anything.
 
 A restored copy continues where that moment was. What happened later is lost, and an anchor that is elsewhere tells so:
 `vedette audit verify` misses the records it has signed. Webhooks that were waiting go out with the ids they had.
-Outside of this: PostgreSQL (its own tools; take it with nobody writing, or restore the log to an older moment than
-it), and the vault, which has a home of its own and keys that a backup must not hold.
+A PostgreSQL database is dumped by its own tools from the same moment. Outside of this: Redis, which is filled from the
+log, and the vault, which has a home of its own and keys that a backup must not hold.
 """
 
 from __future__ import annotations
@@ -18,23 +16,21 @@ import hashlib
 import os
 import shutil
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
 
 from vedette import __version__
 from vedette.core.clock import Clock
-from vedette.core.errors import DataError, DefinitionError, TransientError
+from vedette.core.errors import DataError, DefinitionError
+from vedette.core.moment import File, Server, Source, fill, one_moment
 from vedette.prove.keys import sync_folder
 
 MANIFEST = "manifest.json"
-LOCK_S = 10.0
-"""How long the moment is looked for in which all write locks are free."""
-TRY_S, PAUSE_S = 0.05, 0.05
-"""A try holds what it has for so long at most, and so long is the pause before the next: writers never wait longer."""
+DUMP = "postgres.dump"
+"""What PostgreSQL held, for `pg_restore`."""
 CHUNK = 1 << 20
 
 _HEADER = b"SQLite format 3\x00"
@@ -69,7 +65,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: tuple[Entry, ...]
 
 
-def take_backup(home: Path, target: Path, clock: Clock, tell: Tell = lambda *_: None) -> Manifest:
+def take_backup(
+    home: Path, target: Path, clock: Clock, tell: Tell = lambda *_: None, *, database_url: str = ""
+) -> Manifest:
     """Copies a home folder that may be in use.
 
     The manifest is written last: a folder without one is an unfinished backup, which `verify_backup` refuses.
@@ -79,10 +77,13 @@ def take_backup(home: Path, target: Path, clock: Clock, tell: Tell = lambda *_: 
         target: A folder that does not exist, or is empty.
         clock: Time of the manifest.
         tell: Hears what is copied, how many files are done, and of how many.
+        database_url: PostgreSQL that the installation keeps money, state and runs in; empty: it has none.
 
     Raises:
-        DefinitionError: `backup.home.missing`, `backup.target.exists`.
-        TransientError: `backup.database.busy` when somebody holds a write lock for more than `LOCK_S`.
+        DefinitionError: `backup.home.missing`, `backup.target.exists`, `backup.tool.missing`.
+        TransientError: `backup.database.busy` when somebody holds a write lock for more than `moment.LOCK_S`;
+            `backup.database.unreachable`.
+        VedetteError: `backup.tool.failed`.
     """
     if not home.is_dir():
         raise DefinitionError("backup.home.missing", "there is no home folder here", at=str(home))
@@ -90,15 +91,19 @@ def take_backup(home: Path, target: Path, clock: Clock, tell: Tell = lambda *_: 
     there = _files(home)
     databases = sorted(path for path in there if _is_database(path))
     plain = [path for path in there if path not in set(databases) and _first(path, home) != _KEYS]
-    total = len(databases) + len(plain)
+    sources: list[tuple[Source, Path]] = [(Server(database_url), target / DUMP)] if database_url else []
+    sources += [(File(path), target / path.relative_to(home)) for path in databases]
+    total = len(sources) + len(plain)
     for done, path in enumerate(plain, start=1):
         tell("files", done, total)
         _copy(path, target / path.relative_to(home))
-    with _one_moment(databases) as pinned:
+    with one_moment([source for source, _ in sources]):
         taken = clock.now()
-        for done, (path, connection) in enumerate(zip(databases, pinned, strict=True), start=len(plain) + 1):
+        for done, (source, copy) in enumerate(sources, start=len(plain) + 1):
             tell("files", done, total)
-            _snapshot(connection, target / path.relative_to(home), path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            source.copy(copy)
+            _sync(copy)
     for path in _files(home):
         if _first(path, home) == _KEYS:
             _copy(path, target / path.relative_to(home))
@@ -141,77 +146,45 @@ def verify_backup(folder: Path, tell: Tell = lambda *_: None) -> Manifest:
     return manifest
 
 
-def restore_backup(folder: Path, home: Path, tell: Tell = lambda *_: None) -> Manifest:
+def restore_backup(folder: Path, home: Path, tell: Tell = lambda *_: None, *, database_url: str = "") -> Manifest:
     """Verifies a backup and puts it into a new home folder, which appears as a whole or not at all.
+
+    What PostgreSQL held is put into an empty database before, in one transaction: killed in between, drop it and begin
+    again.
+
+    Args:
+        folder: The backup.
+        home: A folder that does not exist, or is empty.
+        tell: As of `take_backup`.
+        database_url: An empty PostgreSQL database, where the backup holds one.
 
     Raises:
         DataError: As `verify_backup`.
-        DefinitionError: `backup.target.exists`.
+        DefinitionError: `backup.target.exists`, `backup.database.unnamed`, `backup.tool.missing`.
+        VedetteError: `backup.tool.failed`.
     """
     manifest = verify_backup(folder, tell)
+    dumped = any(entry.path == DUMP for entry in manifest.files)
+    if dumped and not database_url:
+        hint = "name an empty PostgreSQL database in VEDETTE_DATABASE_URL"
+        raise DefinitionError("backup.database.unnamed", "the backup holds a PostgreSQL database", hint=hint)
     if home.exists() and any(home.iterdir()):
         raise DefinitionError("backup.target.exists", "this folder is not empty", hint="name a new one", at=str(home))
     fresh = home.with_name(f".{home.name}.restoring")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700, parents=True)
     for entry in manifest.files:
-        to = _inside(fresh, entry.path)
-        _copy(_inside(folder, entry.path), to)
-        to.chmod(entry.mode)
+        if entry.path != DUMP:
+            to = _inside(fresh, entry.path)
+            _copy(_inside(folder, entry.path), to)
+            to.chmod(entry.mode)
+    if dumped:
+        fill(database_url, folder / DUMP)
     with suppress(FileNotFoundError):
         home.rmdir()
     fresh.rename(home)
     sync_folder(home.parent)
     return manifest
-
-
-@contextmanager
-def _one_moment(databases: list[Path]) -> Iterator[list[sqlite3.Connection]]:
-    """A connection to each database, all pinned to what they held at one moment."""
-    with ExitStack() as stack:
-        pinned = [stack.enter_context(closing(_connect(path))) for path in databases]
-        locked = [stack.enter_context(closing(_connect(path))) for path in databases]
-        _lock_all(locked)
-        for connection in pinned:
-            connection.execute("begin")
-            # A read transaction begins with its first read.
-            connection.execute("select count(*) from sqlite_master").fetchone()
-        for connection in locked:
-            connection.execute("rollback")
-        yield pinned
-
-
-def _lock_all(connections: list[sqlite3.Connection]) -> None:
-    """All write locks or none: who waits for one while holding another would stand in the way of writers like us."""
-    end = time.monotonic() + LOCK_S
-    while not all(_lock(connection) for connection in connections):
-        for connection in connections:
-            if connection.in_transaction:
-                connection.execute("rollback")
-        if time.monotonic() >= end:
-            raise TransientError("backup.database.busy", "some database is always being written", hint="try again")
-        time.sleep(PAUSE_S)
-
-
-def _lock(connection: sqlite3.Connection) -> bool:
-    try:
-        connection.execute("begin immediate")
-    except sqlite3.OperationalError:
-        return False
-    return True
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=TRY_S, isolation_level=None)
-
-
-def _snapshot(connection: sqlite3.Connection, target: Path, path: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(target, isolation_level=None)) as copy:
-        connection.backup(copy)
-        copy.execute("pragma journal_mode=delete")
-    target.chmod(path.stat().st_mode & 0o777)
-    _sync(target)
 
 
 def _copy(path: Path, target: Path) -> None:
