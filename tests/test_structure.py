@@ -35,7 +35,7 @@ HOMES = {
     "prove": "argon2 cryptography pkcs11 shamir_mnemonic",
     "sense": "orjson deltalake duckdb stix2",
     "judge": "sigma lark lightgbm sklearn",
-    "act": "boto3 botocore pydantic_ai reportlab weasyprint",
+    "act": "boto3 botocore cvss pydantic_ai reportlab weasyprint",
     "run": "confluent_kafka pyspark prometheus_client opentelemetry",
     "serve": "fastapi segno starlette uvicorn",
     "cli": "typer rich",

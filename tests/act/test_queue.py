@@ -9,7 +9,7 @@ import pytest
 from act_world import TIME, make_signal
 
 from vedette.act import queue
-from vedette.act.alert_tables import ALERT, MIGRATIONS, cut, entity_key, to_row
+from vedette.act.alert_tables import ALERT, MIGRATIONS, cut, entity_key, to_row, urgency
 from vedette.act.alerts import Alerts
 from vedette.act.grouping import AlertState
 from vedette.act.queue import NOBODY, Age, AlertFilter, Sort
@@ -206,6 +206,24 @@ def test_what_strangers_wrote_fits_into_every_index(database):
     assert len(cut(long).encode()) <= 200
 
 
+def test_a_database_of_before_gets_the_order_of_severity(database):
+    store = Alerts(database)
+    alerts = fill(store, database)
+    with database.begin() as connection:
+        for name in ("alert_urgent", "alert_changed"):
+            connection.exec_driver_sql(f"drop index {name}")
+        for name in ("updated_time", "urgency"):
+            connection.exec_driver_sql(f"alter table alert drop column {name}")
+        connection.exec_driver_sql("update schema_version set version = 3 where component = 'alerts'")
+    again = Alerts(database)
+    check(again, alerts)
+    with database.read() as connection:
+        rows = connection.execute(sa.select(ALERT.c.id, ALERT.c.updated_time, ALERT.c.urgency)).all()
+    held = {row.id: (row.updated_time, row.urgency) for row in rows}
+    for alert in alerts:
+        assert held[alert.id] == (alert.updated_time, urgency(alert.severity_id, 0.0, alert.created_time))
+
+
 def test_a_database_of_before_gets_the_columns_of_the_queue(database):
     store = Alerts(database)
     alerts = fill(store, database)
@@ -214,9 +232,10 @@ def test_a_database_of_before_gets_the_columns_of_the_queue(database):
             for name in ("alert_counted", "alert_recounted", "alert_uncounted"):
                 connection.exec_driver_sql(f"drop trigger {name}")
             connection.exec_driver_sql("drop table alert_cell")
-        for name in ("alert_riskiest", "alert_newest", "alert_created"):
+        for name in ("alert_riskiest", "alert_newest", "alert_created", "alert_urgent", "alert_changed"):
             connection.exec_driver_sql(f"drop index {name}")
-        for name in ("rule_id", "source", "entity_type", "assignee", "tags", "created_time", "fades", "words"):
+        names = ("rule_id", "source", "entity_type", "assignee", "tags", "created_time", "fades", "words")
+        for name in (*names, "updated_time", "urgency"):
             connection.exec_driver_sql(f"alter table alert drop column {name}")
         connection.exec_driver_sql("create index alert_queue on alert (tenant, state, severity_id, last_time)")
         connection.exec_driver_sql("update schema_version set version = 1 where component = 'alerts'")

@@ -18,7 +18,7 @@ from vedette.core.db import open_database
 from vedette.core.event import Entity
 from vedette.core.signal import Level, Signal
 
-OPEN = "/alerts?state=new&state=in_progress&sort=risk"
+OPEN = "/alerts?state=new&state=in_progress&sort=severity"
 
 
 def ids(page):
@@ -71,6 +71,8 @@ def raise_alert(installation, title, level=Level.CRITICAL):
         "/cases/pace",
         "/alerts/groups",
         "/approvals",
+        "/reviews",
+        "/reports",
     ],
 )
 def test_the_pages(looks_right, installation, path):

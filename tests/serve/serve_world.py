@@ -15,8 +15,12 @@ import httpx
 import msgspec
 from fastapi.routing import iter_route_contexts
 
+from vedette.act.bounty.rubric import Facts
+from vedette.act.reviewing.tables import item_id
 from vedette.core.clock import SystemClock, to_iso
+from vedette.core.decision import Action, Decision
 from vedette.core.event import Entity
+from vedette.core.log import Record
 from vedette.core.settings import load_settings
 from vedette.core.signal import Level, Signal
 from vedette.judge.payment.files import load_rules
@@ -340,6 +344,8 @@ class Objects:
             "role": "analyst",
             "alert_id": alert_id,
             "change_id": changed.id,
+            "review_id": self.review(),
+            "report_id": self.reported(),
             "case_id": case,
             "run_id": run.id,
             "playbook": "compromised_api_key",
@@ -366,6 +372,31 @@ class Objects:
             ("body", "POST", "/v1/decisions"): {"event": card(number + 1)},
             ("body", "POST", "/v1/labels"): {"event_id": decided["event_id"], "fraud": True},
         }
+
+    def reported(self):
+        """A report of a weakness that was triaged."""
+        bounty = self.world.platform.bounty
+        text = {"title": "Notes of others", "text": "Change the id.", "reporter": "mira", "asset": "api"}
+        made = bounty.file(self.tenant, operator=self.requester, **text)
+        return bounty.triage(
+            self.tenant, made.id, Facts(cwe="CWE-639", verified=True), root="", operator=self.requester
+        ).id
+
+    def review(self):
+        """A decision that somebody has to look at."""
+        platform, event_id = self.world.platform, uuid.uuid4().hex
+        event = {"amount_minor": 5_000, "currency": "EUR", "merchant": MERCHANT}
+        made = Decision(
+            event_id=event_id,
+            tenant=self.tenant,
+            action=Action.REVIEW,
+            score=0.5,
+            risk_score=50,
+            source="product",
+            event=event,
+        )
+        platform.review_intake.apply([Record(0, "", msgspec.json.encode(made), platform.clock.now())])
+        return item_id(self.tenant, event_id)
 
     def disputed(self, charge_id):
         """What the card network tells of a charge."""

@@ -111,6 +111,9 @@ def test_every_example_passes(world, objects):
             assert decided.status_code == 200, decided.text
         if path.endswith("/rerun"):
             assert world.post(f"/v1/playbooks/runs/{ids['run_id']}/cancel", world.full).status_code == 200
+        if "/{review_id}/" in path:
+            claimed = world.post("/v1/reviews/claims", world.chief, {"review": ids["review_id"]})
+            assert claimed.json()["review"]["fence"] == 1, claimed.text
         # Ids in the examples' bodies are somebody's: only those are put in place of the example's own.
         answer = world.ask(method, path, operation, world.able(TABLE[method, path]), ids)
         assert answer.status_code < 300, (method, path, answer.text, code_of(answer))

@@ -25,6 +25,8 @@ MAX_KEY = 600
 MAX_WORDS = 4_000
 """How much of title and entities can be searched, in characters."""
 BATCH = 1_000
+_TIME_BITS = 52
+"""Microseconds until the year 2112; with severity and risk above them a place still fits 18 digits."""
 
 METADATA = sa.MetaData()
 ALERT = sa.Table(
@@ -43,12 +45,19 @@ ALERT = sa.Table(
     sa.Column("created_time", LONG, nullable=False, server_default="0"),
     sa.Column("fades", LONG, nullable=False, server_default="0"),
     sa.Column("words", sa.Text, nullable=False, server_default=""),
+    sa.Column("updated_time", LONG, nullable=False, server_default="0"),
+    sa.Column("urgency", LONG, nullable=False, server_default="0"),
     sa.Column("body", sa.Text, nullable=False),
     # In the order of a state's queue, with all that it is filtered by: what does not fit is passed over in the index.
     sa.Index(
         "alert_riskiest",
         *("tenant", "state", "fades", "id", "severity_id", "rule_id", "source", "entity_type", "assignee", "tags"),
     ),
+    sa.Index(
+        "alert_urgent",
+        *("tenant", "state", "urgency", "id", "severity_id", "rule_id", "source", "entity_type", "assignee", "tags"),
+    ),
+    sa.Index("alert_changed", "tenant", "updated_time", "state"),
     sa.Index(
         "alert_newest",
         *("tenant", "state", "created_time", "id", "severity_id", "rule_id", "source", "entity_type", "assignee"),
@@ -141,7 +150,7 @@ def _refill(connection: Connection) -> None:
         query = sa.select(ALERT.c.tenant, ALERT.c.id, ALERT.c.body).where(place > sa.tuple_(*after))
         rows = connection.execute(query.order_by(ALERT.c.tenant, ALERT.c.id).limit(BATCH)).all()
         for row in rows:
-            values = to_row(msgspec.json.decode(row.body, type=Alert))
+            values = to_new_row(msgspec.json.decode(row.body, type=Alert))
             connection.execute(
                 ALERT.update().where(ALERT.c.tenant == row.tenant, ALERT.c.id == row.id).values(**values)
             )
@@ -150,13 +159,37 @@ def _refill(connection: Connection) -> None:
         after = (rows[-1].tenant, rows[-1].id)
 
 
+def _index(connection: Connection) -> None:
+    """Makes the indexes that are missing, as far as their columns are there."""
+    look = sa.inspect(connection)
+    held = {index["name"] for index in look.get_indexes("alert")}
+    columns = {column["name"] for column in look.get_columns("alert")}
+    for index in ALERT.indexes:
+        if index.name not in held and {column.name for column in index.columns} <= columns:
+            index.create(connection)
+
+
+def _weigh(connection: Connection) -> None:
+    """Gives a table of before the times of change and urgencies, in one statement: there may be millions of rows."""
+    held = {column["name"] for column in sa.inspect(connection).get_columns("alert")}
+    missing = [name for name in ("updated_time", "urgency") if name not in held]
+    for name in missing:
+        kind = ALERT.c[name].type.compile(connection.dialect)
+        connection.exec_driver_sql(f"alter table alert add column {name} {kind} not null default 0")
+    if missing:
+        lite = connection.dialect.name == "sqlite"
+        changed = "json_extract(body, '$.updated_time')" if lite else "(body::json ->> 'updated_time')::bigint"
+        scale, most = 1 << _TIME_BITS, (1 << _TIME_BITS) - 1
+        connection.exec_driver_sql(
+            f"update alert set updated_time = {changed}, urgency = severity_id * 10 * {scale} + {most} - created_time"
+        )
+    _index(connection)
+
+
 def _count_cells(connection: Connection) -> None:
     for name in ("alert_facets", "alert_fades", "alert_created"):
         connection.exec_driver_sql(f"drop index if exists {name}")
-    held = {index["name"] for index in sa.inspect(connection).get_indexes("alert")}
-    for index in ALERT.indexes:
-        if index.name not in held:
-            index.create(connection)
+    _index(connection)
     if connection.dialect.name != "sqlite":
         return
     create(_CELLS)(connection)
@@ -185,6 +218,7 @@ MIGRATIONS = (
     Migration(1, "alerts", create(METADATA)),
     Migration(2, "columns of the queue", _widen),
     Migration(3, "counts of the queue", _count_cells),
+    Migration(4, "urgency and times of change", _weigh),
 )
 
 
@@ -204,9 +238,27 @@ def to_row(alert: Alert) -> dict[str, Any]:
         "tags": cut(" ".join(alert.tags), MAX_TAGS),
         "created_time": alert.created_time,
         "fades": fades(alert),
+        "updated_time": alert.updated_time,
         "words": _plain("\n".join([alert.title, alert.rule_id, *keys])[:MAX_WORDS].casefold()),
         "body": msgspec.json.encode(alert).decode(),
     }
+
+
+def to_new_row(alert: Alert) -> dict[str, Any]:
+    """The row of an alert that is new: as urgent as its rule says, until that is weighed with what it names."""
+    return to_row(alert) | {"urgency": urgency(alert.severity_id, 0.0, alert.created_time)}
+
+
+def urgency(severity_id: int, risk: float, created_time: int) -> int:
+    """Place in the order of severity: the graver first, then the riskier in steps of ten, then the older.
+
+    Args:
+        severity_id: 1 to 5, with what assets and risk make of it.
+        risk: Of the riskiest thing that it names, 0 to 99.9.
+        created_time: When it was made, microseconds UTC.
+    """
+    step = severity_id * 10 + min(9, int(risk // 10))
+    return (step << _TIME_BITS) + max(0, (1 << _TIME_BITS) - 1 - created_time)
 
 
 def entity_key(entity: Entity) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from vedette.act import quieting, silences
-from vedette.act.alert_tables import ALERT, CURSOR, ENTITY, MIGRATIONS, REJECT, SIGNAL, entity_key, to_row
+from vedette.act.alert_tables import ALERT, CURSOR, ENTITY, MIGRATIONS, REJECT, SIGNAL, entity_key, to_new_row, to_row
 from vedette.act.grouping import DEFAULT, Alert, AlertState, merge, reopen, to_alert
 from vedette.act.queue import (
     MAX_PAGE,
@@ -172,7 +172,7 @@ class Alerts:
 
     def _upsert(self, connection: Connection, added: Sequence[Alert]) -> None:
         """Makes or grows alerts, in id order: two writers on PostgreSQL never wait for each other in a circle."""
-        inserted = insert_all_new(connection, ALERT, list(map(to_row, added)), "id")
+        inserted = insert_all_new(connection, ALERT, list(map(to_new_row, added)), "id")
         known: dict[str, frozenset[Entity]] = {}
         wholes: list[Alert] = []
         for part in added:

@@ -8,20 +8,20 @@ age, and one that is older than its level allows is told once, in the audit trai
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from vedette.act.alert_tables import ALERT
 from vedette.act.grouping import Alert, AlertState
 from vedette.core.clock import MICROS, Clock, seconds_of, to_datetime
-from vedette.core.db import LONG, Database, Migration, create, insert_all_new, sa
+from vedette.core.db import LONG, Connection, Database, Migration, create, insert_all_new, sa
 from vedette.core.documents import load_yaml
 from vedette.core.errors import DefinitionError
-from vedette.core.event import Entity
 from vedette.core.signal import Level
 from vedette.prove.audit import Audit
 
@@ -30,6 +30,19 @@ RISKY = 80
 MAX_TOLD = 200
 """Most alerts that one turn tells of."""
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+MAX_SUBJECT = 150
+
+
+class Way(StrEnum):
+    """The action that tells a channel."""
+
+    CHAT = "chat_post"
+    PAGE = "page_trigger"
+    MAIL = "send_mail"
+    TICKET = "ticket_open"
+    SPLUNK = "splunk_export"
 
 
 class Criticality(StrEnum):
@@ -78,12 +91,39 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who gets it outside of the hours."""
 
 
+class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How people of a channel are told."""
+
+    by: Way
+    connection: str
+    """Name of the secret that holds destination and credential."""
+    to: tuple[str, ...] = ()
+    """Addresses of a mail."""
+    per_hour: int = 60
+    """Messages an hour; what is beyond them is told in one message when the hour is over."""
+
+    def arguments(self, text: str, level: str) -> dict[str, Any]:
+        """What the action is called with."""
+        told: dict[str, Any] = {"connection": self.connection, "text": text}
+        match self.by:
+            case Way.PAGE:
+                return told | ({"level": level} if level else {})
+            case Way.MAIL:
+                return told | {"to": list(self.to), "subject": text[:MAX_SUBJECT]}
+            case Way.TICKET:
+                return told | {"title": text[:MAX_SUBJECT]}
+            case _:
+                return told
+
+
 class Attention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     ages: dict[Level, str]
     routes: tuple[Route, ...]
     assets: tuple[Asset, ...] = ()
+    channels: dict[str, Channel] = {}
+    """Channel of a route -> how it is told; one that is not named here is told in the audit trail alone."""
 
     def limit(self, level: Level) -> int:
         """How long an alert of a level may be new, microseconds."""
@@ -109,7 +149,8 @@ def load_attention(path: Path) -> Attention:
     """Reads the file.
 
     Raises:
-        DefinitionError: `attention.file.invalid`, `attention.ages.missing`, `attention.route.last`.
+        DefinitionError: `attention.file.invalid`, `attention.ages.missing`, `attention.route.last`,
+            `attention.channel.invalid`.
     """
     document = load_yaml(path.read_text(encoding="utf-8"), path=str(path))
     try:
@@ -122,6 +163,10 @@ def load_attention(path: Path) -> Attention:
     if not found.routes or found.routes[-1].when != When():
         said = "the last route takes what no other took: its `when` is empty"
         raise DefinitionError("attention.route.last", said, span=document.span("$.routes"))
+    for name, channel in found.channels.items():
+        if channel.per_hour < 1 or (channel.by is Way.MAIL) != bool(channel.to):
+            said = f"`{name}` needs at least one message an hour, and addresses exactly if it is mail"
+            raise DefinitionError("attention.channel.invalid", said, span=document.span("$.channels"))
     return found
 
 
@@ -133,17 +178,34 @@ def severity(alert: Alert, attention: Attention, risks: Mapping[str, float]) -> 
         attention: What assets are worth.
         risks: Entity key -> its risk now, without this alert where that is known.
     """
-    levels, reasons = list(Level), [f"rule: {alert.level}"]
-    place = levels.index(alert.level)
-    worth = [(entity, _worth(entity, attention.assets)) for entity in alert.entities]
+    reasons = [f"rule: {alert.level}"]
+    worth = [(entity, worth_of(entity.key, attention.assets)) for entity in alert.entities]
     if grave := next((entity for entity, found in worth if found is Criticality.HIGH), None):
-        place, reasons = place + 1, [*reasons, f"asset: {grave.key} matters"]
+        reasons.append(f"asset: {grave.key} matters")
     elif worth and all(found is Criticality.LOW for _, found in worth):
-        place, reasons = place - 1, [*reasons, "asset: nothing that matters"]
+        reasons.append("asset: nothing that matters")
     risk = max((risks.get(entity.key, 0.0) for entity in alert.entities), default=0.0)
     if risk >= RISKY:
-        place, reasons = place + 1, [*reasons, f"risk: {risk:.0f} of what it names"]
-    return Severity(levels[max(0, min(place, len(levels) - 1))], tuple(reasons))
+        reasons.append(f"risk: {risk:.0f} of what it names")
+    return Severity(graver(alert.level, [found for _, found in worth], risk), tuple(reasons))
+
+
+def graver(level: Level, worth: Sequence[Criticality], risk: float) -> Level:
+    """A rule's level, a step up for an asset that matters, one down where none does, one up for a high risk.
+
+    Args:
+        level: The rule's.
+        worth: Of each thing that the alert names.
+        risk: Of the riskiest of them, 0 to 99.9.
+    """
+    levels = list(Level)
+    place = levels.index(level)
+    if Criticality.HIGH in worth:
+        place += 1
+    elif worth and set(worth) == {Criticality.LOW}:
+        place -= 1
+    place += risk >= RISKY
+    return levels[max(0, min(place, len(levels) - 1))]
 
 
 def recipient(alert: Alert, attention: Attention, now: int) -> Recipient:
@@ -153,8 +215,9 @@ def recipient(alert: Alert, attention: Attention, now: int) -> Recipient:
     return Recipient(route.name, route.team if there else route.otherwise or route.team, route.channel)
 
 
-def _worth(entity: Entity, assets: Sequence[Asset]) -> Criticality:
-    found = (asset.criticality for asset in assets if fnmatchcase(entity.key, asset.entity))
+def worth_of(entity: str, assets: Sequence[Asset]) -> Criticality:
+    """What an entity, written `type:id`, is worth: the first that fits counts."""
+    found = (asset.criticality for asset in assets if fnmatchcase(entity, asset.entity))
     return next(found, Criticality.NORMAL)
 
 
@@ -196,9 +259,18 @@ class Ages:
         clock: Decides what is too old.
         audit: Told of each, once.
         attention: How long a level may wait, and who gets it.
+        message: Makes messages of alerts in the transaction that finds them to be late.
     """
 
-    def __init__(self, database: Database, clock: Clock, audit: Audit, attention: Attention) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        audit: Audit,
+        attention: Attention,
+        message: Callable[[Connection, str, Sequence[Alert]], object] = lambda *_: None,
+    ) -> None:
+        self._message = message
         self._database = database
         self._clock = clock
         self._audit = audit
@@ -226,6 +298,7 @@ class Ages:
                 fresh += [msgspec.json.decode(body, type=Alert) for body in bodies]
             rows = [{"tenant": tenant, "alert_id": alert.id, "time": now} for alert in fresh]
             insert_all_new(connection, _ALARM, rows, "alert_id")
+            self._message(connection, tenant, fresh)
         for alert in fresh:
             to = recipient(alert, self._attention, now)
             detail = {"level": str(alert.level), "age_s": str((now - alert.created_time) // MICROS), "team": to.team}

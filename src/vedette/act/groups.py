@@ -91,19 +91,15 @@ _LEVELS = {level.severity_id: level for level in Level}
 
 def fetch_parts(connection: Connection, tenant: str, *, now: int, merged: Mapping[str, str]) -> list[Part]:
     """The riskiest open alerts that changed within the window."""
-    found: list[Part] = []
-    for state in (AlertState.NEW, AlertState.IN_PROGRESS):
-        query = (
-            sa.select(ALERT.c.body, ALERT.c.fades)
-            .where(ALERT.c.tenant == tenant, ALERT.c.state == str(state))
-            .order_by(ALERT.c.fades.desc(), ALERT.c.id.desc())
-            .limit(MAX_ALERTS)
-        )
-        for body, fades in connection.execute(query):
-            alert = msgspec.json.decode(body, type=_Slim)
-            if alert.updated_time > now - WINDOW:
-                found.append(to_part(alert, fades, merged.get(alert.id, "")))
-    return found
+    open_states = [str(AlertState.NEW), str(AlertState.IN_PROGRESS)]
+    query = (
+        sa.select(ALERT.c.body, ALERT.c.fades)
+        .where(ALERT.c.tenant == tenant, ALERT.c.updated_time > now - WINDOW, ALERT.c.state.in_(open_states))
+        .order_by(ALERT.c.fades.desc(), ALERT.c.id.desc())
+        .limit(MAX_ALERTS)
+    )
+    alerts = ((msgspec.json.decode(body, type=_Slim), fades) for body, fades in connection.execute(query))
+    return [to_part(alert, fades, merged.get(alert.id, "")) for alert, fades in alerts]
 
 
 class _Entity(msgspec.Struct):
@@ -121,7 +117,6 @@ class _Slim(msgspec.Struct):
     entity: _Entity | None
     first_time: int
     last_time: int
-    updated_time: int
     tags: tuple[str, ...] = ()
 
 

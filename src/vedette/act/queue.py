@@ -26,6 +26,8 @@ MAX_PAGE = 1_000
 HOUR = 3_600 * MICROS
 MAX_TEXT = 200
 MAX_TERMS = 8
+MAX_NAMED = 5_000
+"""Alerts of one entity up to which a page begins with them, rather than with the order of the queue."""
 MAX_AGED = 50_000
 """Newest alerts among which ages are counted; of more, the counts are \"at least\"."""
 NOBODY = "nobody"
@@ -35,6 +37,8 @@ NOBODY = "nobody"
 class Sort(StrEnum):
     """Order of the queue."""
 
+    SEVERITY = "severity"
+    """Gravest first, by what `attention.severity` makes of it; then by the risk of what it names; then the oldest."""
     RISK = "risk"
     """Most points now first; `risk.fades` says why a constant is enough."""
     NEWEST = "newest"
@@ -98,9 +102,16 @@ def fetch_page(
     Raises:
         DataError: `alerts.cursor.invalid`.
     """
-    order = ALERT.c.fades if sort is Sort.RISK else ALERT.c.created_time
+    order = {Sort.SEVERITY: ALERT.c.urgency, Sort.RISK: ALERT.c.fades, Sort.NEWEST: ALERT.c.created_time}[sort]
     size = max(1, min(limit, MAX_PAGE))
     found: list[Any] = []
+    named = _named_by(connection, tenant, wanted.entity)
+    if named is not None:
+        query = sa.select(order.label("place"), ALERT.c.id).where(*_everything(tenant, wanted, now, named))
+        rows = connection.execute(query).all()
+        place = _place(after) if after else None
+        chosen = sorted(((row.place, row.id) for row in rows if not place or (row.place, row.id) < place), reverse=True)
+        return _page(connection, tenant, chosen, size)
     # State by state: each walks its own index from the right end and stops when it has a page.
     for state in wanted.state or tuple(AlertState):
         one = msgspec.structs.replace(wanted, state=(state,))
@@ -108,12 +119,23 @@ def fetch_page(
         if after:
             query = query.where(sa.tuple_(order, ALERT.c.id) < sa.tuple_(*_place(after)))
         found += connection.execute(query.order_by(order.desc(), ALERT.c.id.desc()).limit(size + 1)).all()
-    chosen = sorted({(row.place, row.id) for row in found}, reverse=True)
+    return _page(connection, tenant, sorted({(row.place, row.id) for row in found}, reverse=True), size)
+
+
+def _page(connection: Connection, tenant: str, chosen: Sequence[tuple[int, str]], size: int) -> AlertPage:
     where = (ALERT.c.tenant == tenant) & ALERT.c.id.in_([name for _, name in chosen[:size]])
     bodies = {row.id: row.body for row in connection.execute(sa.select(ALERT.c.id, ALERT.c.body).where(where))}
-    shown = [(place, name, bodies[name]) for place, name in chosen[:size] if name in bodies]
+    shown = [bodies[name] for _, name in chosen[:size] if name in bodies]
     cursor = f"{chosen[size - 1][0]}.{chosen[size - 1][1]}" if len(chosen) > size else ""
-    return AlertPage([msgspec.json.decode(body, type=Alert) for _, _, body in shown], cursor)
+    return AlertPage([msgspec.json.decode(body, type=Alert) for body in shown], cursor)
+
+
+def _named_by(connection: Connection, tenant: str, entity: Entity | None) -> list[str] | None:
+    """Ids of the alerts that name an entity; None for no entity, and when they are too many to begin with."""
+    if entity is None:
+        return None
+    found = list(connection.execute(alerts_of(tenant, entity).limit(MAX_NAMED + 1)).scalars())
+    return found if len(found) <= MAX_NAMED else None
 
 
 def fetch_facets(connection: Connection, tenant: str, wanted: AlertFilter, *, now: int) -> Facets:
@@ -122,7 +144,8 @@ def fetch_facets(connection: Connection, tenant: str, wanted: AlertFilter, *, no
     Without words, entity and age the counts are those that the database keeps, whatever the number of alerts; ages are
     counted among those of the last week, the newest `MAX_AGED` of them. Else every alert that fits is walked over.
     """
-    made, always = ALERT.c.created_time, _always(tenant, wanted)
+    made = ALERT.c.created_time
+    always = _always(tenant, wanted, _named_by(connection, tenant, wanted.entity))
     columns = [ALERT.c[name] for name in _COLUMNS.values()]
     ages = [sa.func.count().filter(made > now - age.micros) for age in Age]
     if len(always) > 1 or wanted.age or connection.dialect.name != "sqlite":
@@ -225,18 +248,18 @@ def _chosen(wanted: AlertFilter, name: str) -> list[str]:
     return [cut(str(value)) for value in getattr(wanted, name)]
 
 
-def _always(tenant: str, wanted: AlertFilter) -> list[Any]:
-    """The conditions that are no facets."""
+def _always(tenant: str, wanted: AlertFilter, named: Sequence[str] | None = None) -> list[Any]:
+    """The conditions that are no facets. `named`: the alerts of the entity, where they are known."""
     found: list[Any] = [ALERT.c.tenant == tenant]
     terms = wanted.text[:MAX_TEXT].casefold().replace("\x00", "").split()[:MAX_TERMS]
     found += [ALERT.c.words.contains(term, autoescape=True) for term in terms]
     if wanted.entity is not None:
-        found.append(ALERT.c.id.in_(alerts_of(tenant, wanted.entity)))
+        found.append(ALERT.c.id.in_(alerts_of(tenant, wanted.entity) if named is None else named))
     return found
 
 
-def _everything(tenant: str, wanted: AlertFilter, now: int) -> list[Any]:
-    found = _always(tenant, wanted)
+def _everything(tenant: str, wanted: AlertFilter, now: int, named: Sequence[str] | None = None) -> list[Any]:
+    found = _always(tenant, wanted, named)
     for name, column in _COLUMNS.items():
         values = _chosen(wanted, name)
         if values and name == "tag":

@@ -182,22 +182,23 @@ class Triage:
         with self._database.read() as connection:
             return [_turn(row) for row in connection.execute(query).all()]
 
-    def teach(self, decided: Callable[[str, str], bool], learn: Callable[[Label], None]) -> int:
+    def teach(self, decided: Callable[[str, str], bool], learn: Callable[[Label], bool | None]) -> int:
         """Hands verdicts that stand as labels of the decisions their alerts are about; gives how many alerts were due.
 
-        A label may be handed over again after a kill; it is the same label.
+        A label is owed until it is in the log: a kill on the way loses none.
 
         Args:
             decided: (tenant, event id) -> whether there is a decision on it.
-            learn: Takes a label.
+            learn: Takes a label; False: it is not in the log yet, and is asked for again.
         """
         query = _VERDICT.select().where(_VERDICT.c.due <= self._clock.now()).order_by(_VERDICT.c.due).limit(BATCH)
         with self._database.read() as connection:
             due = connection.execute(query).all()
         for row in due:
-            for label in self._labels(row.tenant, row.alert_id, row.due):
-                if decided(label.tenant, label.event_id):
-                    learn(label)
+            labels = self._labels(row.tenant, row.alert_id, row.due)
+            taken = [learn(label) for label in labels if decided(label.tenant, label.event_id)]
+            if False in taken:
+                continue
             mine = (_VERDICT.c.tenant == row.tenant) & (_VERDICT.c.alert_id == row.alert_id)
             with self._database.begin() as connection:
                 connection.execute(_VERDICT.delete().where(mine, _VERDICT.c.due == row.due))

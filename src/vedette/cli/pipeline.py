@@ -164,6 +164,7 @@ def _stages(parts: Parts) -> list[Stage]:
         ("detect", "event"): partial(log.committed, "detect", "event"),
         ("detect_decisions", "decision"): partial(log.committed, "detect", "decision"),
         ("alerts", "signal"): parts.alerts.place,
+        ("reviews", "decision"): parts.review_intake.place,
         ("register", "decision"): parts.register.place,
         ("sightings", "event"): parts.sightings.place,
         (quality.NAME, quality.TOPIC): partial(parts.index.place, quality.NAME),

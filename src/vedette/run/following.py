@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Final
 
+from vedette.act.reviewing.intake import TOPIC as REVIEWED
 from vedette.core.clock import Clock
 from vedette.core.settings import Settings
 from vedette.judge.correlation.correlator import Order
@@ -82,6 +83,7 @@ class Followers:
         self._following: tuple[Stage, ...] = (
             Stage("alerts", SIGNALS, lambda: parts.alerts.consume(parts.log).read, parts.alerts.place),
             noting(parts.library, parts.log),
+            Stage("reviews", REVIEWED, lambda: parts.review_intake.consume(parts.log), parts.review_intake.place),
         )
         self.storing: tuple[Stage, ...] = (storing(parts.log, store, parts.sources, meters),)
         self.indexing: tuple[Stage, ...] = indexing(parts.log, parts.register, parts.sightings)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from vedette.act.bounty.report import ReportState, Standing
+from vedette.act.reviewing.nouns import Waiting
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 
@@ -48,6 +53,10 @@ class Meters:
             ["rule", "reason"],
             registry=self.registry,
         )
+        self._reviews = Gauge("vedette_review_queue", "The review queues in numbers.", ["what"], registry=self.registry)
+        self._reports = Gauge(
+            "vedette_bounty_reports", "Reports of weaknesses, by state.", ["what"], registry=self.registry
+        )
         self._requests = Counter(
             "vedette_http_requests", "Answers by route and status.", ["route", "status"], registry=self.registry
         )
@@ -77,6 +86,18 @@ class Meters:
         """Counts a decision; `fallback` is empty when every part answered in time."""
         self._decisions.labels(action, fallback).inc()
         self._decision_seconds.observe(seconds)
+
+    def reviews(self, queues: Sequence[Waiting]) -> None:
+        """States how the review queues of all tenants stand together."""
+        for name in ("open", "held", "disputed", "overdue", "cost_minor"):
+            self._reviews.labels(name).set(sum(getattr(each, name) for each in queues))
+        self._reviews.labels("oldest_s").set(max((each.oldest_s for each in queues), default=0))
+
+    def reports(self, standings: Sequence[Standing]) -> None:
+        """States how the reports of weaknesses of all tenants stand together."""
+        for state in ReportState:
+            self._reports.labels(state).set(sum(each.states.get(state, 0) for each in standings))
+        self._reports.labels("overdue").set(sum(each.overdue for each in standings))
 
     def correlation_held(self, rule: str, groups: int, moments: int) -> None:
         """States what a correlation holds for all tenants."""

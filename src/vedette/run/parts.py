@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,23 +18,31 @@ from vedette.act.actions import ActionCall, Actions, Perform, Preview, Signature
 from vedette.act.alerts import Alerts
 from vedette.act.approvals import Approvals
 from vedette.act.attention import Ages, Attention, load_attention
+from vedette.act.bounty.reports import Bounty
+from vedette.act.bounty.rubric import load_rubric
 from vedette.act.cases import Cases, Circle, Clocks, Custody, Preservation, Reviews, Work
 from vedette.act.cases.clocks import load_notices
+from vedette.act.channels import OVERDUE, Channels
 from vedette.act.connectors import SIGNATURES
 from vedette.act.connectors.connector import Action, Reach
 from vedette.act.connectors.loading import load_actions
 from vedette.act.effects import Effects, freeze_payouts, preview_freeze, preview_key, revoke_key, unfreeze_payouts
+from vedette.act.grouping import Alert
 from vedette.act.merging import Merging
 from vedette.act.once import Once
 from vedette.act.playbooks.caps import Caps
 from vedette.act.playbooks.pulses import Pulses
 from vedette.act.playbooks.responder import Responder
 from vedette.act.playbooks.world import World
+from vedette.act.reviewing.intake import ReviewIntake
+from vedette.act.reviewing.law import Law, load_law
+from vedette.act.reviewing.queue import ReviewQueue
 from vedette.act.silence import Silence
 from vedette.act.triage import Triage
+from vedette.act.urgency import Urgency
 from vedette.core.clock import Clock
 from vedette.core.content import shipped
-from vedette.core.db import Database, open_database
+from vedette.core.db import Connection, Database, open_database
 from vedette.core.egress import Egress
 from vedette.core.errors import DefinitionError
 from vedette.core.execute import Runs
@@ -295,7 +303,47 @@ class Parts:
     def ages(self) -> Ages:
         """Alarms of alerts that nobody took in time."""
         self.alerts  # noqa: B018
-        return Ages(self.state, self.clock, self.audit, self.attention)
+
+        def message(connection: Connection, tenant: str, alerts: Sequence[Alert]) -> None:
+            self.channels.add(connection, tenant, OVERDUE, alerts)
+
+        return Ages(self.state, self.clock, self.audit, self.attention, message)
+
+    @cached_property
+    def channels(self) -> Channels:
+        """Tells people of alerts, by their routes."""
+        self.alerts  # noqa: B018
+        return Channels(self.state, self.clock, self.audit, self.attention, self.actions.perform)
+
+    @cached_property
+    def bounty(self) -> Bounty:
+        """Reports of weaknesses: `bounty.yaml` under home, else the shipped file, says how they are weighed."""
+        own = self.settings.home / "bounty.yaml"
+        rubric = load_rubric(own if own.is_file() else shipped("response") / "bounty.yaml")
+        return Bounty(self.state, self.clock, self.ids, self.audit, rubric)
+
+    @cached_property
+    def urgency(self) -> Urgency:
+        """Keeps the order of severity."""
+        self.alerts  # noqa: B018
+        return Urgency(self.state, self.clock, self.attention)
+
+    @cached_property
+    def review_law(self) -> Law:
+        """How decisions are reviewed: `review.yaml` under home, else the shipped file."""
+        own = self.settings.home / "review.yaml"
+        return load_law(own if own.is_file() else shipped("response") / "review.yaml")
+
+    @cached_property
+    def reviewing(self) -> ReviewQueue:
+        """The review queue."""
+        return ReviewQueue(self.state, self.clock, self.audit, self.review_law)
+
+    @cached_property
+    def review_intake(self) -> ReviewIntake:
+        """Takes decisions to review from the log."""
+        self.reviewing  # noqa: B018 - makes the tables that this writes to
+        return ReviewIntake(self.state, self.clock, self.review_law, decided_entities(self.sources))
 
     @cached_property
     def silence(self) -> Silence:

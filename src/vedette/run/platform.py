@@ -55,6 +55,7 @@ from vedette.run.scoring import DEADLINE_S, Desk, Scoring
 from vedette.run.seeing import sighted
 from vedette.run.service import join
 from vedette.run.stream import Stage, advance
+from vedette.run.teaching import Handing
 from vedette.run.trials import Ended, Trials
 from vedette.run.verifying import Verifier
 from vedette.run.webhooks import SigningSecrets
@@ -164,9 +165,10 @@ class Platform(Parts):
 
     def _begin(self) -> None:
         self._note_versions()
-        self.learning  # noqa: B018 - from here on labels are read
+        self.learning, self.handing  # noqa: B018 - from here on labels are read
         # Their tables are made here, so that who looks at a page makes none.
-        self.merging, self.silence, self.ages, self.attention, self.dataloss  # noqa: B018
+        self.merging, self.silence, self.ages, self.channels, self.attention, self.dataloss  # noqa: B018
+        self.reviewing, self.bounty  # noqa: B018
 
     def _bounded_risks(self, patience: float) -> BoundedRisks:
         def look(tenant: str, entities: Sequence[Entity]) -> Mapping[Entity, int]:
@@ -185,6 +187,11 @@ class Platform(Parts):
             failed=lambda code: self.meters.failure("limits", code),
             close=self._closing.callback,
         )
+
+    @cached_property
+    def handing(self) -> Handing:
+        """Hands verdicts over as labels."""
+        return Handing(self.log, self.sightings, lambda label: asyncio.run(self.desk.learn(label)))
 
     @cached_property
     def learning(self) -> Learning:
@@ -375,6 +382,8 @@ class Platform(Parts):
             Beat("cases", 5.0, self._watch_cases),
             Beat("silence", 5.0, self.silence.wake),
             Beat("ages", 60.0, self._tell_ages),
+            Beat("channels", 2.0, self._message),
+            Beat("urgency", 10.0, lambda: sum(map(self.urgency.weigh, self.access.tenants())) and 0),
             Beat("lists", 2.0, self._relist),
             # Never at once again: it takes a bounded share of a processor.
             Beat("dataloss", dataloss.TURN_S, self.dataloss.turn, enough=1 << 30),
@@ -453,10 +462,23 @@ class Platform(Parts):
 
     def _teach(self) -> int:
         """Verdicts on decisions become labels."""
-        return self.triage.teach(self._is_decided, lambda label: asyncio.run(self.desk.learn(label)))
+        paid = [owed for owed in self.reviewing.owed() if self.handing.hand(owed.label)]
+        for owed in paid:
+            self.reviewing.paid(owed)
+        return len(paid) + self.triage.teach(self._is_decided, self.handing.hand)
+
+    def _message(self) -> int:
+        """Alerts that came are told to the people of their routes."""
+        for tenant in self.access.tenants():
+            self.channels.gather(tenant)
+        return self.channels.send()
 
     def _tell_ages(self) -> int:
-        return sum(self.ages.tell(tenant) for tenant in self.access.tenants())
+        tenants = self.access.tenants()
+        self.meters.reviews([self.reviewing.waiting(tenant) for tenant in tenants])
+        self.meters.reports([self.bounty.standing(tenant) for tenant in tenants])
+        late = sum(len(self.reviewing.tell_overdue(tenant)) + self.bounty.tell_overdue(tenant) for tenant in tenants)
+        return late + sum(self.ages.tell(tenant) for tenant in tenants)
 
     def _watch_cases(self) -> int:
         """Reminders of tasks, warnings of clocks, and links of custody that a kill kept from the evidence tree."""

@@ -135,7 +135,10 @@ alerts     read     app analyst responder risk compliance
 alerts     write    key analyst responder
 cases      read     key analyst responder risk compliance
 cases      write    key analyst responder
+cases      command  - responder compliance
 cases      notify   - analyst responder risk compliance
+reports    read     key analyst responder compliance
+reports    write    key analyst responder
 playbooks  read     key analyst responder risk compliance
 playbooks  write    - responder
 playbooks  run      key analyst responder

@@ -72,7 +72,7 @@ def list_alerts(
     visitor: Reader,
     platform: Served,
     wanted: AlertQuery,
-    sort: Sort = Sort.RISK,
+    sort: Sort = Sort.SEVERITY,
     after: Annotated[str, "place in the queue"] = "",
 ) -> Response:
     """The queue; without a question, what is open."""
@@ -159,7 +159,7 @@ def _views(query: Query, visitor: Visitor) -> list[tuple[str, str, bool]]:
         ("Resolved", (("state", "resolved"),)),
         ("All", ()),
     ]
-    sort = [pair for pair in query if pair[0] == "sort"] or [("sort", Sort.RISK.value)]
+    sort = [pair for pair in query if pair[0] == "sort"] or [("sort", Sort.SEVERITY.value)]
     return [(label, address(PATH, [*view, *sort]), sorted(view) == asked) for label, view in ready]
 
 
@@ -168,7 +168,7 @@ def count_fresh(request: Request, visitor: Reader, platform: Served, wanted: Ale
     """How many alerts came since the page was made: a number to click, never a row that moves."""
     count = platform.alerts.count_since(visitor.tenant, wanted, now=platform.clock.now(), since=since)
     query = [pair for pair in request.query_params.multi_items() if pair[0] != "since"]
-    url = address(PATH, query or [("sort", Sort.RISK.value)])
+    url = address(PATH, query or [("sort", Sort.SEVERITY.value)])
     return show(
         request,
         visitor,
@@ -188,7 +188,7 @@ def change_alerts(
     wanted: AlertQuery,
     do: Annotated[str, Form()],
     alert: Annotated[list[str] | None, Form()] = None,
-    sort: Sort = Sort.RISK,
+    sort: Sort = Sort.SEVERITY,
     after: str = "",
     back: Annotated[str, Form()] = "",
 ) -> Response:
@@ -242,7 +242,7 @@ def _read(query: Query) -> tuple[AlertFilter, Sort, str]:
                 age=Age(one["age"]) if one.get("age") else None,
                 text=one.get("q", ""),
             ),
-            Sort(one.get("sort", Sort.RISK)),
+            Sort(one.get("sort", Sort.SEVERITY)),
             one.get("after", ""),
         )
     except ValueError as error:

@@ -19,6 +19,7 @@ from vedette.run.exporting import export_case
 from vedette.run.pacing import fetch_pace
 from vedette.serve.console.page import show
 from vedette.serve.policy import Served
+from vedette.serve.routes.cases import check_command
 from vedette.serve.session import Visitor, act, look
 
 router = APIRouter()
@@ -130,6 +131,8 @@ def change_people(
 ) -> Response:
     """Gives a role in the case, or takes it."""
     platform.access.people.get(visitor.tenant, person)
+    if not take:
+        check_command(platform, visitor.principal, case_id, case_role, visitor.origin)
     change = platform.circle.take if take else platform.circle.give
     change(visitor.tenant, case_id, person, case_role, operator=visitor.principal.id)
     return back(case_id, "people")

@@ -68,6 +68,7 @@ PLACES = (
     Place("Cases", "/cases", "cases", ("cases", "read"), "c", "Watch"),
     Place("Runs", "/runs", "play", ("playbooks", "read"), "w", "Watch"),
     Place("Decisions", "/decisions", "decisions", ("decisions", "read"), "d", "Explore"),
+    Place("Reviews", "/reviews", "action-review", ("reviews", "read"), "v", "Explore"),
     Place("Entities", "/entities", "entities", ("events", "read"), "e", "Explore"),
     Place("Merchants", "/merchants", "table", ("payments", "read"), "s", "Explore", own=True),
     Place("Intelligence", "/intel", "intel", ("indicators", "read"), "i", "Explore"),

@@ -43,11 +43,11 @@ def list_alerts(
     caller: Annotated[Caller, allow("alerts", "read")],
     platform: Served,
     wanted: AlertQuery,
-    sort: Sort = Sort.RISK,
+    sort: Sort = Sort.SEVERITY,
     after: str = "",
     limit: _Limit = 100,
 ) -> Response:
-    """Alerts, riskiest first. `next` of a page is the `after` of the following one."""
+    """Alerts, gravest first. `next` of a page is the `after` of the following one."""
     now = platform.clock.now()
     found = platform.alerts.page(caller.tenant, wanted, sort=sort, after=after, limit=limit, now=now)
     return reply({"data": found.alerts, "has_more": bool(found.next), "next": found.next})

@@ -11,11 +11,12 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from vedette.act.cases import CaseRole, CaseState, Phase
-from vedette.act.cases.nouns import Belief, Stance
+from vedette.act.cases.nouns import PRIVY, Belief, Stance
 from vedette.act.cases.reports import Kind, facts, make_report, to_html, to_markdown
 from vedette.act.cases.review import Change, Part
 from vedette.core.errors import DataError
 from vedette.core.signal import Level
+from vedette.prove.access import Principal
 from vedette.run.casefile import open_group, read_case
 from vedette.run.exporting import export_case
 from vedette.run.fixtures import events_of, to_test
@@ -328,10 +329,22 @@ def observe(caller: Writer, case_id: str, body: JsonBody, platform: Served) -> R
     return reply(platform.work.observe(caller.tenant, case_id, wanted.type, wanted.value, operator=me), 201)
 
 
+def check_command(platform: Served, principal: Principal, case_id: str, role: CaseRole, origin: str) -> None:
+    """Lets the first commander or counsel of a case be named by few; the others are named by those in the role.
+
+    Raises:
+        DeniedError: `access.denied`.
+    """
+    members = platform.circle.members(principal.tenant, case_id)
+    if role in PRIVY and not any(each.role in PRIVY for each in members):
+        platform.access.authorize(principal, "cases", "command", target=case_id, origin=origin)
+
+
 @router.put("/cases/{case_id}/members/{person_id}/{case_role}")
 def give_role(caller: Writer, case_id: str, person_id: str, case_role: CaseRole, platform: Served) -> Response:
-    """Gives a person a role in the case."""
+    """Gives a person a role in the case; its first commander or counsel is named by who may `cases` `command`."""
     platform.access.people.get(caller.tenant, person_id)
+    check_command(platform, caller.principal, case_id, case_role, caller.origin)
     platform.circle.give(caller.tenant, case_id, person_id, case_role, operator=caller.principal.id)
     return reply({"data": platform.circle.members(caller.tenant, case_id), "has_more": False})
 
