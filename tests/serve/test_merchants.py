@@ -92,6 +92,19 @@ def test_a_decision_in_plain_words_without_score_or_threshold(world, mine):
     assert set(view) == {"event_id", "action", "risk_level", "reasons", "by_policy"}
 
 
+def test_the_answer_to_a_charge_tells_a_bound_key_no_score(world, mine):
+    key, body = fresh(), charge(60_000, merchant=MERCHANT, currency="USD")
+    made = world.post("/v1/charges", mine, body, key=key)
+    again = world.post("/v1/charges", mine, body, key=key)
+    read = world.send("GET", f"/v1/charges/{made.json()['id']}", mine).json()
+    assert again.content == made.content
+    for found in (made.json(), read):
+        assert (found["decision"]["risk_score"], found["decision"]["reasons"]) == (None, [])
+    full = world.send("GET", f"/v1/charges/{read['id']}", world.full).json()
+    assert full["decision"]["reasons"]
+    assert full | {"decision": read["decision"]} == read
+
+
 def test_the_list_of_decisions_tells_a_bound_key_no_score_either(world, mine):
     pay(world, 60_000)
     world.platform.turn()

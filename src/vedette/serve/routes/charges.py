@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -91,7 +92,8 @@ def create_charge(
 ) -> Response:
     """Decides on a payment and, unless it is blocked or challenged, holds and captures it: once per key."""
     caller.on(merchant_in(body))
-    return replayable(platform.charges.create(caller.tenant, key, body, api_key=caller.principal.id))
+    made = platform.charges.create(caller.tenant, key, body, api_key=caller.principal.id)
+    return replayable(replace(made, body=msgspec.json.encode(_shown(caller, made.json()))) if _bound(caller) else made)
 
 
 @router.post("/batch", openapi_extra=_BATCH)
@@ -119,7 +121,7 @@ def read_charge(
 ) -> Response:
     """A charge as it is now."""
     charge = caller.own(lambda: platform.charges.get(caller.tenant, charge_id))
-    return reply(charge.to_json())
+    return reply(_shown(caller, charge.to_json()))
 
 
 @router.post("/{charge_id}/refunds", status_code=201, openapi_extra=reads(RefundRequest, {"amount_minor": 500}))
@@ -166,3 +168,15 @@ def _answer_line(line: ChargeLine | VedetteError, outcome: Answer | VedetteError
         # A key that is refused may hold what must not be repeated.
         return AnswerLine(scrub(key) if key else None, status_of(outcome), msgspec.Raw(body_of(outcome)))
     return AnswerLine(key, outcome.status, msgspec.Raw(outcome.body), outcome.replayed)
+
+
+def _bound(caller: Caller) -> bool:
+    """Whether the caller acts for merchants, who are not told by what they would find the platform's thresholds."""
+    return bool(caller.principal.accounts)
+
+
+def _shown(caller: Caller, charge: dict[str, Any]) -> dict[str, Any]:
+    """The charge as this caller may see it; why, in plain words, is told by the decision's explanation."""
+    if not _bound(caller) or "decision" not in charge:
+        return charge
+    return charge | {"decision": charge["decision"] | {"risk_score": None, "reasons": []}}
