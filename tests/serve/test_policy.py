@@ -207,7 +207,10 @@ UNPROVEN = ("disabled app", "client secret", "no key", "no bearer", "bad key", "
 def names_an_object(path, ids, method):
     """Whether a request names something that exists in one tenant only."""
     in_body = ids.get(("body", method, path), {})
-    return "{" in path.replace("{merchant}", "").replace("/{alias}/items", "").replace("{role}", "") or not {
+    everybodys = (
+        path.replace("{merchant}", "").replace("/{alias}/items", "").replace("{role}", "").replace("{actor}", "")
+    )
+    return "{" in everybodys or not {
         "alert_id",
         "alerts",
         "charge",
