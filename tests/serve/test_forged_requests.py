@@ -26,6 +26,7 @@ from vedette.core.errors import DefinitionError
 from vedette.prove.access import Role
 from vedette.prove.access import sessions as sessions_module
 from vedette.prove.access.sessions import Live
+from vedette.run.trend import Trend
 from vedette.serve import console, session
 from vedette.serve.addresses import Addresses
 from vedette.serve.app import build_app
@@ -86,8 +87,9 @@ def test_what_is_refused_changes_nothing(world, real):
 
 def test_looking_changes_nothing(world, real):
     ids = Objects(world).make()
-    # A service has read its rules before it answers anybody; tables are made then.
+    # A service has read its rules before it answers anybody; tables are made then, and that of reports with its first.
     assert world.platform.edition
+    Trend(world.platform.state)
     found = []
     for route in console_routes(real.api):
         if route.method not in SAFE:
