@@ -27,8 +27,12 @@ from vedette.judge.payment.files import load_rules
 from vedette.judge.payment.lists import ItemType
 from vedette.prove.access import POLICY, Mode, Role
 from vedette.prove.access.policy import Level as Reach
+from vedette.run.hunts import Hunts, SavedHunt
 from vedette.run.platform import Platform
+from vedette.run.questions import Kind, Question
 from vedette.run.scoring import Scoring
+from vedette.run.searches import Search, Searches
+from vedette.run.steps import Steps
 from vedette.sense.intel.attack import Attack, Group, Tactic, Technique
 from vedette.sense.intel.bundle import Imported, keep_attack
 from vedette.sense.intel.indicator import Indicator, indicator_id
@@ -292,6 +296,28 @@ class Objects:
         self.world.platform.store.append(source, [event])
         return name
 
+    def asked(self, case, number):
+        """A saved search, a hunt and a step of a case."""
+        platform, tenant, me = self.world.platform, self.tenant, self.requester
+        question = Question(kind=Kind.SQL, text="select 1 as one")
+        search, hunt = f"search-{number:x}", f"hunt-{number:x}"
+        Searches(platform).save(tenant, Search(name=search, question=question, owner=me, shared=True))
+        saved = SavedHunt(name=hunt, hypothesis="x", sql="select 1 as one where false", author=me)
+        hunts = Hunts(platform, platform.store)
+        hunts.save(tenant, saved)
+        hunts.run(tenant, hunt, operator=me)
+        step = Steps(platform, platform.store).take(tenant, case, question, operator=me)
+        return {
+            "search": search,
+            "hunt": hunt,
+            "step_id": step.id,
+            ("body", "POST", "/v1/hunts"): {"name": f"{hunt}-more", "hypothesis": "x", "sql": "select 1 as one"},
+            ("body", "POST", "/v1/searches"): {
+                "name": f"{search}-more",
+                "question": {"kind": "value", "text": "198.51.100.7"},
+            },
+        }
+
     def make(self):
         """Fresh ones, by the name of the path's parameter; special bodies by `("body", method, path)`."""
         world, tenant, secret = self.world, self.tenant, self.secret
@@ -321,6 +347,7 @@ class Objects:
         bad = indicator_of_value(world, tenant)
         return {
             "host": self.host(),
+            **self.asked(case, number),
             "indicator_id": bad,
             "actor": actor_of_attack(world),
             **exchanged(world, tenant, bad),

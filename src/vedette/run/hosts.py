@@ -57,14 +57,14 @@ def read_host(
         DataError: `hosts.span.invalid`.
     """
     if span is None:
-        last = _newest(store, tenant, host)
+        last = newest(store, tenant, host)
         span = Span(last + 1 - DAY, last + 1)
     if not 0 < span.end - span.start <= MAX_SPAN:
         raise DataError("hosts.span.invalid", "a tree is of a time of at most 31 days, its end after its start")
     born, unread = _facts(store, tenant, host, Span(max(0, span.start - BACK), span.start), born=True)
     now, more = _facts(store, tenant, host, span, born=False)
     if not born and not now:
-        _newest(store, tenant, host)
+        newest(store, tenant, host)
     marks = _marks(alerts, tenant, host, span) if alerts else ()
     return cut(weave([*born, *now]), host, span, marks=marks, limit=limit, unread=unread + more)
 
@@ -128,8 +128,12 @@ def _events(rows: pads.Dataset, host: str) -> Iterator[Event]:
         yield from map(to_event, batch.to_pylist())
 
 
-def _newest(store: Store, tenant: str, host: str) -> int:
-    """When the host's newest event that may tell of processes happened."""
+def newest(store: Store, tenant: str, host: str) -> int:
+    """When the host's newest event that may tell of processes happened.
+
+    Raises:
+        NotFoundError: `hosts.host.unknown`.
+    """
     days = sorted({day for source in SOURCES for day in stored_days(store, tenant, source)}, reverse=True)
     for day in days[:MAX_DAYS]:
         last = 0

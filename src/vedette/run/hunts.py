@@ -8,6 +8,7 @@ told whether they are the same ones.
 from __future__ import annotations
 
 import hashlib
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from vedette.sense.query import Answer, run_query
 from vedette.sense.store import Store
 
 MAX_TEXT = 20_000
+MAX_NAME, MAX_LINKS = 200, 200
 SHOWN = 20
 """Rows that a case's note shows."""
 _METADATA = sa.MetaData()
@@ -43,7 +45,19 @@ _RUN = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
     sqlite_strict=True,
 )
-MIGRATIONS = (Migration(1, "hunts", create(_METADATA)),)
+_LATER = sa.MetaData()
+_STANDING = sa.Table(
+    "hunt_standing",
+    _LATER,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
+    sqlite_strict=True,
+)
+MIGRATIONS = (
+    Migration(1, "hunts", create(_METADATA)),
+    Migration(2, "what becomes of hunts", create(_LATER)),
+)
 
 
 class SavedHunt(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +70,31 @@ class SavedHunt(msgspec.Struct, frozen=True, kw_only=True):
     techniques: tuple[str, ...] = ()
     """Of ATT&CK, such as `T1566`."""
     author: str = ""
+
+
+class HuntState(StrEnum):
+    """What became of a hypothesis."""
+
+    OPEN = "open"
+    CONFIRMED = "confirmed"
+    REFUTED = "refuted"
+    ABANDONED = "abandoned"
+    """Nobody could tell."""
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a hunt."""
+
+    state: HuntState = HuntState.OPEN
+    found: str = ""
+    """What was found, in words; a hunt is not settled without."""
+    cases: tuple[str, ...] = ()
+    """Cases that came of it, those of its runs among them."""
+    rules: tuple[str, ...] = ()
+    """Rules that look for it from now on."""
+    by: str = ""
+    time: int = 0
+    """Of the last change, microseconds UTC."""
 
 
 class HuntRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +159,60 @@ class Hunts:
         if found is None:
             raise NotFoundError("hunts.hunt.unknown", "no such hunt", at=name[:64])
         return found
+
+    def standing(self, tenant: str, name: str) -> Standing:
+        """What became of a hunt.
+
+        Raises:
+            NotFoundError: `hunts.hunt.unknown`.
+        """
+        self.get(tenant, name)
+        mine = (_STANDING.c.tenant == tenant) & (_STANDING.c.name == name)
+        with self._parts.state.read() as connection:
+            body = connection.execute(sa.select(_STANDING.c.body).where(mine)).scalar()
+        held = msgspec.json.decode(body, type=Standing) if body else Standing()
+        cases = dict.fromkeys([*held.cases, *(run.case for run in self.runs(tenant, name) if run.case)])
+        return msgspec.structs.replace(held, cases=tuple(cases))
+
+    def change(
+        self,
+        tenant: str,
+        name: str,
+        *,
+        operator: str,
+        state: HuntState | None = None,
+        found: str | None = None,
+        case: str = "",
+        rule: str = "",
+    ) -> Standing:
+        """Says what was found, settles a hunt, and links the cases and rules that came of it.
+
+        Raises:
+            NotFoundError: `hunts.hunt.unknown`, `cases.case.unknown`.
+            DefinitionError: `hunts.found.missing`, `hunts.hunt.invalid`.
+        """
+        held = self.standing(tenant, name)
+        if case:
+            self._parts.cases.get(tenant, case)
+        made = msgspec.structs.replace(
+            held,
+            state=state or held.state,
+            found=held.found if found is None else found.strip(),
+            cases=tuple(dict.fromkeys([*held.cases, *([case] if case else [])])),
+            rules=tuple(dict.fromkeys([*held.rules, *([rule] if rule else [])])),
+            by=operator,
+            time=self._parts.clock.now(),
+        )
+        if made.state is not HuntState.OPEN and not made.found:
+            raise DefinitionError("hunts.found.missing", "a hunt is settled with what was found", hint="say `found`")
+        if len(made.found) > MAX_TEXT or len(rule) > MAX_NAME or len(made.rules) + len(made.cases) > MAX_LINKS:
+            raise DefinitionError("hunts.hunt.invalid", f"at most {MAX_TEXT} characters and {MAX_LINKS} links")
+        body = msgspec.json.encode(made).decode()
+        mine = (_STANDING.c.tenant == tenant) & (_STANDING.c.name == name)
+        with self._parts.state.begin() as connection:
+            if not insert_new(connection, _STANDING, tenant=tenant, name=name, body=body):
+                connection.execute(_STANDING.update().where(mine).values(body=body))
+        return made
 
     def runs(self, tenant: str, name: str) -> list[HuntRun]:
         """The runs of a hunt, oldest first."""
