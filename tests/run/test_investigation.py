@@ -212,10 +212,10 @@ def test_saved_searches_have_owners(parts, store):
             searches.get(tenant, "by-id", reader)
     with pytest.raises(ConflictError):
         searches.save(TENANT, Search(name="by-id", question=question, owner="bob"))
-    shared = searches.save(TENANT, msgspec.structs.replace(mine, shared=True))
-    assert searches.get(TENANT, "by-id", "bob") == shared
     with pytest.raises(NotFoundError):
         searches.delete(TENANT, "by-id", "bob")
+    shared = searches.save(TENANT, msgspec.structs.replace(mine, shared=True))
+    assert searches.get(TENANT, "by-id", "bob") == shared
     assert ask(store, TENANT, filled(shared, {}), now=NOW).rows == []
     assert ask(store, TENANT, filled(shared, {"id": "e1"}), now=NOW).rows == [{"id": "e1"}]
     for bad in ({"other": 1}, {"days": "x"}, {"days": True}):

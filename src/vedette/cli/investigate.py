@@ -135,7 +135,7 @@ def run(
 
 
 def delete(name: str, *, by: By = "cli", tenant: Tenant = "", home: Home = None, config: Config = None) -> None:
-    """Forget one of your saved searches."""
+    """Forget a saved search: yours, or a shared one."""
     from vedette.run.searches import Searches
 
     with Opened(home, tenant, config) as parts:

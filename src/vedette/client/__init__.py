@@ -11,7 +11,9 @@ Example:
     ('review', 'fallback.service')
 """
 
+from vedette.client.analyst import Analyst, Frame
 from vedette.client.client import Answer, Client, Policy
+from vedette.client.plot import Plot
 from vedette.client.retry import Retry
 
-__all__ = ["Answer", "Client", "Policy", "Retry"]
+__all__ = ["Analyst", "Answer", "Client", "Frame", "Plot", "Policy", "Retry"]

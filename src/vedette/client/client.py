@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from vedette.client.refusal import refusal
 from vedette.client.retry import RETRIED, Retry
 from vedette.core.decision import Action
-from vedette.core.errors import DataError, DefinitionError, DeniedError, PermanentError
+from vedette.core.errors import DefinitionError
 
 DEADLINE_S = 0.9
 """Within this `decide` answers, whatever happens to the service: a hung one is replaced within a second."""
@@ -29,7 +30,7 @@ ATTEMPT_S = 0.25
 MAX_ANSWER = 1 << 20
 UNREACHABLE = "fallback.service"
 """Code of an answer by policy because the service gave none."""
-OK, BAD_REQUEST, DENIED, CONFLICT = 200, 400, (401, 403), 409
+OK = 200
 
 
 class Policy(StrEnum):
@@ -150,7 +151,7 @@ class Client:
             if reply.status == OK:
                 return self._read(reply.body, attempts)
             if reply.status and reply.status not in RETRIED:
-                raise _refusal(reply)
+                raise refusal(reply.status, reply.body)
             left = self._deadline_s - (self._monotonic() - start)
             wait = self._retry.wait(attempts, told=reply.retry_after, left=left, uniform=self._uniform)
             if wait is None:
@@ -228,16 +229,3 @@ class Client:
             self._held.connection = None
             with self._lock:
                 self._open.discard(held)
-
-
-def _refusal(reply: _Reply) -> DataError | DeniedError | PermanentError:
-    error: Mapping[str, Any] = {}
-    with suppress(msgspec.DecodeError, KeyError, TypeError):
-        error = dict(msgspec.json.decode(reply.body)["error"])
-    code, message = str(error.get("code", "client.answer.unreadable")), str(error.get("message", "refused"))
-    hint, place = str(error.get("hint", "")), str(error.get("place", ""))
-    if reply.status == BAD_REQUEST:
-        return DataError(code, message, hint=hint, at=place)
-    if reply.status in DENIED:
-        return DeniedError(code, message, hint=hint, at=place)
-    return PermanentError(code, message, hint=hint, at=place)

@@ -102,16 +102,17 @@ class Searches:
             raise NotFoundError("searches.search.unknown", "no such search", at=name[:64])
         return msgspec.json.decode(body, type=Search)
 
-    def delete(self, tenant: str, name: str, owner: str) -> None:
-        """Forgets a search of somebody's own.
+    def delete(self, tenant: str, name: str, reader: str) -> None:
+        """Forgets a search: somebody's own, or a shared one.
 
         Raises:
             NotFoundError: `searches.search.unknown`.
         """
-        mine = (_SEARCH.c.tenant == tenant) & (_SEARCH.c.name == name) & (_SEARCH.c.owner == owner)
+        mine = (_SEARCH.c.tenant == tenant) & (_SEARCH.c.name == name)
+        seen = (_SEARCH.c.owner == reader) | (_SEARCH.c.shared == 1)
         with self._state.begin() as connection:
-            if not connection.execute(_SEARCH.delete().where(mine)).rowcount:
-                raise NotFoundError("searches.search.unknown", "no such search of yours", at=name[:64])
+            if not connection.execute(_SEARCH.delete().where(mine, seen)).rowcount:
+                raise NotFoundError("searches.search.unknown", "no such search", at=name[:64])
 
 
 def filled(search: Search, given: Mapping[str, Scalar]) -> Question:

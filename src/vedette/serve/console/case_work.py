@@ -17,6 +17,7 @@ from vedette.core.errors import DataError
 from vedette.run.casefile import read_case
 from vedette.run.exporting import export_case
 from vedette.run.pacing import fetch_pace
+from vedette.run.steps import Steps
 from vedette.serve.console.page import show
 from vedette.serve.policy import Served
 from vedette.serve.routes.cases import check_command
@@ -64,6 +65,7 @@ def work_of(platform: Served, visitor: Visitor, case: Case) -> dict[str, Any]:
         "changes": list(Change),
         "phase_times": platform.cases.phases(tenant, case_id),
         "reports": list(Kind),
+        "steps": Steps(platform, platform.store).all(tenant, case_id),
     }
 
 

@@ -85,7 +85,7 @@ def save_search(caller: Writer, body: JsonBody, platform: Served) -> Response:
 
 @router.delete("/searches/{search}", status_code=204)
 def delete_search(caller: Writer, search: str, platform: Served) -> Response:
-    """Forgets one of the caller's own searches."""
+    """Forgets a search: one of the caller's own, or a shared one."""
     Searches(platform).delete(caller.tenant, search, caller.principal.id)
     return Response(status_code=204)
 
