@@ -59,7 +59,7 @@ def url(world):
 
 @pytest.fixture(scope="module")
 def key(world):
-    return world.key({"query": Reach.READ, "events": Reach.READ, "cases": Reach.WRITE})
+    return world.key({"query": Reach.WRITE, "events": Reach.READ, "cases": Reach.READ})
 
 
 def run(notebook):

@@ -93,7 +93,7 @@ def test_over_http(world, case):
     assert (made.status_code, made.json()["rows"]) == (201, 1)
     again = world.post(f"/v1/cases/{case}/steps/{made.json()['id']}/runs", world.full).json()
     assert (again["again"]["then"], again["again"]["same"]) == ("same", True)
-    only = world.key({"cases": Reach.WRITE})
+    only = world.key({"cases": Reach.WRITE, "query": Reach.READ})
     assert (
         world.post(f"/v1/cases/{case}/steps", only, {"question": {"kind": "sql", "text": "select 1"}}).status_code
         == 403

@@ -80,7 +80,7 @@ class Analyst:
 
     Args:
         url: Of the service, such as `https://vedette.example`.
-        key: API key with `query:read`, and `cases:write` to keep steps.
+        key: API key with `query:read`; `query:write` to keep steps, `cases:read` to list them, `events:read` for hosts.
         timeout_s: How long an answer is waited for.
 
     Raises:

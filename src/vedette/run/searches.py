@@ -24,6 +24,7 @@ _SEARCH = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("shared", sa.Integer, nullable=False),
+    sa.Column("gone", sa.Integer, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
     sqlite_strict=True,
 )
@@ -70,13 +71,18 @@ class Searches:
             )
         check(search.question)
         mine = (_SEARCH.c.tenant == tenant) & (_SEARCH.c.name == search.name)
-        row = {"owner": search.owner, "shared": int(search.shared), "body": msgspec.json.encode(search).decode()}
+        row = {
+            "owner": search.owner,
+            "shared": int(search.shared),
+            "gone": 0,
+            "body": msgspec.json.encode(search).decode(),
+        }
         with self._state.begin() as connection:
             count = sa.select(sa.func.count()).select_from(_SEARCH).where(_SEARCH.c.tenant == tenant)
             if connection.execute(count).scalar_one() >= MAX_SEARCHES:
                 raise DataError("searches.search.many", f"there are {MAX_SEARCHES} searches")
             if not insert_new(connection, _SEARCH, tenant=tenant, name=search.name, **row):
-                held = mine & (_SEARCH.c.owner == search.owner)
+                held = mine & ((_SEARCH.c.owner == search.owner) | (_SEARCH.c.gone == 1))
                 if not connection.execute(_SEARCH.update().where(held).values(**row)).rowcount:
                     raise ConflictError("searches.name.taken", "there is a search of this name", at=search.name)
         return search
@@ -84,7 +90,11 @@ class Searches:
     def all(self, tenant: str, reader: str) -> list[Search]:
         """The searches that somebody may see, by name: their own, and those that are shared."""
         seen = (_SEARCH.c.owner == reader) | (_SEARCH.c.shared == 1)
-        query = sa.select(_SEARCH.c.body).where(_SEARCH.c.tenant == tenant, seen).order_by(_SEARCH.c.name)
+        query = (
+            sa.select(_SEARCH.c.body)
+            .where(_SEARCH.c.tenant == tenant, seen, _SEARCH.c.gone == 0)
+            .order_by(_SEARCH.c.name)
+        )
         with self._state.read() as connection:
             return [msgspec.json.decode(body, type=Search) for body in connection.execute(query).scalars()]
 
@@ -97,13 +107,13 @@ class Searches:
         mine = (_SEARCH.c.tenant == tenant) & (_SEARCH.c.name == name)
         seen = (_SEARCH.c.owner == reader) | (_SEARCH.c.shared == 1)
         with self._state.read() as connection:
-            body = connection.execute(sa.select(_SEARCH.c.body).where(mine, seen)).scalar()
+            body = connection.execute(sa.select(_SEARCH.c.body).where(mine, seen, _SEARCH.c.gone == 0)).scalar()
         if body is None:
             raise NotFoundError("searches.search.unknown", "no such search", at=name[:64])
         return msgspec.json.decode(body, type=Search)
 
     def delete(self, tenant: str, name: str, reader: str) -> None:
-        """Forgets a search: somebody's own, or a shared one.
+        """Forgets a search: somebody's own, or a shared one; again changes nothing.
 
         Raises:
             NotFoundError: `searches.search.unknown`.
@@ -111,7 +121,7 @@ class Searches:
         mine = (_SEARCH.c.tenant == tenant) & (_SEARCH.c.name == name)
         seen = (_SEARCH.c.owner == reader) | (_SEARCH.c.shared == 1)
         with self._state.begin() as connection:
-            if not connection.execute(_SEARCH.delete().where(mine, seen)).rowcount:
+            if not connection.execute(_SEARCH.update().where(mine, seen).values(gone=1)).rowcount:
                 raise NotFoundError("searches.search.unknown", "no such search", at=name[:64])
 
 

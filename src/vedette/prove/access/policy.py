@@ -119,6 +119,7 @@ reviews    write    - analyst risk
 events     read     key analyst responder risk model compliance
 events     write    key -
 query      read     key analyst responder risk model compliance
+query      write    key analyst responder
 features   read     key analyst risk model compliance
 features   write    - model
 labels     read     app analyst risk model compliance

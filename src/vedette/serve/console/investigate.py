@@ -19,9 +19,7 @@ from vedette.run.steps import Steps
 from vedette.serve.console.case_work import Reader, Worker, back
 from vedette.serve.console.page import show
 from vedette.serve.policy import Served
-from vedette.serve.routes.hunts import hunts_of
-from vedette.serve.routes.searches import StepRequest, question_of
-from vedette.serve.session import Visitor, look
+from vedette.serve.session import Visitor, act, look
 
 router = APIRouter()
 
@@ -32,6 +30,7 @@ MAX_CELL = 200
 OPEN_CASES = 50
 
 Asks = Annotated[Visitor, look("query", "read")]
+Keeper = Annotated[Visitor, act("query", "write")]
 Text = Annotated[str, Form()]
 
 
@@ -77,7 +76,7 @@ def show_questions(
 @router.post(f"{PATH}/searches", response_model=None)
 def save_search(
     *,
-    visitor: Worker,
+    visitor: Keeper,
     platform: Served,
     name: Text,
     kind: Annotated[Kind, Form()],
@@ -96,7 +95,7 @@ def save_search(
 
 
 @router.post(f"{PATH}/searches/{{search}}/delete", response_model=None)
-def delete_search(visitor: Worker, platform: Served, search: str) -> Response:
+def delete_search(visitor: Keeper, platform: Served, search: str) -> Response:
     """Forgets a search: one of the visitor's own, or a shared one."""
     Searches(platform).delete(visitor.tenant, search, visitor.principal.id)
     return RedirectResponse(f"{PATH}#searches", 303)
@@ -105,7 +104,7 @@ def delete_search(visitor: Worker, platform: Served, search: str) -> Response:
 @router.post(f"{PATH}/steps", response_model=None)
 def take_step(
     *,
-    visitor: Worker,
+    visitor: Keeper,
     platform: Served,
     case: Text,
     kind: Annotated[Kind, Form()],
@@ -116,16 +115,14 @@ def take_step(
 ) -> Response:
     """Keeps a question and its rows in a case."""
     question = Question(kind=kind, text=q.strip(), since=since, until=until, limit=limit)
-    wanted = question_of(platform, visitor.principal, StepRequest(question=question))
     steps = Steps(platform, platform.store)
-    steps.take(visitor.tenant, case.strip(), wanted, operator=visitor.principal.id)
+    steps.take(visitor.tenant, case.strip(), question, operator=visitor.principal.id)
     return back(case.strip(), "steps")
 
 
 @router.post("/cases/{case_id}/steps/{step_id}/again", response_model=None)
-def run_step(visitor: Worker, platform: Served, case_id: str, step_id: str) -> Response:
+def run_step(visitor: Keeper, platform: Served, case_id: str, step_id: str) -> Response:
     """Asks a step again; what came of it is the newest note of the case."""
-    question_of(platform, visitor.principal, StepRequest(question=Question(kind=Kind.SQL, text="select 1")))
     steps = Steps(platform, platform.store)
     steps.again(visitor.tenant, case_id, step_id, operator=visitor.principal.id)
     return back(case_id, "timeline")
@@ -141,7 +138,7 @@ def show_hunts(request: Request, visitor: Reader, platform: Served) -> HTMLRespo
 
 @router.post(HUNTS, response_model=None)
 def save_hunt(
-    *, visitor: Worker, platform: Served, name: Text, hypothesis: Text, sql: Text, techniques: Text = ""
+    *, visitor: Keeper, platform: Served, name: Text, hypothesis: Text, sql: Text, techniques: Text = ""
 ) -> Response:
     """Saves a hunt."""
     hunt = SavedHunt(
@@ -151,7 +148,7 @@ def save_hunt(
         techniques=tuple(techniques.replace(",", " ").split()),
         author=visitor.principal.id,
     )
-    hunts_of(platform, visitor.principal).save(visitor.tenant, hunt)
+    Hunts(platform, platform.store).save(visitor.tenant, hunt)
     return _to_hunt(hunt.name)
 
 
@@ -165,9 +162,9 @@ def show_hunt(request: Request, visitor: Reader, platform: Served, hunt: str) ->
 
 
 @router.post(f"{HUNTS}/{{hunt}}/run", response_model=None)
-def run_hunt(visitor: Worker, platform: Served, hunt: str) -> Response:
+def run_hunt(visitor: Keeper, platform: Served, hunt: str) -> Response:
     """Runs a hunt."""
-    hunts_of(platform, visitor.principal).run(visitor.tenant, hunt, operator=visitor.principal.id)
+    Hunts(platform, platform.store).run(visitor.tenant, hunt, operator=visitor.principal.id)
     return _to_hunt(hunt)
 
 
@@ -200,7 +197,7 @@ def _told(hunts: Hunts, tenant: str, hunt: SavedHunt) -> dict[str, Any]:
 
 def _cases(platform: Platform, visitor: Visitor) -> list[tuple[str, str]]:
     """Cases that a step can be kept in: the newest."""
-    if not visitor.may("cases", "write"):
+    if not visitor.may("query", "write"):
         return []
     found = platform.cases.find(visitor.tenant, limit=OPEN_CASES)
     return [(case.id, case.title) for case in found if case.state != "closed"]
