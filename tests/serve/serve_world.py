@@ -376,6 +376,7 @@ class Objects:
             "case_id": case,
             "run_id": run.id,
             "playbook": "compromised_api_key",
+            "tenant": tenant,
             "task_id": task.id,
             "hypothesis_id": hypothesis.id,
             "notice": "gdpr_33",

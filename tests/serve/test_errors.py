@@ -42,7 +42,8 @@ IDS = _Ids(merchant=MERCHANT, root="acme", collection="shared", role="analyst", 
 def bodies(world):
     """(method, path, media type, secret that may) of every route with a body."""
     for method, path, operation in world.routes():
-        if "requestBody" in operation:
+        # What is signed is read only when its signature holds: tests/serve/test_hooks.py.
+        if "requestBody" in operation and "/hooks/" not in path:
             media = next(iter(operation["requestBody"]["content"]))
             yield method, path.format_map(IDS), media, world.able(TABLE[method, path])
 

@@ -98,6 +98,8 @@ def test_bodies_have_a_schema_and_an_example(described):
 def test_every_example_passes(world, objects):
     for method, path, operation in world.routes():
         ids = objects.of(method)
+        if "/hooks/" in path:
+            continue  # its sender signs it: tests/serve/test_hooks.py
         if path.endswith("/return"):
             paid = world.send("POST", f"/v1/payouts/{ids['payout_id']}/pay", world.full, key=f"pay-{ids['payout_id']}")
             assert paid.status_code == 200, paid.text

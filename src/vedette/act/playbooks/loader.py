@@ -18,6 +18,7 @@ from vedette.act.playbooks.caps import MOST
 from vedette.act.playbooks.checks import check, near
 from vedette.act.playbooks.conditions import parse_condition
 from vedette.act.playbooks.fields import ID, Fields, Source
+from vedette.act.playbooks.hooks import HookScheme
 from vedette.act.playbooks.playbook import (
     ActionStep,
     ApprovalStep,
@@ -130,6 +131,9 @@ def read_playbook(
     return playbook
 
 
+_SECRET = re.compile(r"[a-z][a-z0-9_-]{0,40}")
+
+
 class _Reader(Fields):
     def __init__(self, source: Source, signatures: Mapping[str, Signature], library: Library) -> None:
         super().__init__(source)
@@ -168,7 +172,7 @@ class _Reader(Fields):
 
     def _trigger(self, data: Any, path: str) -> Trigger:
         kind = data.get("type") if isinstance(data, dict) else None
-        fields = {"alert": "rules levels", "case": "levels", "schedule": "every", "webhook": ""}
+        fields = {"alert": "rules levels", "case": "levels", "schedule": "every", "webhook": "scheme secret"}
         if not isinstance(kind, str) or kind not in fields:
             hint = f"one of {', '.join(TriggerType)}; by hand works always"
             self.problem("trigger.type", f"unknown trigger `{kind!s:.40}`", path, hint=hint)
@@ -183,7 +187,26 @@ class _Reader(Fields):
                 hint = f"one of {', '.join(Level)}"
                 self.problem("field.type", f"no level `{level!s:.40}`", f"{path}.levels", hint=hint)
         rules = self.names(spec.get("rules", []), f"{path}.rules")
-        return Trigger(type=TriggerType(kind), rules=rules, levels=levels, every_s=every)
+        scheme, secret = self._signed(spec, path)
+        when = TriggerType(kind)
+        return Trigger(type=when, rules=rules, levels=levels, every_s=every, scheme=scheme, secret=secret)
+
+    def _signed(self, spec: dict[str, Any], path: str) -> tuple[str, str]:
+        """How a webhook of another system proves itself: both or nothing."""
+        scheme, secret = (
+            self.text(spec.get("scheme"), f"{path}.scheme"),
+            self.text(spec.get("secret"), f"{path}.secret"),
+        )
+        if scheme and scheme not in list(HookScheme):
+            hint = f"one of {', '.join(HookScheme)}"
+            self.problem("trigger.scheme", f"unknown scheme `{scheme:.40}`", f"{path}.scheme", hint=hint)
+        if bool(scheme) != bool(secret):
+            hint = "`scheme` and `secret`, or neither"
+            self.problem("trigger.scheme", "a signed webhook needs both", path, hint=hint)
+        if secret and not _SECRET.fullmatch(secret):
+            hint = "lower case, such as github_hook"
+            self.problem("trigger.secret", "not the name of a secret", f"{path}.secret", hint=hint)
+        return scheme, secret
 
     def _caps(self, data: Any) -> dict[str, int]:
         kinds = sorted({kind for each in self._signatures.values() for kind in each.touches})

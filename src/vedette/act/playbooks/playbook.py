@@ -164,6 +164,10 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     """Of an alert or a case; empty: any."""
     every_s: float = 0.0
     """Of a schedule: once in each such interval, which begin at its multiples since 1970."""
+    scheme: str = ""
+    """Of a webhook that another system signs: how (`hooks.HookScheme`); empty: it comes with one of our keys."""
+    secret: str = ""
+    """Of such a webhook: the name of the secret; each tenant has its own, `<name>.<tenant>`."""
 
 
 class Playbook(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,18 +5,31 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from vedette.act.actions import Signature
 from vedette.act.playbooks.plan import radius
 from vedette.act.playbooks.playbook import Playbook, TriggerType, walk
 from vedette.act.playbooks.responder import Occasion
 from vedette.core.errors import DataError, NotFoundError
-from vedette.serve.policy import Caller, Served, allow
+from vedette.run.hooks import take_hook
+from vedette.serve.policy import Caller, Served, allow, anyone
 from vedette.serve.shapes import JsonBody, convert, page, reads, reply
 
 router = APIRouter(prefix="/v1/playbooks", tags=["playbooks"])
 
+_HOOK_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "properties": {"id": {"type": "string"}}, "additionalProperties": True},
+                "example": {"id": "evt_1"},
+            }
+        },
+    },
+}
 _START = {"playbook": "compromised_api_key", "alert_id": "al_17", "inputs": {"account": "m_9"}}
 
 
@@ -110,6 +123,14 @@ def take_webhook(
     told = {"type": "webhook", "by": caller.principal.id, "data": wanted.data}
     occasion = Occasion(key=f"webhook:{delivery}", trigger=told)
     return reply(platform.responder.launch(caller.tenant, book, occasion, requester=caller.principal.id), 202)
+
+
+@router.post("/hooks/{tenant}/{playbook}", status_code=202, dependencies=[anyone()], openapi_extra=_HOOK_BODY)
+async def take_signed(request: Request, platform: Served, tenant: str, playbook: str) -> Response:
+    """A webhook that another system signs starts the playbook whose trigger names its scheme, once a delivery."""
+    body, headers = await request.body(), request.headers.raw
+    run = await run_in_threadpool(take_hook, platform, tenant, playbook, body, headers)
+    return reply({"status": "started", "run": run}, 202) if run else reply({"status": "repeated"})
 
 
 @router.get("/runs")
