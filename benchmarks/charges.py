@@ -18,23 +18,19 @@ import contextlib
 import http.client
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+import steady
+from shop import cpu_of, payments, prepare, vedette
 from vedette.core.clock import SystemClock
 from vedette.core.settings import load_settings
-from vedette.demo.world import World
 from vedette.judge.decisions.parts import Policy
 from vedette.judge.decisions.service import settle
 from vedette.move.charges import ChargeItem
@@ -43,39 +39,6 @@ from vedette.run.scoring import load_scoring
 
 PORT = 8870
 BATCH = 5_000
-DAY = datetime(2026, 3, 2, tzinfo=UTC)
-RULES = """\
-block if :risk_score: >= 90
-review if :card_country: != :ip_country: and :risk_score: > 60
-challenge if :customer_count_10m: > 20
-"""
-
-
-def payments(count: int) -> list[dict[str, Any]]:
-    """Requests for charges of a day of the demo world."""
-    steps = World(seed=1, day=DAY, scale=0.2).steps()
-    return [payment.request for payment in islice((one for step in steps for one in step.payments), count)]
-
-
-def prepare(folder: Path) -> tuple[Path, Path]:
-    """A model of the charge features, and rules."""
-    history, model, rules = folder / "history.parquet", folder / "model", folder / "rules.txt"
-    pq.write_table(World(seed=1, day=DAY, scale=0.05).history(), history)
-    features = Path(__file__).resolve().parent.parent / "content" / "features" / "charges.yaml"
-    span = ["--train-start", "2026-01-20", "--train-days", "25", "--delay-days", "7"]
-    command = ["model", "train", "--source", "product", "--features", str(features), "--events", str(history), *span]
-    vedette(folder / "home", *command, "--out", str(model))
-    rules.write_text(RULES)
-    return model, rules
-
-
-def vedette(home: Path, *arguments: str) -> str:
-    environ = {**os.environ, "VEDETTE_HOME": str(home)}
-    command = [sys.executable, "-m", "vedette", *arguments]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return done.stdout
 
 
 def show(title: str, count: int, wall: float, cpu: float, note: str = "") -> None:
@@ -87,15 +50,6 @@ def measured(title: str, count: int, pid: int = 0) -> Iterator[None]:
     wall, used = time.perf_counter(), cpu_of(pid)
     yield
     show(title, count, time.perf_counter() - wall, cpu_of(pid) - used)
-
-
-def cpu_of(pid: int) -> float:
-    """CPU seconds of this process, or of another."""
-    if not pid:
-        held = resource.getrusage(resource.RUSAGE_SELF)
-        return held.ru_utime + held.ru_stime
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def in_process(folder: Path, model: Path, rules: Path, requests: list[dict[str, Any]], singles: int) -> None:
@@ -190,8 +144,6 @@ def main() -> int:
     parser.add_argument("--postgres", default="", help="URL of a database for these runs")
     given = parser.parse_args()
     if given.minutes:
-        import steady
-
         return int(not steady.run(60 * given.minutes, given.postgres, given.workers, given.rate))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

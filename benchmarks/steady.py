@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from charges import cpu_of, payments, prepare
+from shop import cpu_of, payments, prepare
 from vedette.core.db import open_database
 from vedette.move.ledger.check import check
 
