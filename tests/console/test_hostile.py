@@ -19,7 +19,7 @@ from vedette.serve.console.page import PLACES
 
 pytestmark = pytest.mark.chromium
 
-MAX_PAGES = 90
+MAX_PAGES = 110
 PER_KIND = 7
 """Pages of one kind that are opened: alerts, entities, decisions and so on."""
 MOVES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")

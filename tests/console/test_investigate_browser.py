@@ -22,7 +22,12 @@ SHELL = "powershell.exe -nop -w hidden -enc " + "SQBFAFgA" * 60
 
 def told(number, seconds, **more):
     time = to_iso(BEGUN + seconds * 1_000_000)[:23].replace("T", " ")
-    head = {"Channel": "Microsoft-Windows-Sysmon/Operational", "Computer": HOST, "UtcTime": time, "RecordNumber": number}
+    head = {
+        "Channel": "Microsoft-Windows-Sysmon/Operational",
+        "Computer": HOST,
+        "UtcTime": time,
+        "RecordNumber": number,
+    }
     return head | more
 
 

@@ -38,7 +38,7 @@ def places(capsys, home):
 
 
 def indexed(count):
-    return {"register": (0, 0), "sightings": (count, 0), "quality": (count, 0)}
+    return {"reviews": (0, 0), "register": (0, 0), "sightings": (count, 0), "quality": (count, 0)}
 
 
 def appended(home, count):

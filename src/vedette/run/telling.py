@@ -26,8 +26,9 @@ from vedette.run.storing import TOPIC, to_event
 
 BATCH = 500
 SCAN = 2_000
-KEEP = 10_000
-"""Audit records after which the place is noted though there was nothing to note."""
+KEEP = BATCH // 2
+"""Audit records after which the place is noted though there was nothing to note: what another process has not read by
+the noted place is then few enough for `lag` to look at."""
 _KEY = "money:"
 """Prefix of the log key of these events."""
 _SUCCESS = f'"outcome":"{Outcome.SUCCESS}"'.encode()

@@ -194,7 +194,7 @@ def _indicator(
         visitor,
         "intel_indicator.html",
         kept=kept,
-        one=own,
+        indicator=own,
         score=own.score(at),
         as_of=as_of,
         decay=_decay(own, at),

@@ -346,8 +346,8 @@ def _dispute(
         "merchant_dispute.html",
         current=place_of(merchant, "/disputes"),
         status=status_of(error) if error else 200,
-        one=found,
+        dispute=found,
         problem=error,
-        once=secrets.token_urlsafe(12),
+        token=secrets.token_urlsafe(12),
         open=found.status is DisputeStatus.OPENED and found.evidence_due > platform.clock.now(),
     )
