@@ -169,6 +169,9 @@ def test_a_lease_ends_and_who_wakes_late_is_refused(room):
 def test_four_eyes_a_dispute_and_what_each_is_told(room):
     (item,) = room.fill({"amount": 60_000})
     assert item.eyes == 2
+    # Nobody goes past the second pair of eyes by a verdict beside the queue.
+    assert code(room.queue.check_one_may, "acme", item.about.event_id) == "reviews.eyes.more"
+    room.queue.check_one_may("other", item.about.event_id)
     once = room.judge("ana", item.id, True, "the card was new")
     assert (once.state, once.given, once.disputed) == (ItemState.OPEN, 1, False)
     assert room.queue.owed() == []
@@ -182,6 +185,7 @@ def test_four_eyes_a_dispute_and_what_each_is_told(room):
     assert len(room.queue.opinions("acme", item.id, reader="cy")) == 2
     done = room.judge("cy", item.id, True)
     assert (done.state, done.fraud, done.given) == (ItemState.DONE, True, 3)
+    room.queue.check_one_may("acme", item.about.event_id)
     (owed,) = room.queue.owed()
     assert (owed.event_id, owed.fraud, owed.time) == (item.about.event_id, True, room.clock.now())
     assert (owed.label.kind, owed.label.observed_time) == ("verdict", owed.time)

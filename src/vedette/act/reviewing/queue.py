@@ -17,6 +17,7 @@ from vedette.act.reviewing.agreement import kappa, pairs
 from vedette.act.reviewing.law import Law
 from vedette.act.reviewing.nouns import About, Item, ItemState, Measured, Opinion, Owed, Waiting
 from vedette.act.reviewing.tables import ITEM, MIGRATIONS, OPINION, OWED, to_item, to_opinion
+from vedette.act.reviewing.tables import item_id as id_of
 from vedette.core.clock import MICROS, Clock
 from vedette.core.db import Connection, Database, insert_new, sa
 from vedette.core.errors import ConflictError, DataError, DeniedError, NotFoundError
@@ -96,6 +97,19 @@ class ReviewQueue:
             found = [to_opinion(each) for each in connection.execute(query.order_by(OPINION.c.fence))]
         whole = row.state != str(ItemState.OPEN) or row.disputed
         return [each for each in found if whole or each.reviewer == reader]
+
+    def check_one_may(self, tenant: str, event_id: str) -> None:
+        """Refuses a verdict beside the queue on what more than one person must agree on.
+
+        Raises:
+            ConflictError: `reviews.eyes.more`.
+        """
+        query = ITEM.select().where(ITEM.c.tenant == tenant, ITEM.c.id == id_of(tenant, event_id))
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+        if row is not None and row.eyes > 1 and row.state == str(ItemState.OPEN):
+            hint = f"claim it and judge it under /v1/reviews/{row.id}"
+            raise ConflictError("reviews.eyes.more", f"{row.eyes} people must agree on it", hint=hint, at=event_id[:64])
 
     def waiting(self, tenant: str) -> Waiting:
         """The queue in numbers."""

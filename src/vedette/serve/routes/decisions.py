@@ -150,7 +150,8 @@ async def refund(
 async def review(
     caller: Annotated[Caller, allow("labels", "write")], event_id: str, body: JsonBody, platform: Served
 ) -> Response:
-    """What a person found who looked at the payment: fraud or genuine."""
+    """What a person found who looked at the payment: fraud or genuine; 409 where more people must agree."""
+    await run_in_threadpool(platform.reviewing.check_one_may, caller.tenant, event_id)
     return await _outcome(caller, event_id, convert(body, OutcomeRequest), "verdict", platform)
 
 
