@@ -52,7 +52,8 @@ def plant(platform, moment):
             # The old way: what was handed over counts as learned.
             platform.handing.hand = lambda label: asyncio.run(desk.learn(label)) or True
             queue.paid = lambda owed: die(paid(owed))
-            desk.service("default")._recorder.learn = die
+            # The writer has not come to it when the process dies.
+            desk.service("default")._recorder.learn = lambda *_args: time.sleep(60)
 
 
 def main():
