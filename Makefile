@@ -20,7 +20,7 @@ test: .venv/.test assets
 	scripts/test-packages
 	@# Once for all the processes that tests start.
 	$(BIN)/python -m compileall -q src
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --randomly-seed=$(SEED) $(ARGS)
+	scripts/tests $(BIN)/python --randomly-seed=$(SEED) $(ARGS)
 
 check: .venv/.test
 	$(BIN)/ruff check src tests benchmarks
