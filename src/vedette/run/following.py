@@ -6,12 +6,12 @@ own over the same home: every stage moves its place in the transaction of its ef
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Final
 
-from vedette.act.reviewing.intake import TOPIC as REVIEWED
+from vedette.act.reviewing import intake as reviewing_module
 from vedette.core.clock import Clock
 from vedette.core.settings import Settings
 from vedette.judge.correlation.correlator import Order
@@ -30,7 +30,7 @@ from vedette.run.parts import Parts
 from vedette.run.quality import Quality
 from vedette.run.rollout import Rollout
 from vedette.run.storing import storing
-from vedette.run.stream import BATCH, Stage, advance
+from vedette.run.stream import BATCH, Stage, Turns
 from vedette.run.taxii import Polls
 from vedette.run.telling import Telling
 from vedette.sense.intel.bundle import kept_attack
@@ -40,6 +40,8 @@ STREAM_S: Final = 0.05
 """How soon rules look at what came in, and what money did comes in."""
 STORE_S: Final = 5.0
 """How long events that trickle in are gathered for one commit of the event store: a commit costs 0.1 CPU seconds."""
+REVIEW_S: Final = 1.0
+"""How long decisions that trickle in are gathered for one commit of the review queue."""
 INDEX_S: Final = 1.0
 """How long records that trickle in are gathered for one commit of the index."""
 POLL_S: Final = 10.0
@@ -61,8 +63,8 @@ class Followers:
     """
 
     def __init__(self, parts: Parts, store: Store, meters: Meters, detection: Detection | None = None) -> None:
-        self._log = parts.log
         self._meters = meters
+        self._turns = Turns(parts.log, meters, parts.clock)
         self._evidence = parts.evidence
         self._parts = parts
         self._polls = Polls(parts.library, parts.egress, lambda name: parts.secrets.resolve(name).reveal(), parts.clock)
@@ -83,7 +85,14 @@ class Followers:
         self._following: tuple[Stage, ...] = (
             Stage("alerts", SIGNALS, lambda: parts.alerts.consume(parts.log).read, parts.alerts.place),
             noting(parts.library, parts.log),
-            Stage("reviews", REVIEWED, lambda: parts.review_intake.consume(parts.log), parts.review_intake.place),
+        )
+        self.reviewing: tuple[Stage, ...] = (
+            Stage(
+                "reviews",
+                reviewing_module.TOPIC,
+                lambda: parts.review_intake.consume(parts.log),
+                parts.review_intake.place,
+            ),
         )
         self.storing: tuple[Stage, ...] = (storing(parts.log, store, parts.sources, meters),)
         self.indexing: tuple[Stage, ...] = indexing(parts.log, parts.register, parts.sightings)
@@ -111,21 +120,22 @@ class Followers:
     def begun(self) -> tuple[Stage, ...]:
         """Those that have begun: a look at where they stand begins none, and so writes nothing."""
         watching = self.watching if self._detects else self._following
-        return (*self.storing, *watching, *self.indexing, *self.judging)
+        return (*self.storing, *watching, *self.reviewing, *self.indexing, *self.judging)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """All of them, in the order of their turns."""
-        return (*self.storing, *self.watching, *self.indexing, *self.judging)
+        return (*self.storing, *self.watching, *self.reviewing, *self.indexing, *self.judging)
 
     def beats(self) -> tuple[Beat, ...]:
         """How often each happens. Each is safe to be killed in, and to run twice."""
         return (
             Beat("telling", STREAM_S, self.telling.turn, enough=telling_module.BATCH),
-            Beat("stream", STREAM_S, lambda: self._turn(self.watching)),
-            Beat("store", STORE_S, lambda: self._turn(self.storing), enough=storing_module.BATCH),
-            Beat("index", INDEX_S, lambda: self._turn(self.indexing), enough=BATCH),
-            Beat("quality", QUALITY_S, lambda: self._turn(self.judging), enough=quality_module.BATCH),
+            Beat("stream", STREAM_S, lambda: self._turns.go(self.watching)),
+            Beat("store", STORE_S, lambda: self._turns.go(self.storing), enough=storing_module.BATCH),
+            Beat("reviews", REVIEW_S, lambda: self._turns.go(self.reviewing), enough=reviewing_module.BATCH),
+            Beat("index", INDEX_S, lambda: self._turns.go(self.indexing), enough=BATCH),
+            Beat("quality", QUALITY_S, lambda: self._turns.go(self.judging), enough=quality_module.BATCH),
             Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
             Beat("intel", POLL_S, self._learn),
             Beat("tidy", TIDY_S, lambda: self._hunt.segments.tidy(self._parts.clock.now())),
@@ -138,9 +148,6 @@ class Followers:
         for tenant in self._parts.library.tenants():
             hunt_new(self._parts, self._hunt, tenant)
         return came
-
-    def _turn(self, stages: Sequence[Stage]) -> int:
-        return sum(advance(self._log, stages, self._meters, guard=True).values())
 
 
 @contextmanager

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from vedette.core.clock import Clock
 from vedette.core.log import Log
 from vedette.run.guard import guarded
 from vedette.run.metrics import Meters
 
 BATCH = 2_000
 """Records a stage takes at most at once: bounds memory, and the work repeated after a kill."""
+LOOK_S = 1.0
+"""How often a stage is given a turn though nothing came: some have more to do than to take records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +52,38 @@ def advance(log: Log, stages: Sequence[Stage], meters: Meters, *, guard: bool = 
         meters.taken(stage.name, taken[stage.name])
         meters.lag(stage.name, stage.lag(log))
     return taken
+
+
+class Turns:
+    """Turns that pass over a stage which stood at the end of its topic, until something comes or `LOOK_S` is over.
+
+    To look whether something came costs some microseconds, a turn that takes nothing a transaction of the stage's own.
+
+    Args:
+        log: What the stages follow.
+        meters: See `advance`.
+        clock: Says when to look all the same.
+    """
+
+    def __init__(self, log: Log, meters: Meters, clock: Clock) -> None:
+        self._log = log
+        self._meters = meters
+        self._clock = clock
+        self._done: dict[str, tuple[float, list[int]]] = {}
+        """Stage -> when it stood at the end of its topic, and where that was."""
+
+    def go(self, stages: Sequence[Stage]) -> int:
+        """Gives every stage one turn, guarded, where there may be something to do; answers how many records were taken."""
+        return sum(map(self._one, stages))
+
+    def _one(self, stage: Stage) -> int:
+        parts = range(self._log.partitions(stage.topic))
+        ends, now = [self._log.end(stage.topic, part) for part in parts], self._clock.monotonic()
+        since, held = self._done.get(stage.name, (now, None))
+        if held == ends and now - since < LOOK_S:
+            return 0
+        taken = advance(self._log, [stage], self._meters, guard=True)[stage.name]
+        # A turn that failed took nothing either: where it stands counts.
+        if not taken and [stage.place(part) for part in parts] == ends:
+            self._done[stage.name] = now, ends
+        return taken

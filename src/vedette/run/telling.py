@@ -54,6 +54,8 @@ class Telling:
 
     def turn(self) -> int:
         """Does what there is to do, at most `BATCH` of each kind; answers how many records it took."""
+        if self._all_read() and not self._told.waiting(1):
+            return 0
         with self._alone():
             taken = sum(self._audited(part) for part in range(self._log.partitions(AUDIT)))
             waiting = self._told.waiting(BATCH)
@@ -93,6 +95,7 @@ class Telling:
         start = self._place(part)
         records = self._log.read(AUDIT, part, start, BATCH)
         if not records:
+            self._read[part] = start
             return 0
         end = records[-1].offset + 1
         events = [event for record in records for event in _refusals(record)]
@@ -107,6 +110,10 @@ class Telling:
             self._told.db.together(work, synced=False)
         self._read[part] = end
         return len(records)
+
+    def _all_read(self) -> bool:
+        """Whether the audit log ends where this process has read it to."""
+        return all(self._log.end(AUDIT, part) == self._read.get(part) for part in range(self._log.partitions(AUDIT)))
 
     def _place(self, part: int) -> int:
         return max(self._read.get(part, 0), self._told.cursor(f"{AUDIT}:{part}"))

@@ -118,18 +118,22 @@ class ReviewIntake:
             last[answer.tenant, item_id(answer.tenant, answer.event_id)] = answer.action, record
         rows = [self._row(name, record) for (_, name), (action, record) in last.items() if action is Action.REVIEW]
         fresh = [row for row in rows if row is not None]
-        insert_all_new(connection, ITEM, sorted(fresh, key=lambda row: (row["tenant"], row["id"])), "id")
-        self._turn(connection, [(row["tenant"], row["id"]) for row in fresh], ItemState.WITHDRAWN, ItemState.OPEN)
+        made = insert_all_new(connection, ITEM, sorted(fresh, key=lambda row: (row["tenant"], row["id"])), "id")
+        again = [(row["tenant"], row["id"]) for row in fresh if row["id"] not in made]
+        self._turn(connection, again, ItemState.WITHDRAWN, ItemState.OPEN)
         others = [key for key, (action, _) in last.items() if action is not Action.REVIEW]
         self._turn(connection, others, ItemState.OPEN, ItemState.WITHDRAWN)
 
     @staticmethod
     def _turn(connection: Connection, keys: Sequence[tuple[str, str]], before: ItemState, after: ItemState) -> None:
         """Moves items that nobody has judged from one state to another."""
-        unseen = (ITEM.c.state == str(before)) & (ITEM.c.given == 0)
         for tenant in sorted({tenant for tenant, _ in keys}):
             mine = (ITEM.c.tenant == tenant) & ITEM.c.id.in_([name for owner, name in keys if owner == tenant])
-            connection.execute(ITEM.update().where(mine, unseen).values(state=str(after)))
+            # Found by key first, and there are few: one update of all would walk through every item of that state.
+            for name in connection.execute(sa.select(ITEM.c.id).where(mine)).scalars().all():
+                this = (ITEM.c.tenant == tenant) & (ITEM.c.id == name)
+                unseen = (ITEM.c.state == str(before)) & (ITEM.c.given == 0)
+                connection.execute(ITEM.update().where(this, unseen).values(state=str(after)))
 
     def _row(self, name: str, record: Record) -> dict[str, Any] | None:
         try:
