@@ -73,7 +73,7 @@ class Turns:
         """Stage -> when it stood at the end of its topic, and where that was."""
 
     def go(self, stages: Sequence[Stage]) -> int:
-        """Gives every stage one turn, guarded, where there may be something to do; answers how many records were taken."""
+        """Gives every stage that may have something to do one guarded turn; answers how many records were taken."""
         return sum(map(self._one, stages))
 
     def _one(self, stage: Stage) -> int:
