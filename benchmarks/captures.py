@@ -37,7 +37,7 @@ from vedette.core.errors import DataError
 from vedette.core.signal import Level, Signal
 from vedette.judge.correlation.correlator import Correlator
 from vedette.judge.sigma.ready import Ready
-from vedette.run.detection import Detection, load_detection
+from vedette.run.pipeline.detection import Detection, load_detection
 from vedette.sense.files import read_lines
 from vedette.sense.intel.attack import Attack, parent
 from vedette.sense.intel.bundle import load_attack

@@ -34,8 +34,8 @@ from vedette.core.settings import load_settings
 from vedette.judge.decisions.parts import Policy
 from vedette.judge.decisions.service import settle
 from vedette.move.charges import ChargeItem
+from vedette.run.payments.scoring import load_scoring
 from vedette.run.platform import Platform
-from vedette.run.scoring import load_scoring
 
 PORT = 8870
 BATCH = 5_000

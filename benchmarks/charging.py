@@ -30,8 +30,8 @@ from vedette.core.settings import Settings, load_settings
 from vedette.judge.decisions.parts import Policy
 from vedette.judge.decisions.service import settle
 from vedette.prove.access.policy import Level, Mode
+from vedette.run.payments.scoring import load_scoring
 from vedette.run.platform import Platform
-from vedette.run.scoring import load_scoring
 from vedette.serve import charging as serving
 from vedette.serve.server import run_server
 from vedette.serve.supervised import follow

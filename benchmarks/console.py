@@ -37,8 +37,8 @@ from vedette.judge.decisions.parts import Policy
 from vedette.judge.decisions.register import Filters
 from vedette.move.charges import ChargeItem
 from vedette.prove.access import Role
+from vedette.run.payments.scoring import load_scoring
 from vedette.run.platform import Platform
-from vedette.run.scoring import load_scoring
 
 PORT = 8790
 LIMIT_MS = 200.0

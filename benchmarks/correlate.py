@@ -32,11 +32,11 @@ from vedette.judge.correlation.window import Limits, Window
 from vedette.judge.shipments import Shipments
 from vedette.judge.sigma.card import Cards
 from vedette.judge.sigma.load import RuleSet
-from vedette.run.detecting import detecting
-from vedette.run.detection import Detection, load_detection
 from vedette.run.metrics import Meters
-from vedette.run.rollout import Rollout
-from vedette.run.stream import advance
+from vedette.run.pipeline.detecting import detecting
+from vedette.run.pipeline.detection import Detection, load_detection
+from vedette.run.pipeline.stream import advance
+from vedette.run.rules.rollout import Rollout
 from vedette.sense.sources import load_sources
 
 START = 1_772_000_000 * MICROS

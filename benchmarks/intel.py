@@ -37,8 +37,8 @@ from vedette.judge.sigma.detect import judge_chunk
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.ready import Ready
-from vedette.run.hunting import Hunt
-from vedette.run.intel import make_lookout
+from vedette.run.intel.hunting import Hunt
+from vedette.run.intel.indicators import make_lookout
 from vedette.run.parts import Parts
 from vedette.sense.files import read_lines
 from vedette.sense.history import Span

@@ -18,7 +18,7 @@ from vedette.act.cases.custody import MAX_ITEM, link_id
 from vedette.core.errors import DataError
 from vedette.core.settings import Settings
 from vedette.core.signal import Level
-from vedette.run.exporting import export_case
+from vedette.run.cases.exporting import export_case
 from vedette.run.parts import Parts
 
 TENANT = "acme"

@@ -11,8 +11,8 @@ from tests.conftest import FakeClock
 from vedette.cli.main import main
 from vedette.core.settings import load_settings
 from vedette.judge.decisions.parts import Policy
+from vedette.run.payments.scoring import load_scoring
 from vedette.run.platform import Platform
-from vedette.run.scoring import load_scoring
 
 PAYMENT = {
     "TRANSACTION_ID": 7,

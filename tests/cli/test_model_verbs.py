@@ -17,8 +17,8 @@ from vedette.cli.main import main
 from vedette.core.errors import ConflictError
 from vedette.judge.models import training
 from vedette.judge.models.report import to_html
-from vedette.run.gates import Gate, model_obstacles
 from vedette.run.jobs import retrain
+from vedette.run.rules.gates import Gate, model_obstacles
 
 KIND = "</script><img src=x onerror=alert(1)>"
 

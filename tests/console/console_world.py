@@ -22,7 +22,7 @@ from vedette.core.signal import Level, Signal
 from vedette.judge.payment.files import load_rules
 from vedette.prove.access import Mode, Role
 from vedette.prove.access.policy import Level as Reach
-from vedette.run.scoring import Scoring
+from vedette.run.payments.scoring import Scoring
 
 RULES = "block if :amount_in_usd: > 400\nchallenge if :amount_in_usd: > 250\nreview if :amount_in_usd: > 200\n"
 WHO = ("analyst", "responder", "risk", "model", "compliance", "admin")

@@ -20,8 +20,8 @@ from vedette.judge.decisions.parts import Policy
 from vedette.judge.models import training
 from vedette.judge.models.learners import Recipe
 from vedette.prove.access.policy import Level as Reach
+from vedette.run.payments.scoring import Scoring, load_scoring
 from vedette.run.platform import Platform
-from vedette.run.scoring import Scoring, load_scoring
 from vedette.sense.features.definition import load_features, shipped
 
 RULES = """\

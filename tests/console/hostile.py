@@ -14,7 +14,7 @@ from vedette.core.content import shipped
 from vedette.core.settings import load_settings
 from vedette.core.signal import Level
 from vedette.move.charges import ChargeItem
-from vedette.run.detection import load_detection
+from vedette.run.pipeline.detection import load_detection
 from vedette.run.platform import Platform
 
 OWN = "document.documentElement.dataset.owned=1"

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from vedette.core.content import shipped
 from vedette.core.documents import load_yaml
 from vedette.judge.sigma.pipelines import Pipelines
-from vedette.run.detection import load_detection
+from vedette.run.pipeline.detection import load_detection
 from vedette.sense.files import read_lines
 
 OURS = shipped("rules/sigma")

@@ -3,7 +3,7 @@
 import pytest
 
 from vedette.core.content import shipped
-from vedette.run.detection import load_detection
+from vedette.run.pipeline.detection import load_detection
 
 NOW = 1_772_000_000_000_000
 CLOUD = {

@@ -16,12 +16,12 @@ from vedette.core.db import open_database
 from vedette.core.log import SqliteLog
 from vedette.judge.shipments import Shipments
 from vedette.judge.sigma.card import Cards
-from vedette.run import detecting as module
-from vedette.run.detection import load_detection
-from vedette.run.journal import Journal
 from vedette.run.metrics import Meters
-from vedette.run.rollout import Rollout
-from vedette.run.stream import advance
+from vedette.run.pipeline import detecting as module
+from vedette.run.pipeline.detection import load_detection
+from vedette.run.pipeline.journal import Journal
+from vedette.run.pipeline.stream import advance
+from vedette.run.rules.rollout import Rollout
 
 STEPS = (
     "signal.before",

@@ -15,10 +15,10 @@ from vedette.core.content import shipped
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.logsources import LogSources
 from vedette.prove.access import Mode
-from vedette.run.detection import load_detection
-from vedette.run.incidents import SCOPES, load_story, play, with_names
-from vedette.run.rule_tests import RuleTests
-from vedette.run.scoring import load_scoring
+from vedette.run.cases.incidents import SCOPES, load_story, play, with_names
+from vedette.run.payments.scoring import load_scoring
+from vedette.run.pipeline.detection import load_detection
+from vedette.run.rules.rule_tests import RuleTests
 from vedette.sense.sources import load_sources
 
 SOURCES = load_sources()

@@ -19,10 +19,10 @@ from vedette.core.projection import Projection
 from vedette.core.settings import load_settings
 from vedette.prove.evidence.collect import Collector
 from vedette.prove.evidence.store import Evidence
-from vedette.run import intake as intake_module
-from vedette.run.detection import load_detection
-from vedette.run.files import Files
-from vedette.run.intake import Intake
+from vedette.run.pipeline import intake as intake_module
+from vedette.run.pipeline.detection import load_detection
+from vedette.run.pipeline.files import Files
+from vedette.run.pipeline.intake import Intake
 from vedette.run.platform import Platform
 from vedette.sense.quarantine import Quarantine
 from vedette.sense.sightings import Sightings
@@ -127,10 +127,10 @@ def plant(mistake):
         Intake._resume = lambda _self, _stream: 0
     elif mistake == "no_mark":
         Table.holds = lambda _self, _mark: False
-        sys.modules["vedette.run.storing"]._after = lambda _store, _name, events, _mark: events
+        sys.modules["vedette.run.pipeline.storing"]._after = lambda _store, _name, events, _mark: events
         sys.modules["vedette.sense.store"]._fresh = lambda _table, events: list(events)
     elif mistake == "place_first":
-        stream = sys.modules["vedette.run.detecting"]._Stream
+        stream = sys.modules["vedette.run.pipeline.detecting"]._Stream
         whole = stream._partition
 
         def place_first(self, name, topic, read, part):

@@ -12,7 +12,7 @@ from vedette.core.clock import to_iso
 from vedette.core.log import SqliteLog
 from vedette.core.settings import Settings
 from vedette.run.parts import Parts
-from vedette.run.quality import Quality
+from vedette.run.pipeline.quality import Quality
 from vedette.sense.sources import load_sources
 
 MINUTE = 60_000_000

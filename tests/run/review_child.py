@@ -10,8 +10,8 @@ from pathlib import Path
 from vedette.core.clock import SystemClock
 from vedette.core.settings import load_settings
 from vedette.judge.payment.files import load_rules
+from vedette.run.payments.scoring import Scoring
 from vedette.run.platform import Platform
-from vedette.run.scoring import Scoring
 
 EVENT = {
     "TRANSACTION_ID": 1,

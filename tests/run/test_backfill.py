@@ -20,7 +20,7 @@ from vedette.judge.decisions.opening import BACKFILL, CHECKPOINT, open_books
 from vedette.judge.decisions.recorder import Wanted
 from vedette.judge.models.training import train
 from vedette.judge.payment.rules import PaymentRules
-from vedette.run.backfill import backfill
+from vedette.run.payments.backfill import backfill
 from vedette.sense.features.definition import load_features, shipped
 from vedette.sense.features.table import read_table
 from vedette.sense.sources import load_sources

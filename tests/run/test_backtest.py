@@ -16,9 +16,9 @@ from vedette.core.clock import DAY, MICROS, to_iso
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.load import build
 from vedette.judge.sigma.logsources import LogSources
-from vedette.run.backtest import backtest
-from vedette.run.detection import Detection
-from vedette.run.records import Batch
+from vedette.run.pipeline.detection import Detection
+from vedette.run.rules.backtest import backtest
+from vedette.run.rules.records import Batch
 from vedette.sense.sources import load_sources
 
 SOURCES = load_sources()

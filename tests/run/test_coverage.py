@@ -15,9 +15,9 @@ from vedette.cli.rules import coverage as verb
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import load
 from vedette.judge.sigma.logsources import LogSources
-from vedette.run.coverage import REPORT, State, Threat, make_coverage, navigator_layer
-from vedette.run.rule_tests import RuleTests
-from vedette.run.trend import Trend
+from vedette.run.rules.coverage import REPORT, State, Threat, make_coverage, navigator_layer
+from vedette.run.rules.rule_tests import RuleTests
+from vedette.run.rules.trend import Trend
 from vedette.sense.intel.attack import Attack, Group, Tactic, Technique
 from vedette.sense.intel.bundle import Imported, keep_attack
 

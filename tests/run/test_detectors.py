@@ -15,9 +15,9 @@ from vedette.judge.detectors import Detector, installed
 from vedette.judge.grouping import Grouping, Suppression
 from vedette.judge.sigma.card import Card
 from vedette.judge.sigma.load import RuleSet
-from vedette.run.backtest import Trial, backtest
-from vedette.run.detection import Detection
-from vedette.run.records import Batch
+from vedette.run.pipeline.detection import Detection
+from vedette.run.rules.backtest import Trial, backtest
+from vedette.run.rules.records import Batch
 from vedette.sense.sources import load_sources
 
 SOURCES = load_sources()

@@ -11,10 +11,10 @@ from quality_home import DAY, MINUTE, MONDAY, Home
 
 from vedette.cli.main import main
 from vedette.core.settings import Settings
-from vedette.run import stream
-from vedette.run.flow import flows, look
+from vedette.run.pipeline import stream
+from vedette.run.pipeline.flow import flows, look
+from vedette.run.pipeline.stream import Stage
 from vedette.run.platform import Platform
-from vedette.run.stream import Stage
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from vedette.act.grouping import to_alert
 from vedette.core.content import shipped
 from vedette.core.event import Entity
 from vedette.judge.grouping import Grouping
-from vedette.run.gathering import HUB, join, to_name
-from vedette.run.incidents import Inside
-from vedette.run.scoring import load_scoring
+from vedette.run.cases.gathering import HUB, join, to_name
+from vedette.run.cases.incidents import Inside
+from vedette.run.payments.scoring import load_scoring
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from vedette.cli.main import build, verbs
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.errors import ConflictError, DataError, DefinitionError, NotFoundError
 from vedette.core.settings import load_settings
-from vedette.run.hunts import Hunts, SavedHunt
+from vedette.run.investigation.hunts import Hunts, SavedHunt
 from vedette.run.parts import Parts
 from vedette.sense.store import Store
 

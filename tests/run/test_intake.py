@@ -14,10 +14,10 @@ from tests.conftest import FakeClock
 from vedette.core.db import open_database
 from vedette.core.errors import DataError
 from vedette.core.log import SqliteLog
-from vedette.run import storing as storing_module
-from vedette.run.intake import MAX_BATCH_ID, Intake, place_of
 from vedette.run.metrics import Meters
-from vedette.run.storing import storing, to_event
+from vedette.run.pipeline import storing as storing_module
+from vedette.run.pipeline.intake import MAX_BATCH_ID, Intake, place_of
+from vedette.run.pipeline.storing import storing, to_event
 from vedette.sense.quarantine import Quarantine
 from vedette.sense.sources import load_sources
 from vedette.sense.store import Store
@@ -282,7 +282,7 @@ def test_a_batch_id_belongs_to_a_source(intake):
 
 
 def test_a_record_that_the_log_cannot_hold_is_refused(intake, monkeypatch, tmp_path):
-    monkeypatch.setattr("vedette.run.intake.MAX_VALUE_BYTES", 2 << 20)
+    monkeypatch.setattr("vedette.run.pipeline.intake.MAX_VALUE_BYTES", 2 << 20)
     big = one(2).replace(b'"n"', b'"%s"' % (b"n" * (2 << 20)))
     counts = intake.push("cloudtrail", "big", one(1) + big + one(3))["cloudtrail"]
     assert (counts.read, counts.stored, counts.quarantined) == (3, 2, 1)

@@ -20,12 +20,12 @@ from vedette.core.clock import DAY, SystemClock, to_iso
 from vedette.core.errors import ConflictError, DataError, DefinitionError, NotFoundError
 from vedette.core.settings import load_settings
 from vedette.core.signal import Level
-from vedette.run.hosts import keep_host, read_host
-from vedette.run.hunts import Hunts, HuntState, SavedHunt
+from vedette.run.investigation.hosts import keep_host, read_host
+from vedette.run.investigation.hunts import Hunts, HuntState, SavedHunt
+from vedette.run.investigation.questions import Kind, Question, ask, ask_at, digest, hashes
+from vedette.run.investigation.searches import Search, Searches, filled
+from vedette.run.investigation.steps import Steps, Then
 from vedette.run.parts import Parts
-from vedette.run.questions import Kind, Question, ask, ask_at, digest, hashes
-from vedette.run.searches import Search, Searches, filled
-from vedette.run.steps import Steps, Then
 from vedette.sense.history import Span
 from vedette.sense.store import Store
 
@@ -252,7 +252,7 @@ def test_a_host_is_read_within_its_time_and_kept(parts, store, monkeypatch):
     link = keep_host(parts, store, TENANT, case, found, operator="ana")
     assert (link.who, link.case) == ("ana", case)
     assert parts.custody.links(TENANT, case) == [link]
-    monkeypatch.setattr("vedette.run.hosts.MAX_EVENTS", 2)
+    monkeypatch.setattr("vedette.run.investigation.hosts.MAX_EVENTS", 2)
     few = read_host(store, None, TENANT, HOST)
     assert (few.unread, {node.id for node in few.nodes if node.seen}) == (3, {"P-3", "P-4"})
 

@@ -12,10 +12,10 @@ from vedette.core.content import shipped
 from vedette.core.errors import DataError
 from vedette.core.settings import Settings
 from vedette.prove.access import Level, Mode
-from vedette.run.detection import load_detection
 from vedette.run.guard import guarded
+from vedette.run.pipeline.detection import load_detection
+from vedette.run.pipeline.stream import Stage, advance
 from vedette.run.platform import Platform
-from vedette.run.stream import Stage, advance
 from vedette.serve.app import build_app
 
 NOW = 1_800_000_000_000_000
@@ -128,7 +128,7 @@ def test_a_stage_that_fails_keeps_its_place_and_stops_nobody(world):
 
 def test_an_event_that_rules_choke_on_hides_no_other(world, monkeypatch):
     platform, call = world
-    from vedette.run import detection
+    from vedette.run.pipeline import detection
 
     whole = detection.Detection.judge
 

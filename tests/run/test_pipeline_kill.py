@@ -24,7 +24,7 @@ from vedette.core.projection import Projection
 from vedette.demo.logs import write_cloudtrail, write_windows
 from vedette.prove.evidence import FileAnchor, verify
 from vedette.prove.evidence.collect import from_log
-from vedette.run.storing import to_event
+from vedette.run.pipeline.storing import to_event
 from vedette.sense.sightings import Sightings
 from vedette.sense.store import Store
 

@@ -13,7 +13,7 @@ from vedette.core.signal import Signal
 from vedette.judge.sigma.load import RuleSet, load
 from vedette.judge.sigma.logsources import LogSources
 from vedette.run.parts import Parts
-from vedette.run.quality import Quality
+from vedette.run.pipeline.quality import Quality
 
 RULES = """
 title: Trail stopped

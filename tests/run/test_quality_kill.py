@@ -20,8 +20,8 @@ from vedette.core.log import SqliteLog
 from vedette.core.projection import Projection
 from vedette.core.signal import Signal
 from vedette.judge.sigma.load import RuleSet
-from vedette.run import quality as module
-from vedette.run.quality import Quality
+from vedette.run.pipeline import quality as module
+from vedette.run.pipeline.quality import Quality
 
 pytestmark = pytest.mark.kill
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from vedette.cli.main import build, verbs
 from vedette.core.errors import DataError
-from vedette.run.replay import parse_replay
+from vedette.run.rules.replay import parse_replay
 from vedette.sense.intel.bundle import Imported, keep_attack
 
 

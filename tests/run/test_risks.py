@@ -16,8 +16,8 @@ from vedette.core.signal import Level, Signal
 from vedette.judge.decisions.rebuild import rebuild
 from vedette.judge.explain import explain_decision
 from vedette.judge.payment.files import load_rules
+from vedette.run.payments.scoring import Scoring
 from vedette.run.platform import Platform
-from vedette.run.scoring import Scoring
 
 TENANT = "default"
 RULES = "review if :key_risk: > 60\nblock if :customer_risk: > 90\nchallenge if :ip_risk: > 60\n"

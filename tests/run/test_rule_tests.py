@@ -12,7 +12,7 @@ from vedette.cli.main import main
 from vedette.core.clock import MICROS
 from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.logsources import LogSources
-from vedette.run.rule_tests import RuleTests
+from vedette.run.rules.rule_tests import RuleTests
 from vedette.sense.sources import load_sources
 from vedette.sense.times import TimeFormat, parse_time, write_time
 

@@ -15,8 +15,8 @@ from vedette.core.event import Entity
 from vedette.core.settings import load_settings
 from vedette.prove.access import Mode
 from vedette.prove.access.policy import Level
+from vedette.run.pipeline.storing import to_event
 from vedette.run.platform import Platform
-from vedette.run.storing import to_event
 
 TENANT = "default"
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from vedette.core.content import shipped
 from vedette.core.errors import NotFoundError
 from vedette.core.event import Entity
 from vedette.core.settings import Settings
-from vedette.run.detection import load_detection
+from vedette.run.pipeline.detection import load_detection
 from vedette.run.platform import Platform
 from vedette.sense.query import run_query
 

@@ -13,9 +13,9 @@ from vedette.core.settings import load_settings
 from vedette.core.signal import Level, Signal
 from vedette.judge.decisions.recorded import find_recorded
 from vedette.judge.payment.files import load_rules
+from vedette.run.investigation.tracing import follow
+from vedette.run.payments.scoring import Scoring
 from vedette.run.platform import Platform
-from vedette.run.scoring import Scoring
-from vedette.run.tracing import follow
 
 TENANT, OTHER = "default", "globex"
 KEY = "key_5"

@@ -29,10 +29,10 @@ from vedette.judge.models.registry import KEY, PURPOSE, Registry
 from vedette.judge.payment.files import load_rules
 from vedette.judge.shipments import WHOLE, Kind, Shipments, among
 from vedette.prove.keys import KeyRing
-from vedette.run import scoring
 from vedette.run.metrics import Meters
-from vedette.run.scoring import Desk, Scoring
-from vedette.run.trials import GUARD, Part, Trials, file_document, model_document
+from vedette.run.payments import scoring
+from vedette.run.payments.scoring import Desk, Scoring
+from vedette.run.payments.trials import GUARD, Part, Trials, file_document, model_document
 from vedette.sense.features.backfill import backfill as replay_history
 from vedette.sense.features.definition import load_features, shipped
 from vedette.sense.sources import load_sources

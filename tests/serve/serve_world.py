@@ -27,12 +27,12 @@ from vedette.judge.payment.files import load_rules
 from vedette.judge.payment.lists import ItemType
 from vedette.prove.access import POLICY, Mode, Role
 from vedette.prove.access.policy import Level as Reach
-from vedette.run.hunts import Hunts, SavedHunt
+from vedette.run.investigation.hunts import Hunts, SavedHunt
+from vedette.run.investigation.questions import Kind, Question
+from vedette.run.investigation.searches import Search, Searches
+from vedette.run.investigation.steps import Steps
+from vedette.run.payments.scoring import Scoring
 from vedette.run.platform import Platform
-from vedette.run.questions import Kind, Question
-from vedette.run.scoring import Scoring
-from vedette.run.searches import Search, Searches
-from vedette.run.steps import Steps
 from vedette.sense.intel.attack import Attack, Group, Tactic, Technique
 from vedette.sense.intel.bundle import Imported, keep_attack
 from vedette.sense.intel.indicator import Indicator, indicator_id

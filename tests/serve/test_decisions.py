@@ -13,7 +13,7 @@ from serve_world import World
 
 from vedette.demo.transactions import write_transactions
 from vedette.judge.decisions.parts import Policy
-from vedette.run.scoring import load_scoring
+from vedette.run.payments.scoring import load_scoring
 
 EVENTS = 300
 RULES = "block if :amount_in_usd: > 150 and :risk_score: >= 20\nchallenge if :amount_in_usd: > 120\nreview if :risk_score: >= 60\n"

@@ -25,7 +25,7 @@ from vedette.judge.models import learners
 from vedette.judge.models.calibration import Calibration
 from vedette.judge.models.model import store_model
 from vedette.judge.models.trees import flatten
-from vedette.run.faults import RULE
+from vedette.run.pipeline.faults import RULE
 from vedette.run.supervision import usage
 from vedette.sense.features.definition import parse_features
 

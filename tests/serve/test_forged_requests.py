@@ -26,7 +26,7 @@ from vedette.core.errors import DefinitionError
 from vedette.prove.access import Role
 from vedette.prove.access import sessions as sessions_module
 from vedette.prove.access.sessions import Live
-from vedette.run.trend import Trend
+from vedette.run.rules.trend import Trend
 from vedette.serve import console, session
 from vedette.serve.addresses import Addresses
 from vedette.serve.app import build_app

@@ -8,7 +8,7 @@ from test_triage_pages import Console
 
 from vedette.core.signal import Level
 from vedette.prove.access.policy import Level as Reach
-from vedette.run.steps import Steps
+from vedette.run.investigation.steps import Steps
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from vedette.core.label import Label
 from vedette.judge.decisions.rebuild import rebuild
 from vedette.prove.access import Role
 from vedette.prove.access.sessions import csrf_token
-from vedette.run.merchants import Merchants
+from vedette.run.payments.merchants import Merchants
 from vedette.serve import console
 from vedette.serve.console import merchants as merchant_pages
 from vedette.serve.routes import merchants

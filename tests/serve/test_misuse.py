@@ -3,7 +3,7 @@
 import pytest
 from serve_world import ALL_SCOPES, OTHER, STRANGER, World, charge, fresh
 
-from vedette.run.storing import TOPIC, to_event
+from vedette.run.pipeline.storing import TOPIC, to_event
 
 
 @pytest.fixture

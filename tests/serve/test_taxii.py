@@ -19,8 +19,8 @@ from vedette.core.egress import Egress
 from vedette.core.errors import TransientError
 from vedette.core.settings import load_settings
 from vedette.prove.access.policy import Level
+from vedette.run.intel.taxii import Polls
 from vedette.run.parts import Parts
-from vedette.run.taxii import Polls
 from vedette.sense.intel.asked import Asked
 from vedette.sense.intel.library import indicator_of
 

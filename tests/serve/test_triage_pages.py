@@ -19,10 +19,10 @@ from vedette.core.event import Entity
 from vedette.core.signal import Level, Signal
 from vedette.judge.shipments import Document, Shipped
 from vedette.prove.access import Role
-from vedette.run.detecting import SIGNALS
-from vedette.run.detection import Detection, load_detection
-from vedette.run.rollout import Rollout
-from vedette.run.seeing import sighted
+from vedette.run.investigation.seeing import sighted
+from vedette.run.pipeline.detecting import SIGNALS
+from vedette.run.pipeline.detection import Detection, load_detection
+from vedette.run.rules.rollout import Rollout
 from vedette.serve.console.cases import SAID
 
 SIGMA = Path(__file__).parents[2] / "content" / "rules" / "sigma"

@@ -19,8 +19,8 @@ from vedette.demo.world import World
 from vedette.judge.models import training
 from vedette.judge.models.model import Model
 from vedette.prove.access import Role
-from vedette.run.backfill import Backfilled, backfill
 from vedette.run.parts import Parts
+from vedette.run.payments.backfill import Backfilled, backfill
 from vedette.sense.features.definition import FeatureSet
 from vedette.sense.features.table import read_table
 

@@ -119,7 +119,7 @@ def _lookout(home: Path, known: Mapping[str, Source]) -> Lookout:
     # An installation's databases take a third of a second to import, which most runs over files never need.
     from vedette.cli._response import Opened
     from vedette.judge.indicators import Lookout
-    from vedette.run.intel import Watches
+    from vedette.run.intel.indicators import Watches
 
     with Opened(home, "") as here:
         watches = Watches(here.library, here.clock)

@@ -22,8 +22,8 @@ from vedette.core.clock import MICROS, SystemClock, from_datetime, seconds_of
 from vedette.core.errors import DataError, DefinitionError
 from vedette.core.render import printable
 from vedette.judge.models.model import load_model
-from vedette.run.backfill import backfill as run_backfill
-from vedette.run.consistency import check_served
+from vedette.run.payments.backfill import backfill as run_backfill
+from vedette.run.payments.consistency import check_served
 from vedette.sense.features import profile
 from vedette.sense.features.definition import FeatureSet, load_features, shipped
 from vedette.sense.features.feature import MAX_WINDOW

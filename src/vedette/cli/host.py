@@ -50,7 +50,7 @@ def host(
     as_json: AsJson = False,
 ) -> None:
     """Show the processes of a host: parents, command lines, connections, files, alerts, and what was never seen."""
-    from vedette.run.hosts import keep_host, read_host
+    from vedette.run.investigation.hosts import keep_host, read_host
     from vedette.sense.history import Span
     from vedette.sense.store import Store
 

@@ -23,9 +23,9 @@ from vedette.judge.correlation.correlator import Contribution
 from vedette.judge.sigma.history import Dialect, Engine, runnable
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.rules import Skipped
-from vedette.run.detection import Detection
-from vedette.run.history import History, widened
 from vedette.run.jobs.running import load_rules
+from vedette.run.pipeline.detection import Detection
+from vedette.run.rules.history import History, widened
 from vedette.sense.history import Span, stored_days
 from vedette.sense.scan import TABLE
 from vedette.sense.store import Store

@@ -10,7 +10,7 @@ import typer
 from vedette.cli._response import AsJson, Config, Home, Opened, Tenant
 from vedette.core.clock import to_iso
 from vedette.core.render import printable
-from vedette.run.hunts import HuntRun, Hunts, SavedHunt
+from vedette.run.investigation.hunts import HuntRun, Hunts, SavedHunt
 from vedette.sense.store import Store
 
 EXAMPLES = """Examples:

@@ -14,11 +14,11 @@ from vedette.cli._settings import environment, settings_of
 from vedette.core.clock import SystemClock
 from vedette.core.content import shipped
 from vedette.core.money import Money
-from vedette.run.casefile import open_group, read_case
-from vedette.run.detection import load_detection
-from vedette.run.incidents import Inside, Played, Story, load_story, play, stories, with_names
+from vedette.run.cases.casefile import open_group, read_case
+from vedette.run.cases.incidents import Inside, Played, Story, load_story, play, stories, with_names
+from vedette.run.payments.scoring import load_scoring
+from vedette.run.pipeline.detection import load_detection
 from vedette.run.platform import Platform
-from vedette.run.scoring import load_scoring
 
 EXAMPLES = """Examples:
 

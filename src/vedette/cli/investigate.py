@@ -12,7 +12,7 @@ from vedette.core.errors import DataError
 from vedette.core.render import printable
 
 if TYPE_CHECKING:
-    from vedette.run.questions import Question, Rows
+    from vedette.run.investigation.questions import Question, Rows
 
 EXAMPLES = """Examples:
 
@@ -87,7 +87,7 @@ def save(
     config: Config = None,
 ) -> None:
     """Save a question by name."""
-    from vedette.run.searches import Search, Searches
+    from vedette.run.investigation.searches import Search, Searches
 
     question = _question(kind, text, parameter, days, limit)
     with Opened(home, tenant, config) as parts:
@@ -100,7 +100,7 @@ def list_searches(
     *, by: By = "cli", tenant: Tenant = "", home: Home = None, config: Config = None, as_json: AsJson = False
 ) -> None:
     """List your saved searches and the shared ones."""
-    from vedette.run.searches import Searches
+    from vedette.run.investigation.searches import Searches
 
     with Opened(home, tenant, config) as parts:
         found = Searches(parts).all(parts.tenant, by)
@@ -126,7 +126,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Ask a saved search."""
-    from vedette.run.searches import Searches, filled
+    from vedette.run.investigation.searches import Searches, filled
 
     with Opened(home, tenant, config) as parts:
         search = Searches(parts).get(parts.tenant, name, by)
@@ -136,7 +136,7 @@ def run(
 
 def delete(name: str, *, by: By = "cli", tenant: Tenant = "", home: Home = None, config: Config = None) -> None:
     """Forget a saved search: yours, or a shared one."""
-    from vedette.run.searches import Searches
+    from vedette.run.investigation.searches import Searches
 
     with Opened(home, tenant, config) as parts:
         Searches(parts).delete(parts.tenant, name, by)
@@ -145,7 +145,7 @@ def delete(name: str, *, by: By = "cli", tenant: Tenant = "", home: Home = None,
 
 def steps(case: str, *, tenant: Tenant = "", home: Home = None, config: Config = None, as_json: AsJson = False) -> None:
     """List the steps of a case."""
-    from vedette.run.steps import Steps
+    from vedette.run.investigation.steps import Steps
     from vedette.sense.store import Store
 
     with Opened(home, tenant, config) as parts:
@@ -171,7 +171,7 @@ def again(
     as_json: AsJson = False,
 ) -> None:
     """Ask a step again, of the tables as they were and as they are."""
-    from vedette.run.steps import Steps, Then
+    from vedette.run.investigation.steps import Steps, Then
     from vedette.sense.store import Store
 
     with Opened(home, tenant, config) as parts:
@@ -182,8 +182,8 @@ def again(
 
 
 def _question(kind: str, text: str, parameter: list[str] | None, days: int, limit: int) -> Question:
-    from vedette.run.questions import Kind as Kinds
-    from vedette.run.questions import Question
+    from vedette.run.investigation.questions import Kind as Kinds
+    from vedette.run.investigation.questions import Question
 
     if kind not in set(Kinds):
         raise DataError("questions.question.invalid", f"one of {', '.join(Kinds)} is asked", at="kind")
@@ -198,8 +198,8 @@ def _values(parameter: list[str] | None) -> dict[str, Any]:
 
 
 def _answer(parts: Opened, question: Question, case: str, by: str, *, search: str = "", as_json: bool) -> None:
-    from vedette.run import questions
-    from vedette.run.steps import Steps
+    from vedette.run.investigation import questions
+    from vedette.run.investigation.steps import Steps
     from vedette.sense.store import Store
 
     store = Store(parts.settings.store_folder)

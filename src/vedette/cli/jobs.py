@@ -22,11 +22,11 @@ from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.core.settings import Settings
 from vedette.judge.sigma.history import Engine
-from vedette.run.history import reach
 from vedette.run.jobs.ledger import Job
 from vedette.run.jobs.running import Jobs
 from vedette.run.jobs.schedules import Cause, Gap, Schedule, Schedules
 from vedette.run.parts import Parts
+from vedette.run.rules.history import reach
 from vedette.sense.history import Span
 from vedette.sense.store import Store
 

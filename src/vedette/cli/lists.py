@@ -18,8 +18,8 @@ from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.judge.payment.kept import ListChange
 from vedette.judge.payment.lists import ItemType
-from vedette.run.learning import tell
 from vedette.run.parts import Parts
+from vedette.run.pipeline.learning import tell
 
 EXAMPLES = """Examples:
 

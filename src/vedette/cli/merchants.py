@@ -23,8 +23,8 @@ from vedette.judge.payment.files import load_lists, load_rules
 from vedette.judge.payment.merchants import join, lists_of, read_own
 from vedette.judge.payment.own import OwnRules
 from vedette.judge.payment.rules import PaymentRules
-from vedette.run.merchants import backtest_own, check_own, tell_shipped
 from vedette.run.parts import Parts
+from vedette.run.payments.merchants import backtest_own, check_own, tell_shipped
 
 EXAMPLES = """Examples:
 

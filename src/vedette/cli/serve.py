@@ -14,8 +14,8 @@ from vedette.core.clock import SystemClock
 from vedette.core.settings import load_settings
 from vedette.judge.decisions.parts import Policy, Reasoning
 from vedette.judge.sigma.pipelines import load_pipelines
-from vedette.run.detection import load_detection
-from vedette.run.lastgood import load_or_last
+from vedette.run.payments.lastgood import load_or_last
+from vedette.run.pipeline.detection import load_detection
 from vedette.run.platform import Platform
 from vedette.serve.hardening import forbid_dumps
 from vedette.serve.server import run_server

@@ -15,7 +15,7 @@ from vedette.core.decision import Decision
 from vedette.core.errors import NotFoundError
 from vedette.core.render import printable
 from vedette.judge.decisions.recorded import find_recorded
-from vedette.run.tracing import Trace, follow
+from vedette.run.investigation.tracing import Trace, follow
 
 EXAMPLES = """Examples:
 

@@ -71,8 +71,8 @@ from vedette.prove.evidence import ORIGIN, Entry, Evidence, FileAnchor
 from vedette.prove.keys import KeyRing, write_private
 from vedette.prove.secrets import Secrets
 from vedette.run.dataloss import DataLoss
-from vedette.run.faults import Faults
-from vedette.run.indexing import decided_entities
+from vedette.run.pipeline.faults import Faults
+from vedette.run.pipeline.indexing import decided_entities
 from vedette.sense.intel.library import Library
 from vedette.sense.intel.warninglists import kept_warninglists
 from vedette.sense.sightings import Sightings

@@ -37,26 +37,27 @@ from vedette.move.limits import Limiter, Rate
 from vedette.move.misuse import MAX_NOTED, Misuses
 from vedette.move.outbox import Dispatcher, through
 from vedette.move.webhooks import Scheme
-from vedette.run import dataloss, decided
-from vedette.run.detection import Detection
-from vedette.run.findings import Finding, explain_signal
-from vedette.run.following import Followers
+from vedette.run import dataloss
+from vedette.run.cases.playbooks import Watch, load_playbooks
 from vedette.run.guard import Beat, beating
-from vedette.run.intake import Intake
-from vedette.run.learning import Learning
+from vedette.run.investigation.findings import Finding, explain_signal
+from vedette.run.investigation.seeing import sighted
 from vedette.run.limits import open_limits
-from vedette.run.merchants import Merchants
 from vedette.run.metrics import Meters
 from vedette.run.parts import OWN_SECRETS, Parts
-from vedette.run.playbooks import Watch, load_playbooks
-from vedette.run.rescreening import rescreen
-from vedette.run.rollout import Edition, Rollout
-from vedette.run.scoring import DEADLINE_S, Desk, Scoring
-from vedette.run.seeing import sighted
+from vedette.run.payments.merchants import Merchants
+from vedette.run.payments.rescreening import rescreen
+from vedette.run.payments.scoring import DEADLINE_S, Desk, Scoring
+from vedette.run.payments.trials import Ended, Trials
+from vedette.run.pipeline import decided
+from vedette.run.pipeline.detection import Detection
+from vedette.run.pipeline.following import Followers
+from vedette.run.pipeline.intake import Intake
+from vedette.run.pipeline.learning import Learning
+from vedette.run.pipeline.stream import Stage, advance
+from vedette.run.pipeline.teaching import Handing
+from vedette.run.rules.rollout import Edition, Rollout
 from vedette.run.service import join
-from vedette.run.stream import Stage, advance
-from vedette.run.teaching import Handing
-from vedette.run.trials import Ended, Trials
 from vedette.run.verifying import Verifier
 from vedette.run.webhooks import SigningSecrets
 from vedette.sense.quarantine import Quarantine, Refused

@@ -19,7 +19,7 @@ from vedette.core.errors import NotFoundError
 from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.core.signal import Signal
-from vedette.run.tracing import Trace
+from vedette.run.investigation.tracing import Trace
 
 VERSION = 1
 """Of every shape, so far."""

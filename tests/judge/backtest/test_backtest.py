@@ -27,7 +27,7 @@ from vedette.judge.decisions.recorder import Recorder
 from vedette.judge.decisions.seen import Seen
 from vedette.judge.decisions.service import DecisionService
 from vedette.judge.payment.rules import PaymentRules
-from vedette.run.past import fetch_past
+from vedette.run.payments.past import fetch_past
 
 NEW = {
     "large": "block if :amount_in_usd: > 250",

@@ -18,7 +18,7 @@ from vedette.judge.sigma.files import RuleFile, rule_files
 from vedette.judge.sigma.load import build
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.ready import Ready
-from vedette.run.rule_tests import closure
+from vedette.run.rules.rule_tests import closure
 from vedette.sense.sources import load_sources
 
 SOURCES = load_sources()

@@ -9,8 +9,8 @@ import pytest
 from vedette.core.content import shipped
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.logsources import LogSources
-from vedette.run.detection import load_detection
-from vedette.run.rule_tests import RuleTests
+from vedette.run.pipeline.detection import load_detection
+from vedette.run.rules.rule_tests import RuleTests
 
 RULES = shipped("rules/sigma")
 

@@ -13,7 +13,7 @@ from vedette.judge.payment.attributes import ATTRIBUTES, BOUNDED_CAP, with_featu
 from vedette.judge.payment.rules import PaymentRules, parse_rule
 from vedette.judge.payment.velocity import backed, backing
 from vedette.move.events import product
-from vedette.run.shipped import set_for
+from vedette.run.payments.shipped import set_for
 from vedette.sense.features.definition import load_features
 
 AT = 1_772_000_000

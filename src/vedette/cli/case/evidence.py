@@ -12,7 +12,7 @@ from vedette.act.cases.custody import MAX_ITEM
 from vedette.cli._response import AsJson, Config, Home, Opened, Tenant, line, show_json
 from vedette.core.clock import to_iso
 from vedette.core.errors import DataError
-from vedette.run.exporting import export_case
+from vedette.run.cases.exporting import export_case
 
 COLLECT_EXAMPLES = """Example:
 

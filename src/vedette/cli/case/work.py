@@ -18,8 +18,8 @@ from vedette.cli.case.evidence import By, Case
 from vedette.core.clock import MICROS, to_iso
 from vedette.core.errors import DataError
 from vedette.core.render import printable
-from vedette.run.casefile import read_case
-from vedette.run.pacing import RulePace, fetch_pace
+from vedette.run.cases.casefile import read_case
+from vedette.run.cases.pacing import RulePace, fetch_pace
 
 MOVE_EXAMPLES = """Examples:
 

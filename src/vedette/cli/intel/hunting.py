@@ -17,14 +17,14 @@ from vedette.core.clock import DAY, seconds_of
 from vedette.core.errors import DataError, NotFoundError
 from vedette.core.render import printable
 from vedette.judge.sigma.load import RuleSet
-from vedette.run.actors import find_actor, make_profile
-from vedette.run.coverage import TESTS, make_coverage
-from vedette.run.hunting import DAYS, Hunt, shape_of
-from vedette.run.intel import make_lookout
-from vedette.run.rollout import Rollout
-from vedette.run.rule_tests import Tested
-from vedette.run.taxii import Polls
-from vedette.run.trend import Trend
+from vedette.run.intel.actors import find_actor, make_profile
+from vedette.run.intel.hunting import DAYS, Hunt, shape_of
+from vedette.run.intel.indicators import make_lookout
+from vedette.run.intel.taxii import Polls
+from vedette.run.rules.coverage import TESTS, make_coverage
+from vedette.run.rules.rollout import Rollout
+from vedette.run.rules.rule_tests import Tested
+from vedette.run.rules.trend import Trend
 from vedette.sense.history import Span
 from vedette.sense.intel.asked import Asked
 from vedette.sense.intel.bundle import need_attack

@@ -14,7 +14,7 @@ from vedette.cli.model.ship import tell
 from vedette.core.clock import SystemClock
 from vedette.core.render import printable
 from vedette.run.parts import Parts
-from vedette.run.trials import Part
+from vedette.run.payments.trials import Part
 
 EXAMPLES = """Examples:
 

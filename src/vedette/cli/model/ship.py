@@ -16,9 +16,9 @@ from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.judge.models.registry import Entry
 from vedette.judge.shipments import WHOLE, Document, Standing
-from vedette.run.gates import Gate, Obstacle, model_obstacles
 from vedette.run.parts import Parts
-from vedette.run.trials import Part, file_document, model_document
+from vedette.run.payments.trials import Part, file_document, model_document
+from vedette.run.rules.gates import Gate, Obstacle, model_obstacles
 
 EXAMPLES = """Examples:
 

@@ -12,7 +12,7 @@ from vedette.cli.model import _options
 from vedette.core.clock import SystemClock, to_iso
 from vedette.core.render import printable
 from vedette.run.parts import Parts
-from vedette.run.trials import Ended, reports
+from vedette.run.payments.trials import Ended, reports
 
 EXAMPLES = """Examples:
 

@@ -32,8 +32,8 @@ from vedette.judge.payment.attributes import with_features
 from vedette.judge.payment.files import load_lists, load_rules
 from vedette.judge.payment.rules import HIGHEST_RISK, Note, PaymentRules
 from vedette.run.parts import Parts
-from vedette.run.past import fetch_past
-from vedette.run.shipped import shipped_sets
+from vedette.run.payments.past import fetch_past
+from vedette.run.payments.shipped import shipped_sets
 
 _LIST = re.compile(r"\s*(?:#[^\n]*\n\s*)*(?:- |-\n|\[)")
 """How a YAML file of payment rules begins: it is a list."""

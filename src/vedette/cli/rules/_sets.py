@@ -20,7 +20,7 @@ from vedette.core.settings import Settings
 from vedette.judge.sigma.files import RuleFile, rule_files
 from vedette.judge.sigma.load import RuleSet, build
 from vedette.judge.sigma.logsources import LogSources
-from vedette.run.records import Batch, of_files, of_store
+from vedette.run.rules.records import Batch, of_files, of_store
 from vedette.sense.sources import Source
 from vedette.sense.store import Store
 

@@ -25,7 +25,9 @@ from vedette.judge.shipments import NOTHING
 from vedette.judge.sigma.files import rule_files
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.logsources import LogSources
-from vedette.run.coverage import (
+from vedette.run.parts import Parts
+from vedette.run.pipeline.quality import Quality
+from vedette.run.rules.coverage import (
     REPORT,
     TESTS,
     Coverage,
@@ -35,10 +37,8 @@ from vedette.run.coverage import (
     make_coverage,
     navigator_layer,
 )
-from vedette.run.parts import Parts
-from vedette.run.quality import Quality
-from vedette.run.rule_tests import RuleTests, Tested
-from vedette.run.trend import Trend
+from vedette.run.rules.rule_tests import RuleTests, Tested
+from vedette.run.rules.trend import Trend
 from vedette.sense.intel.attack import Attack
 from vedette.sense.intel.bundle import load_attack, need_attack
 from vedette.sense.quality.profile import Problem

@@ -21,8 +21,8 @@ from vedette.judge.sigma.filters import Filter
 from vedette.judge.sigma.load import build
 from vedette.judge.sigma.logsources import LogSources
 from vedette.judge.sigma.ready import Ready
-from vedette.run.gates import written_of
-from vedette.run.records import Batch
+from vedette.run.rules.gates import written_of
+from vedette.run.rules.records import Batch
 from vedette.sense.sources import load_sources
 
 EXAMPLES = """Examples:

@@ -31,7 +31,7 @@ from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.judge.sigma.load import RuleSet
 from vedette.judge.sigma.profile import DEAREST, RuleCost, Sample, Stages, profile_rules, profile_stages
-from vedette.run.records import Batch, of_files, of_store
+from vedette.run.rules.records import Batch, of_files, of_store
 from vedette.sense.sources import Source, load_sources
 from vedette.sense.store import Store
 

@@ -17,9 +17,9 @@ from vedette.core.content import shipped
 from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.run.parts import Parts
-from vedette.run.replay import Replayed, parse_replay
-from vedette.run.replay import replay as play
-from vedette.run.trend import Trend
+from vedette.run.rules.replay import Replayed, parse_replay
+from vedette.run.rules.replay import replay as play
+from vedette.run.rules.trend import Trend
 from vedette.sense.intel.bundle import load_attack, need_attack
 from vedette.sense.sources import load_sources
 

@@ -25,11 +25,11 @@ from vedette.judge.sigma.files import RuleFile
 from vedette.judge.sigma.lints import lint
 from vedette.judge.sigma.load import RuleSet, all_of
 from vedette.judge.sigma.logsources import LogSources
-from vedette.run import gates
-from vedette.run.backtest import backtest
-from vedette.run.gates import Obstacle
 from vedette.run.parts import Parts
-from vedette.run.rule_tests import RuleTests
+from vedette.run.rules import gates
+from vedette.run.rules.backtest import backtest
+from vedette.run.rules.gates import Obstacle
+from vedette.run.rules.rule_tests import RuleTests
 from vedette.sense.sources import Source, load_sources
 
 EXAMPLES = """Examples:

@@ -15,8 +15,8 @@ from vedette.core.clock import SystemClock
 from vedette.judge.backtest.payments import backtest
 from vedette.judge.models.model import load_model
 from vedette.judge.payment.rules import PaymentRules
-from vedette.run.shipped import set_for, shipped_sets
-from vedette.run.simulating import Simulation
+from vedette.run.payments.shipped import set_for, shipped_sets
+from vedette.run.payments.simulating import Simulation
 from vedette.sense.sources import load_sources
 
 EXAMPLES = """Examples:

@@ -22,7 +22,7 @@ from vedette.judge.payment.files import load_lists, load_rules
 from vedette.judge.sigma.files import RuleFile, rule_files
 from vedette.judge.sigma.load import all_of
 from vedette.judge.sigma.rules import Skipped
-from vedette.run.rule_tests import RuleTests, Tested, run_payment_tests
+from vedette.run.rules.rule_tests import RuleTests, Tested, run_payment_tests
 from vedette.sense.features.definition import load_features
 from vedette.sense.sources import load_sources
 

@@ -13,7 +13,7 @@ from vedette.core.clock import SystemClock
 from vedette.core.errors import NotFoundError
 from vedette.judge.backtest.payments import live
 from vedette.run.parts import Parts
-from vedette.run.past import fetch_past
+from vedette.run.payments.past import fetch_past
 
 EXAMPLES = """Examples:
 

@@ -19,10 +19,10 @@ from vedette.core.signal import Signal
 from vedette.judge.correlation.correlator import Contribution
 from vedette.judge.sigma.history import Engine
 from vedette.judge.sigma.load import all_of
-from vedette.run.detecting import SIGNALS
-from vedette.run.history import Staged, reach, widened
 from vedette.run.jobs.ledger import CORRELATIONS, Job, Ledger, Part, Spec
-from vedette.run.rollout import Edition
+from vedette.run.pipeline.detecting import SIGNALS
+from vedette.run.rules.history import Staged, reach, widened
+from vedette.run.rules.rollout import Edition
 from vedette.sense.history import stored_days
 from vedette.sense.store import Store
 

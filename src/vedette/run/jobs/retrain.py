@@ -23,10 +23,10 @@ from vedette.judge.models.history import Extras, Report, silent
 from vedette.judge.models.learners import Recipe
 from vedette.judge.models.model import Model, load_model
 from vedette.judge.shipments import Standing
-from vedette.run.gates import Obstacle, model_obstacles
 from vedette.run.jobs.ledger import Job, Ledger, Part, Spec
 from vedette.run.parts import Parts
-from vedette.run.trials import model_document
+from vedette.run.payments.trials import model_document
+from vedette.run.rules.gates import Obstacle, model_obstacles
 from vedette.sense.features.definition import FeatureSet
 from vedette.sense.features.table import event_times
 

@@ -14,12 +14,12 @@ from vedette.core.errors import TransientError
 from vedette.core.settings import Settings
 from vedette.judge.sigma.history import Engine
 from vedette.judge.sigma.load import all_of
-from vedette.run.detection import Detection, load_detection
-from vedette.run.history import Staged
 from vedette.run.jobs.detect import Worker, check, digest_of, job_id_of, plan
 from vedette.run.jobs.ledger import Job, Ledger, Spec
 from vedette.run.parts import Parts
-from vedette.run.rollout import Edition, Rollout
+from vedette.run.pipeline.detection import Detection, load_detection
+from vedette.run.rules.history import Staged
+from vedette.run.rules.rollout import Edition, Rollout
 from vedette.sense.history import Span
 from vedette.sense.store import Store
 

@@ -16,10 +16,10 @@ from vedette.core.clock import Clock
 from vedette.core.db import LONG, Database, Migration, create, sa
 from vedette.core.errors import DefinitionError, NotFoundError
 from vedette.judge.sigma.history import Engine
-from vedette.run.history import reach
 from vedette.run.jobs.ledger import Job, Spec
 from vedette.run.jobs.running import Jobs
-from vedette.run.rollout import Edition
+from vedette.run.rules.history import reach
+from vedette.run.rules.rollout import Edition
 from vedette.sense.history import Span, counts
 from vedette.sense.store import Store
 

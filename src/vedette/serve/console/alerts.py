@@ -17,8 +17,8 @@ from vedette.act.triage import UNDO_S, Changed, Turn
 from vedette.core.clock import MICROS
 from vedette.core.errors import DataError, Problems, VedetteError
 from vedette.core.signal import Level
-from vedette.run.decided import SOURCE
-from vedette.run.findings import group_of
+from vedette.run.investigation.findings import group_of
+from vedette.run.pipeline.decided import SOURCE
 from vedette.serve.console.alert_groups import beside
 from vedette.serve.console.choices import PAGED, Facet, Names, Query, address, facet
 from vedette.serve.console.format import span

@@ -14,10 +14,10 @@ from vedette.act.cases.reports import Kind, facts, make_report, to_markdown
 from vedette.act.cases.review import Change, Part
 from vedette.core.clock import MICROS
 from vedette.core.errors import DataError
-from vedette.run.casefile import read_case
-from vedette.run.exporting import export_case
-from vedette.run.pacing import fetch_pace
-from vedette.run.steps import Steps
+from vedette.run.cases.casefile import read_case
+from vedette.run.cases.exporting import export_case
+from vedette.run.cases.pacing import fetch_pace
+from vedette.run.investigation.steps import Steps
 from vedette.serve.console.page import show
 from vedette.serve.policy import Served
 from vedette.serve.routes.cases import check_command

@@ -15,7 +15,7 @@ from vedette.act.timeline import Entry
 from vedette.core.errors import DataError, NotFoundError
 from vedette.core.event import Entity
 from vedette.core.signal import Level
-from vedette.run.casefile import affected, alerts_of
+from vedette.run.cases.casefile import affected, alerts_of
 from vedette.serve.console.case_work import PATH, Worker, back, work_of
 from vedette.serve.console.choices import PAGED, Facet, Names, Query, address, facet
 from vedette.serve.console.page import show

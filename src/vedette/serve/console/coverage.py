@@ -8,9 +8,9 @@ import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from vedette.run.actors import coverage_of
-from vedette.run.coverage import REPORT, TESTS, Cell, Coverage, State
-from vedette.run.trend import Trend
+from vedette.run.intel.actors import coverage_of
+from vedette.run.rules.coverage import REPORT, TESTS, Cell, Coverage, State
+from vedette.run.rules.trend import Trend
 from vedette.sense.intel.attack import Attack, Tactic
 from vedette.sense.intel.bundle import kept_attack
 from vedette.sense.quality.profile import Problem

@@ -12,7 +12,7 @@ from vedette.core.errors import ConflictError, NotFoundError
 from vedette.judge.decisions.register import MINUTE, Place, to_amount
 from vedette.judge.models.model import Model
 from vedette.judge.whatif import find_whatif
-from vedette.run.indexing import decided_entities
+from vedette.run.pipeline.indexing import decided_entities
 from vedette.run.platform import Platform
 from vedette.serve.console import anatomy, listing
 from vedette.serve.console.page import show

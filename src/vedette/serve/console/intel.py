@@ -9,9 +9,9 @@ from fastapi.responses import RedirectResponse
 
 from vedette.core.clock import DAY
 from vedette.core.errors import DataError, NotFoundError, VedetteError
-from vedette.run.actors import coverage_of, find_actor, find_actors, make_profile
-from vedette.run.coverage import State
+from vedette.run.intel.actors import coverage_of, find_actor, find_actors, make_profile
 from vedette.run.platform import Platform
+from vedette.run.rules.coverage import State
 from vedette.sense.intel.asked import Asked
 from vedette.sense.intel.bundle import kept_attack
 from vedette.sense.intel.indicator import FOREVER, Indicator, Tlp

@@ -11,11 +11,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from vedette.core.errors import VedetteError
 from vedette.core.event import Entity
 from vedette.prove.dlp import scrub
-from vedette.run.hunts import Hunts, HuntState, SavedHunt
+from vedette.run.investigation.hunts import Hunts, HuntState, SavedHunt
+from vedette.run.investigation.questions import MAX_ROWS, Kind, Question, ask
+from vedette.run.investigation.searches import Search, Searches
+from vedette.run.investigation.steps import Steps
 from vedette.run.platform import Platform
-from vedette.run.questions import MAX_ROWS, Kind, Question, ask
-from vedette.run.searches import Search, Searches
-from vedette.run.steps import Steps
 from vedette.serve.console.case_work import Reader, Worker, back
 from vedette.serve.console.page import show
 from vedette.serve.policy import Served

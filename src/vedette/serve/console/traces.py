@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from vedette.core.hop import HopKind
-from vedette.run.tracing import follow
+from vedette.run.investigation.tracing import follow
 from vedette.serve.console.page import show
 from vedette.serve.policy import Served
 from vedette.serve.session import Visitor, look

@@ -17,10 +17,10 @@ from vedette.act.cases.review import Change, Part
 from vedette.core.errors import DataError
 from vedette.core.signal import Level
 from vedette.prove.access import Principal
-from vedette.run.casefile import open_group, read_case
-from vedette.run.exporting import export_case
-from vedette.run.fixtures import events_of, to_test
-from vedette.run.pacing import fetch_pace
+from vedette.run.cases.casefile import open_group, read_case
+from vedette.run.cases.exporting import export_case
+from vedette.run.cases.pacing import fetch_pace
+from vedette.run.rules.fixtures import events_of, to_test
 from vedette.serve.filters import CaseQuery
 from vedette.serve.policy import Caller, Served, allow
 from vedette.serve.shapes import MAX_PAGE, NDJSON, JsonBody, Moment, convert, reads, reply

@@ -14,7 +14,7 @@ from vedette.core.label import Label
 from vedette.judge.decisions.lines import to_line
 from vedette.judge.decisions.register import Place, Row
 from vedette.judge.reasons import load_words, merchant_view
-from vedette.run.explaining import account_for
+from vedette.run.payments.explaining import account_for
 from vedette.serve.filters import After, DecisionQuery, moment_of
 from vedette.serve.policy import Caller, Served, allow
 from vedette.serve.shapes import MAX_PAGE, JsonBody, Moment, convert, reads, reply

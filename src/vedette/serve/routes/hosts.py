@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from vedette.core.errors import DataError
 from vedette.prove.access import Principal, permit
-from vedette.run.hosts import read_host
+from vedette.run.investigation.hosts import read_host
 from vedette.run.platform import Platform
 from vedette.sense.history import Span
 from vedette.sense.processes import LIMIT, MAX_LIMIT, Tree

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Response
 
-from vedette.run.hunts import Hunts, HuntState, SavedHunt
+from vedette.run.investigation.hunts import Hunts, HuntState, SavedHunt
 from vedette.serve.policy import Caller, Served, allow
 from vedette.serve.shapes import JsonBody, convert, reads, reply
 

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Path, Query, Response
 
 from vedette.core.clock import DAY, to_iso
 from vedette.core.errors import DataError, NotFoundError
-from vedette.run.actors import coverage_of, find_actor, find_actors, make_profile
-from vedette.run.hunting import DAYS, Hunt, shape_of
-from vedette.run.intel import make_lookout
+from vedette.run.intel.actors import coverage_of, find_actor, find_actors, make_profile
+from vedette.run.intel.hunting import DAYS, Hunt, shape_of
+from vedette.run.intel.indicators import make_lookout
 from vedette.run.platform import Platform
 from vedette.sense.history import Span
 from vedette.sense.intel.asked import Asked

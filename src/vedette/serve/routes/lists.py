@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Response
 from vedette.core.errors import DataError, NotFoundError
 from vedette.judge.payment.kept import ListChange
 from vedette.judge.payment.lists import ItemType
-from vedette.run.learning import tell
+from vedette.run.pipeline.learning import tell
 from vedette.serve.policy import Caller, Served, allow
 from vedette.serve.shapes import MAX_PAGE, JsonBody, Moment, convert, page, reads, reply
 

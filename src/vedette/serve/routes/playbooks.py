@@ -13,7 +13,7 @@ from vedette.act.playbooks.plan import radius
 from vedette.act.playbooks.playbook import Playbook, TriggerType, walk
 from vedette.act.playbooks.responder import Occasion
 from vedette.core.errors import DataError, NotFoundError
-from vedette.run.hooks import take_hook
+from vedette.run.cases.hooks import take_hook
 from vedette.serve.policy import Caller, Served, allow, anyone
 from vedette.serve.shapes import JsonBody, convert, page, reads, reply
 

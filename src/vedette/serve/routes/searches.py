@@ -9,10 +9,10 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from vedette.prove.access import Principal
+from vedette.run.investigation.questions import Kind, Question, Scalar, ask
+from vedette.run.investigation.searches import Search, Searches, filled
+from vedette.run.investigation.steps import Steps
 from vedette.run.platform import Platform
-from vedette.run.questions import Kind, Question, Scalar, ask
-from vedette.run.searches import Search, Searches, filled
-from vedette.run.steps import Steps
 from vedette.serve.policy import Caller, Served, allow
 from vedette.serve.shapes import JsonBody, convert, reads, reply
 

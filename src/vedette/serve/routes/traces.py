@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from vedette.prove.access import permit
-from vedette.run.tracing import follow
+from vedette.run.investigation.tracing import follow
 from vedette.serve.policy import Caller, Served, allow
 from vedette.serve.shapes import reply
 

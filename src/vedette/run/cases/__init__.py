@@ -1,0 +1,1 @@
+"""Cases from every room: their files, which alerts are theirs, playbooks that answer, incidents to play."""

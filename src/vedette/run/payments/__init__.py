@@ -1,0 +1,1 @@
+"""What decides on payments: scoring and its parts, trials of new versions, and looks at past payments."""
