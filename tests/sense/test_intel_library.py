@@ -280,6 +280,8 @@ def draw(random_: random.Random) -> tuple[str, str]:
         ("ip", f"203.0.113.{digit}"), ("ip", f"2001:db8::{digit}"), ("ip", f"2001:DB8:0:0::{digit}"), ("ip", "::ffff:203.0.113.2"),
         ("name", name), ("name", f"203.0.113.{digit}"), ("url", f"http://{name}/p{digit}?q=1"), ("url", f"https://203.0.113.{digit}/x"),
         ("hash", f"{digit}" * 32), ("mail", f"u{digit}@a.example"), ("name", "-"), ("ip", ""),
+        ("name", random_.choice(["mx.Evil.x1", "c.example.", "WWW.Büro.example", "a.büro。example", "example"])),
+        ("ip", random_.choice(["198.51.100.7", "198.51.200.7", "11.9.9.9", "12.9.9.9", "198.51.100", "1.2.3.4\0", "\ud800"])),
     ])  # fmt: skip
 
 
@@ -289,6 +291,7 @@ def test_a_watch_says_what_the_model_says(seed: int) -> None:
     pool = [
         *(f"203.0.113.{n}" for n in range(4)), "203.0.113.0/30", "203.0.113.4/31", "203.0.0.0/16", "2001:db8::/126", "2001:db8::2",
         "a.example", "b.a.example", "c.example", "//a.example/p1", "//b.a.example/p2?q=1", "/p3", "//203.0.113.1/x", "1" * 32, "u1@a.example",
+        "evil.x1", "xn--bro-hoa.example", "198.51.100.7", "10.0.0.0/7",
     ]  # fmt: skip
     held: list[tuple[tuple[tuple[str, ...], ...], int, int]] = []
     watch = Watch()
@@ -313,10 +316,21 @@ def test_a_watch_says_what_the_model_says(seed: int) -> None:
         assert {hit.seq for hit in watch.told(each.get(place, []), at)} == wanted, (data, wanted)
 
 
-def test_the_model_would_see_a_planted_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vedette.sense.intel.watch.url_keys", lambda url: [url])
+@pytest.mark.parametrize(
+    ("place", "wrong"),
+    [
+        ("url_keys", lambda url: [url]),
+        ("_root", lambda name: name),
+        ("_upper", lambda _text: b""),
+        ("_Networks.uppers", lambda _nets: set()),
+        ("_ODD", frozenset("123456789:")),
+    ],
+)
+def test_the_model_would_see_a_planted_mistake(monkeypatch: pytest.MonkeyPatch, place: str, wrong: object) -> None:
+    monkeypatch.setattr(f"vedette.sense.intel.watch.{place}", wrong)
     with pytest.raises(AssertionError):
-        test_a_watch_says_what_the_model_says(2)
+        for seed in range(40):
+            test_a_watch_says_what_the_model_says(seed)
 
 
 def test_a_canonical_value_tells_its_kind() -> None:

@@ -1,9 +1,10 @@
 """Watch: the indicators that are looked for, laid out to be asked about a million values a second.
 
 Canonical values stand in one table; a name is asked for together with the names above it, an address also for the
-networks it lies in. Networks are merged into intervals that say no fast; which network it was is asked only after a
-yes. What matched nothing is remembered, in bounds. A watch knows no time: who asks says when the event happened, and
-an indicator that held then, and only then, counts.
+networks it lies in. Most answers are no, and two small sets give them before the table is touched: the last two labels
+of all names, the upper halves of all addresses. Networks are merged into intervals; which network it was is asked only
+after a yes. What matched nothing is remembered, in bounds. A watch knows no time: who asks says when the event
+happened, and an indicator that held then, and only then, counts.
 
 Costs about 250 bytes an indicator. One writer; readers in the same thread.
 """
@@ -25,8 +26,8 @@ from vedette.sense.intel.observables import Observables, texts
 from vedette.sense.intel.patterns import Formula
 from vedette.sense.intel.values import Kind, address, canonical, host_of, url_keys
 
-REMEMBERED = 1 << 18
-"""Most values that are remembered to match nothing."""
+REMEMBERED = 1 << 16
+"""Most values of a kind that are remembered to match nothing: as many as the caches of a processor hold."""
 NONE: tuple[int, ...] = ()
 
 _IPV4 = 32
@@ -65,7 +66,12 @@ class Watch:
         self._formulas: dict[int, Formula] = {}
         """Of the rows that look for several values."""
         self._nets = (_Networks(_IPV4), _Networks(128))
+        self._roots: set[str] = set()
+        """The last two labels of every name: one that ends otherwise lies under none of them."""
+        self._near: set[bytes] = set()
+        """The upper halves of every IPv4 address and network."""
         self._clean: dict[Kind, set[str]] = {kind: set() for kind in Kind}
+        self._asks = {kind: (self._clean[kind], ask) for kind, ask in _KEYS.items()}
 
     def __len__(self) -> int:
         return len(self._seq)
@@ -98,8 +104,20 @@ class Watch:
             self._values.append(value)
             self._next.append(self._slots.get(value, -1))
             self._slots[value] = slot
-            if "/" in value and value[0] != "/":
-                self._nets[":" in value].add(value)
+            self._mark(value)
+
+    def _mark(self, value: str) -> None:
+        """Takes in what tells early that a name or an address is none of the values."""
+        if value.startswith("/"):
+            return
+        if "/" in value:
+            self._nets[":" in value].add(value)
+        elif "." in value:
+            half = _upper(value) if value[-1].isdecimal() else b""
+            if half:
+                self._near.add(half)
+            else:
+                self._roots.add(_root(value))
 
     def _end(self, seq: int) -> None:
         place = bisect_right(self._seq, seq) - 1
@@ -107,18 +125,20 @@ class Watch:
             self._until[place] = 0
 
     def _forget(self) -> None:
-        self._clean = {kind: set() for kind in Kind}
+        for clean in self._clean.values():
+            clean.clear()
         for one in self._nets:
             one.merge()
+        self._near |= self._nets[0].uppers()
 
     # Asking
 
     def look(self, kind: Kind, text: str) -> tuple[int, ...]:
         """The slots of a value as an event writes it, whatever the time."""
-        clean = self._clean[kind]
+        clean, ask = self._asks[kind]
         if text in clean:
             return NONE
-        found = _KEYS[kind](self, text)
+        found = ask(self, text)
         if not found:
             if len(clean) >= REMEMBERED:
                 clean.clear()
@@ -137,9 +157,12 @@ class Watch:
 
     def _domain(self, text: str) -> tuple[int, ...]:
         name = text.lower()
+        root = _root(name)
+        if root not in self._roots and root[-1:] not in _ODD and root.isascii():
+            return NONE
         if name[-1:] in _ODD:
             name = name.rstrip(".")
-            if name[-1:].isdecimal():
+            if ":" in name or name.rpartition(".")[2].isdecimal():
                 return self._address(name.rpartition(":")[0] if name.count(":") == 1 else name)
         if not name.isascii():
             try:
@@ -158,19 +181,21 @@ class Watch:
         return found if last > 0 or not found else NONE
 
     def _address(self, text: str) -> tuple[int, ...]:
-        found = self._slots_of(text) if text in self._slots else NONE
-        four, six = self._nets
         try:
-            number = int.from_bytes(inet_aton(text))
-        except OSError:
+            whole = inet_aton(text)
+        except (OSError, ValueError):  # ValueError: a text with a NUL or half a character
             own = address(text)
             if not own:
                 return NONE
             if own != text:
                 return self._address(own)
-            return (*found, *(slot for net in six.of(int(ipaddress.ip_address(own))) for slot in self._slots_of(net)))
+            nets = self._nets[1].of(int(ipaddress.ip_address(own)))
+            return tuple(slot for value in (own, *nets) for slot in self._slots_of(value))
+        if whole[:2] not in self._near:
+            return NONE
+        found, four, number = self._slots_of(text), self._nets[0], int.from_bytes(whole)
         # `inet_aton` takes `1.2` too, which is no address here.
-        if four.near[number >> 16] and four.holds(number) and text.count(".") == 3:  # noqa: PLR2004
+        if four.holds(number) and text.count(".") == 3:  # noqa: PLR2004
             found = (*found, *(slot for net in four.of(number) for slot in self._slots_of(net)))
         return found
 
@@ -184,7 +209,8 @@ class Watch:
         return found if not host else (*found, *self._domain(host), *(self._address(host) if _numeric(host) else NONE))
 
     def _plain(self, text: str) -> tuple[int, ...]:
-        return self._slots_of(text.lower())
+        value = text.lower()
+        return self._slots_of(value) if value in self._slots else NONE
 
     def known(self, kind: Kind, values: Iterable[Any]) -> dict[Any, list[tuple[int, str]]]:
         """Value -> (slot, text) of those that indicators name, of distinct values as events write them."""
@@ -282,6 +308,19 @@ def _numeric(host: str) -> bool:
     return ":" in host or host[-1:].isdecimal()
 
 
+def _root(name: str) -> str:
+    """The last two labels of a name; a name of one label itself, which no value is."""
+    return name[name.rfind(".", 0, name.rfind(".")) + 1 :]
+
+
+def _upper(text: str) -> bytes:
+    """The upper half of an IPv4 address; empty for anything else."""
+    try:
+        return inet_aton(text)[:2]
+    except OSError:
+        return b""
+
+
 _ODD = frozenset("0123456789.:")
 """How a text ends that may be no name as it stands."""
 _KEYS: Mapping[Kind, Callable[[Watch, str], tuple[int, ...]]] = {
@@ -302,8 +341,6 @@ class _Networks:
         self._by_size: dict[int, dict[int, str]] = {}
         self.starts: list[int] = []
         self._ends: list[int] = []
-        self.near = bytearray(1 << 16)
-        """Of IPv4: by the upper half of an address, whether any network is near it."""
 
     def add(self, value: str) -> None:
         net = ipaddress.ip_network(value)
@@ -321,9 +358,11 @@ class _Networks:
             else:
                 self.starts.append(start)
                 self._ends.append(end)
-        for start, end in zip(self.starts, self._ends, strict=True) if self._wide == _IPV4 else ():
-            for upper in range(start >> 16, (end >> 16) + 1):
-                self.near[upper] = 1
+
+    def uppers(self) -> set[bytes]:
+        """Of IPv4: the upper halves of all addresses in them."""
+        spans = zip(self.starts, self._ends, strict=True)
+        return {upper.to_bytes(2) for start, end in spans for upper in range(start >> 16, (end >> 16) + 1)}
 
     def holds(self, number: int) -> bool:
         """Whether an address lies in any of them."""
