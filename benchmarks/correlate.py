@@ -35,8 +35,8 @@ from vedette.judge.sigma.load import RuleSet
 from vedette.run.metrics import Meters
 from vedette.run.pipeline.detecting import detecting
 from vedette.run.pipeline.detection import Detection, load_detection
+from vedette.run.pipeline.rollout import Rollout
 from vedette.run.pipeline.stream import advance
-from vedette.run.rules.rollout import Rollout
 from vedette.sense.sources import load_sources
 
 START = 1_772_000_000 * MICROS

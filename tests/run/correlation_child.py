@@ -20,8 +20,8 @@ from vedette.run.metrics import Meters
 from vedette.run.pipeline import detecting as module
 from vedette.run.pipeline.detection import load_detection
 from vedette.run.pipeline.journal import Journal
+from vedette.run.pipeline.rollout import Rollout
 from vedette.run.pipeline.stream import advance
-from vedette.run.rules.rollout import Rollout
 
 STEPS = (
     "signal.before",

@@ -20,9 +20,9 @@ from vedette.judge.shipments import Document, Shipments, Shipped
 from vedette.judge.sigma.card import Cards
 from vedette.run.metrics import Meters
 from vedette.run.pipeline import detecting as module
+from vedette.run.pipeline import rollout as rollout_module
+from vedette.run.pipeline.rollout import Rollout
 from vedette.run.pipeline.stream import advance
-from vedette.run.rules import rollout as rollout_module
-from vedette.run.rules.rollout import Rollout
 from vedette.sense.sources import load_sources
 
 NAME = "6b2f4d8e-3c5e-4f7a-9b0c-1d2e3f4a5b6c"

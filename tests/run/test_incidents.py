@@ -13,8 +13,8 @@ from serve_world import MERCHANT, TENANT, charge, fresh
 from vedette.act.cases.file import TACTICS, pace
 from vedette.act.cases.reports import Kind, make_report, to_markdown
 from vedette.run.cases.casefile import read_case
+from vedette.run.cases.fixtures import add_to_rule, events_of, to_test
 from vedette.run.cases.incidents import stories
-from vedette.run.rules.fixtures import add_to_rule, events_of, to_test
 
 MARA, ADA = "mara.lind@northpay.example", "ada.moreau@northpay.example"
 

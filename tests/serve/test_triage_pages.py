@@ -22,7 +22,7 @@ from vedette.prove.access import Role
 from vedette.run.investigation.seeing import sighted
 from vedette.run.pipeline.detecting import SIGNALS
 from vedette.run.pipeline.detection import Detection, load_detection
-from vedette.run.rules.rollout import Rollout
+from vedette.run.pipeline.rollout import Rollout
 from vedette.serve.console.cases import SAID
 
 SIGMA = Path(__file__).parents[2] / "content" / "rules" / "sigma"

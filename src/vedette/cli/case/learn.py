@@ -9,7 +9,7 @@ import typer
 
 from vedette.cli._response import Config, Home, Opened, Tenant, line
 from vedette.cli.case.evidence import Case
-from vedette.run.rules.fixtures import add_to_rule, events_of, to_line, to_test
+from vedette.run.cases.fixtures import add_to_rule, events_of, to_line, to_test
 
 EXAMPLES = """Examples:
 

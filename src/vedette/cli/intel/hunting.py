@@ -21,8 +21,8 @@ from vedette.run.intel.actors import find_actor, make_profile
 from vedette.run.intel.hunting import DAYS, Hunt, shape_of
 from vedette.run.intel.indicators import make_lookout
 from vedette.run.intel.taxii import Polls
+from vedette.run.pipeline.rollout import Rollout
 from vedette.run.rules.coverage import TESTS, make_coverage
-from vedette.run.rules.rollout import Rollout
 from vedette.run.rules.rule_tests import Tested
 from vedette.run.rules.trend import Trend
 from vedette.sense.history import Span

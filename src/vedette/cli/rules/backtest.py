@@ -25,8 +25,8 @@ from vedette.core.settings import Settings
 from vedette.judge.sigma.load import RuleSet
 from vedette.prove.audit import Audit
 from vedette.run.parts import Parts
+from vedette.run.pipeline.rollout import Rollout
 from vedette.run.rules.backtest import Counted, Example, Report, RuleReport, backtest
-from vedette.run.rules.rollout import Rollout
 from vedette.sense.sources import load_sources
 
 EXAMPLES = """Examples:

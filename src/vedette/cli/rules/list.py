@@ -17,7 +17,7 @@ from vedette.core.render import printable
 from vedette.judge.shipments import Standing
 from vedette.judge.sigma.load import all_of
 from vedette.run.parts import Parts
-from vedette.run.rules.rollout import Rollout
+from vedette.run.pipeline.rollout import Rollout
 
 EXAMPLES = """Examples:
 

@@ -21,8 +21,8 @@ from vedette.judge.sigma.history import Engine
 from vedette.judge.sigma.load import all_of
 from vedette.run.jobs.ledger import CORRELATIONS, Job, Ledger, Part, Spec
 from vedette.run.pipeline.detecting import SIGNALS
+from vedette.run.pipeline.rollout import Edition
 from vedette.run.rules.history import Staged, reach, widened
-from vedette.run.rules.rollout import Edition
 from vedette.sense.history import stored_days
 from vedette.sense.store import Store
 

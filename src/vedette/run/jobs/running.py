@@ -18,8 +18,8 @@ from vedette.run.jobs.detect import Worker, check, digest_of, job_id_of, plan
 from vedette.run.jobs.ledger import Job, Ledger, Spec
 from vedette.run.parts import Parts
 from vedette.run.pipeline.detection import Detection, load_detection
+from vedette.run.pipeline.rollout import Edition, Rollout
 from vedette.run.rules.history import Staged
-from vedette.run.rules.rollout import Edition, Rollout
 from vedette.sense.history import Span
 from vedette.sense.store import Store
 

@@ -18,8 +18,8 @@ from vedette.core.errors import DefinitionError, NotFoundError
 from vedette.judge.sigma.history import Engine
 from vedette.run.jobs.ledger import Job, Spec
 from vedette.run.jobs.running import Jobs
+from vedette.run.pipeline.rollout import Edition
 from vedette.run.rules.history import reach
-from vedette.run.rules.rollout import Edition
 from vedette.sense.history import Span, counts
 from vedette.sense.store import Store
 

@@ -32,9 +32,9 @@ from vedette.run.guard import guarded
 from vedette.run.metrics import Meters
 from vedette.run.pipeline import decided
 from vedette.run.pipeline.journal import Entry, Journal
+from vedette.run.pipeline.rollout import Edition, Rollout
 from vedette.run.pipeline.storing import to_event
 from vedette.run.pipeline.stream import BATCH, Stage
-from vedette.run.rules.rollout import Edition, Rollout
 
 GROUP = "detect"
 TOPIC = "event"

@@ -1,1 +1,1 @@
-"""The loop of rules: test them, try them on the past, ship them in stages, see what they cover."""
+"""The loop of rules: test them, try them on the past, gate what is shipped, see what they cover."""

@@ -14,7 +14,7 @@ from vedette.core.signal import Signal
 from vedette.judge.correlation.correlator import Contribution, Correlator
 from vedette.judge.sigma.history import Engine, make_judge
 from vedette.run.pipeline.detection import Detection
-from vedette.run.rules.rollout import Edition, Pair
+from vedette.run.pipeline.rollout import Edition, Pair
 from vedette.sense.history import Span
 from vedette.sense.store import Store
 

@@ -19,8 +19,8 @@ from vedette.core.signal import Level
 from vedette.prove.access import Principal
 from vedette.run.cases.casefile import open_group, read_case
 from vedette.run.cases.exporting import export_case
+from vedette.run.cases.fixtures import events_of, to_test
 from vedette.run.cases.pacing import fetch_pace
-from vedette.run.rules.fixtures import events_of, to_test
 from vedette.serve.filters import CaseQuery
 from vedette.serve.policy import Caller, Served, allow
 from vedette.serve.shapes import MAX_PAGE, NDJSON, JsonBody, Moment, convert, reads, reply

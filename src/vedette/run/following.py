@@ -29,10 +29,10 @@ from vedette.run.pipeline.detecting import SIGNALS, detecting
 from vedette.run.pipeline.detection import Detection
 from vedette.run.pipeline.indexing import indexing
 from vedette.run.pipeline.quality import Quality
+from vedette.run.pipeline.rollout import Rollout
 from vedette.run.pipeline.storing import storing
 from vedette.run.pipeline.stream import BATCH, Stage, Turns
 from vedette.run.pipeline.telling import Telling
-from vedette.run.rules.rollout import Rollout
 from vedette.sense.intel.bundle import kept_attack
 from vedette.sense.store import Store
 
