@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,16 +14,25 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 import redis
 
 ROOT = Path(__file__).resolve().parent.parent
-POSTGRES_PORTS = range(8710, 8720)
-REDIS_PORTS = range(8720, 8730)
 
 # Helper modules stand beside the tests that use them and are imported by their own name, which is unique.
 sys.path[:0] = [str(folder) for folder in sorted((ROOT / "tests").iterdir()) if folder.is_dir()]
+
+from processes import free_port, none_left  # noqa: E402
+
+# How quick a machine is decides nothing.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("patient")
+# A busy machine must not turn an answer into one by policy; tests that look at deadlines set their own.
+os.environ["VEDETTE_PATIENCE"] = "1000"
 
 
 class FakeClock:
@@ -84,6 +92,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    with none_left():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
     report = yield
     strict(report)
@@ -97,17 +111,9 @@ def pytest_make_collect_report() -> Iterator[None]:
     return report
 
 
-def _free_port(ports: range) -> int:
-    for port in ports:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
-    pytest.fail(f"no free port among {ports}")
-
-
 def _answers(url: str) -> bool:
     try:
-        psycopg.connect(url, connect_timeout=2).close()
+        psycopg.connect(url, connect_timeout=30).close()
     except psycopg.OperationalError:
         return False
     return True
@@ -136,7 +142,7 @@ def _start_postgres(binaries: Path, folder: Path) -> tuple[subprocess.Popen[byte
         **quiet,
     )
     for _ in range(5):
-        port = _free_port(POSTGRES_PORTS)
+        port = free_port()
         settings = [f"-cport={port}", "-clisten_addresses=127.0.0.1", f"-cunix_socket_directories={folder}"]
         server = subprocess.Popen([binaries / "postgres", "-D", data, *settings], **quiet)
         url = f"postgresql://vedette@127.0.0.1:{port}/postgres"
@@ -158,7 +164,7 @@ def postgres_url() -> Iterator[str]:
         server, url = _start_postgres(found[-1].parent, folder)
         yield url
         server.send_signal(signal.SIGINT)
-        server.wait(timeout=30)
+        server.wait(timeout=300)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -172,7 +178,7 @@ def redis_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     folder = Path(tempfile.mkdtemp(prefix="vedette-redis-"))
     try:
         for _ in range(5):
-            port = _free_port(REDIS_PORTS)
+            port = free_port()
             server = subprocess.Popen(
                 [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
                 cwd=folder,
@@ -184,7 +190,7 @@ def redis_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
                 if _pongs(url):
                     yield url, server
                     server.terminate()
-                    server.wait(timeout=30)
+                    server.wait(timeout=300)
                     return
                 time.sleep(0.02)
         pytest.fail("Redis did not start")

@@ -58,7 +58,7 @@ def command(folder):
 
     def run(*arguments):
         words = [sys.executable, "-ISc", LAUNCHER, folder / "memory", *arguments]
-        ran = subprocess.run([*map(str, words)], capture_output=True, env=env, check=False, timeout=120)
+        ran = subprocess.run([*map(str, words)], capture_output=True, env=env, check=False, timeout=300)
         texts = [text.decode(errors="replace") for text in (ran.stdout, ran.stderr)]
         done = Done(ran.returncode, *texts, int((folder / "memory").read_text()) >> 10)
         assert "Traceback" not in done.err, done.err

@@ -86,7 +86,7 @@ def run_console(block: Block, folder: Path) -> None:
         if words[0] != "vedette":
             continue
         full = [sys.executable, "-m", *words]
-        done = subprocess.run(full, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(full, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300)
         agree(output, done.stdout + done.stderr)
 
 

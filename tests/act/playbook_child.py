@@ -32,7 +32,7 @@ from vedette.core.errors import ConflictError, PermanentError, TransientError
 from vedette.core.execute import Executor, nouns
 from vedette.core.ids import Ids
 
-PATIENCE_S = 30.0
+PATIENCE_S = 240.0
 
 
 def die():
@@ -70,7 +70,7 @@ class Elsewhere:
         def act(call):
             headers = {"Idempotency-Key": call.key}
             body = json.dumps({"name": name, "text": call.arguments.get("text", "")}).encode()
-            answer = self.egress.request("POST", self.url, headers=headers, content=body, timeout=10)
+            answer = self.egress.request("POST", self.url, headers=headers, content=body, timeout=300)
             if answer.status == 409:
                 raise PermanentError("elsewhere.refused", "no")
             if answer.status != 200:

@@ -23,7 +23,7 @@ from vedette.core.execute import Runs
 from vedette.core.ids import Ids
 
 CHILD = Path(__file__).parent / "playbook_child.py"
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 class Site:

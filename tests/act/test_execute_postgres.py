@@ -17,7 +17,7 @@ def story(steps, definition, inputs):
 url = sys.argv[1]
 with Executor(url, {"story": story}) as runs:
     runs.start("r1", "story", {}, {})
-    runs.wait("r1", timeout_s=10, until=lambda _: len(runs.history("r1")) >= 2)
+    runs.wait("r1", timeout_s=240, until=lambda _: len(runs.history("r1")) >= 2)
     second = "import sys; from vedette.core.execute import Executor; Executor(sys.argv[1], {})"
     done = subprocess.run([sys.executable, "-c", second, url], capture_output=True, text=True)
     print("execute.executor.busy" in done.stderr)
@@ -26,7 +26,7 @@ with Executor(url, {"story": story}) as runs, Runs(url) as other:
     other.send("r1", "go", "second", key="k")
     other.start("r2", "story", {}, {})
     other.send("r2", "go", "queued", key="k2")
-    print(runs.wait("r1", timeout_s=20).result, runs.wait("r2", timeout_s=20).result)
+    print(runs.wait("r1", timeout_s=240).result, runs.wait("r2", timeout_s=240).result)
 """
 
 
@@ -34,6 +34,6 @@ with Executor(url, {"story": story}) as runs, Runs(url) as other:
 @pytest.mark.kill
 def test_the_port_on_postgresql(postgres_url):
     done = subprocess.run(
-        [sys.executable, "-c", STORY, postgres_url], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", STORY, postgres_url], capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.stdout.split("\n")[:2], done.stderr) == (["True", "[1, 'first'] [1, 'queued']"], "")

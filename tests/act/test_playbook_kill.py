@@ -24,7 +24,7 @@ pytestmark = pytest.mark.kill
 CHILD = Path(__file__).parent / "playbook_child.py"
 MOMENTS = ("before", "after")
 """Before its effect, and between its effect and its record. Once recorded, it is `before` the next one."""
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 def operations(playbook):

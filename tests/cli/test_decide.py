@@ -273,7 +273,7 @@ def test_killed_in_mid_stream_and_started_again(world, tmp_path, rng, command) -
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         process.stdout.close()
-        process.wait(30)
+        process.wait(300)
     _, after, _ = command(*ask, "--log", tmp_path / "killed")
     _, alone, _ = command(*ask, "--log", tmp_path / "alone")
     assert [strip(line) for line in after] == [strip(line) for line in alone]

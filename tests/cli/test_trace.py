@@ -15,9 +15,9 @@ from vedette.run.platform import Platform
 @pytest.fixture
 def made(tmp_path):
     """A charge in a home, as the API answered it."""
-    settings = load_settings(None, {"VEDETTE_HOME": str(tmp_path / "home")})
+    settings = load_settings(None, {"VEDETTE_HOME": str(tmp_path / "home"), "VEDETTE_PATIENCE": "1000"})
     wanted = {"amount_minor": 1999, "currency": "USD", "source": "tok_1", "merchant": "m_1", "metadata": {}}
-    with Platform(settings, clock=SystemClock(), patience=100) as platform:
+    with Platform(settings, clock=SystemClock()) as platform:
         platform.desk.service("default")
         return platform.charges.create("default", "k1", wanted, api_key="key_1").json()
 

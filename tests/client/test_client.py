@@ -35,7 +35,7 @@ def service(*script):
 
     def handle(link):
         with link:
-            link.settimeout(5)
+            link.settimeout(120)
             while not stop.is_set():
                 data = b""
                 while b"\r\n\r\n" not in data:

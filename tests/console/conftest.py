@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from console_world import CHIEF, Installation, Seed
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 HERE = Path(__file__).parent
 CHROMIUM = Path("/usr/bin/chromium")
@@ -28,6 +28,9 @@ WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 COLOURS = ("color-contrast", "link-in-text-block")
 GRAVE = {"serious", "critical"}
+PATIENCE_MS = 120_000
+"""How long a page may take: a bound of a test that hangs."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def pytest_collection_modifyitems(items) -> None:
@@ -97,7 +100,7 @@ class Visit:
             timezone_id="UTC",
             locale="en-GB",
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE_MS)
         self._contexts.append(context)
         if who:
             context.add_cookies([self.installation.cookie(who)])

@@ -174,7 +174,6 @@ class Installation:
         self.known, self.people, self.sessions = kept["known"], kept["people"], kept["sessions"]
         self.server = Server(
             home,
-            0,
             "--rules",
             home / "seed.rules",
             "--sigma",

@@ -135,6 +135,6 @@ class Explained(Installation):
         kept = json.loads((home / "known.json").read_text())
         self.known, self.people, self.sessions = kept["known"], kept["people"], kept["sessions"]
         options = ("--rules", home / "seed.rules", "--model", home / "model")
-        self.server = Server(home, 0, *options, environ={"VEDETTE_TENANT": TENANT}).start()
+        self.server = Server(home, *options, environ={"VEDETTE_TENANT": TENANT}).start()
         self.url = self.server.url
         self.host = urlsplit(self.url).hostname

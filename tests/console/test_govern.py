@@ -60,7 +60,7 @@ def test_the_audit_is_verified_in_front_of_the_visitor(visit, axe):
     page = visit("/audit")
     assert page.get_by_text("under a signed checkpoint outside the database").is_visible()
     page.get_by_role("button", name="Verify now").click()
-    page.get_by_text("Nothing was changed.").wait_for(timeout=60_000)
+    page.get_by_text("Nothing was changed.").wait_for()
     page.reload()
     assert page.locator("#trail").get_by_text("audit.verify").first.is_visible()
     axe(page)
@@ -73,7 +73,7 @@ def test_damage_is_shown_with_its_place(visit, installation):
         database.execute("update evidence_records set digest = zeroblob(32) where seq = 3")
     try:
         page.get_by_role("button", name="Verify now").click()
-        page.get_by_text("The evidence was changed").wait_for(timeout=60_000)
+        page.get_by_text("The evidence was changed").wait_for()
         assert page.get_by_role("table", name="Findings").get_by_text("edit").first.is_visible()
     finally:
         with sqlite3.connect(installation.home / "state.db") as database:

@@ -98,7 +98,7 @@ def test_a_playbook_is_planned_started_cancelled_resumed_and_approved(visit, ins
     page.get_by_role("button", name="Start", exact=True).click()
     page.wait_for_url("**/runs/run_*")
     state = page.locator("section.run .panel-head .state")
-    expect(state).not_to_have_text(re.compile("queued|running"), timeout=20_000)
+    expect(state).not_to_have_text(re.compile("queued|running"))
     return_to = page.url
     assert state.inner_text() == "failed"
     expect(page.locator(".step-failed").first).to_be_visible()
@@ -115,19 +115,19 @@ def test_a_playbook_is_planned_started_cancelled_resumed_and_approved(visit, ins
     page.get_by_role("button", name="Start", exact=True).click()
     page.wait_for_url("**/runs/run_*")
     assert page.url != return_to
-    expect(page.locator("section.approval")).to_be_visible(timeout=20_000)
+    expect(page.locator("section.approval")).to_be_visible()
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.locator("dialog[open]").get_by_role("button", name="Cancel").last.click()
     expect(state).to_have_text("cancelled")
     assert page.locator("section.approval").count() == 0
     page.get_by_role("button", name="Resume").click()
-    expect(page.locator("section.approval")).to_be_visible(timeout=20_000)
+    expect(page.locator("section.approval")).to_be_visible()
     axe(page)
     other = visit(page.url, who="responder", width=390)
     other.get_by_label("Why").fill("Looked at what it sold")
     other.get_by_role("button", name="Approve").click()
     other.wait_for_url("**/cases/**")
-    expect(state).to_have_text("completed", timeout=20_000)
+    expect(state).to_have_text("completed")
     expect(panel(page, "What it touched")).to_contain_text("1 account")
     page.get_by_label("Again from").select_option("freeze")
     page.get_by_role("button", name="Begin again").click()

@@ -30,7 +30,7 @@ def shop(installation):
 
     def post(path, body):
         headers = {"authorization": f"Bearer {key}", "content-type": "application/json", "idempotency-key": fresh()}
-        with urlopen(Request(installation.url + path, json.dumps(body).encode(), headers), timeout=30) as answer:
+        with urlopen(Request(installation.url + path, json.dumps(body).encode(), headers), timeout=300) as answer:
             return json.load(answer)
 
     paid = [post("/v1/charges", charge(4_200 + n, metadata={"kind": "gift"}))["id"] for n in range(3)]

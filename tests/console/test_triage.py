@@ -172,7 +172,7 @@ def test_what_is_new_waits_for_a_click(visit, installation):
     here, before = cursor(page), ids(page)
     raise_alert(installation, "Came while somebody looked")
     pill = page.locator(".pill")
-    expect(pill).to_have_text("1 new", timeout=15_000)
+    expect(pill).to_have_text("1 new")
     assert (cursor(page), ids(page)) == (here, before), "no row moves under the cursor"
     pill.click()
     expect(page.get_by_role("link", name="Came while somebody looked")).to_be_visible()
@@ -223,7 +223,7 @@ def test_approved_on_a_phone_the_key_is_ended_and_the_payouts_are_frozen(visit, 
         approve.click()
         page.wait_for_url(f"**/cases/{known['case']}**")
         run = page.locator(f"#{known['run']}")
-        expect(run.locator(".panel-head .state")).to_have_text("completed", timeout=30_000)
+        expect(run.locator(".panel-head .state")).to_have_text("completed")
         for label in ("revoke key", "freeze payouts", "notify"):
             line = run.locator(".step", has_text=label)
             expect(line.first).to_have_class("step step-done")

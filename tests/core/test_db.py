@@ -183,7 +183,7 @@ def test_processes_migrate_at_the_same_time(place, opened):
         child.stdin.write(b"g")
         child.stdin.flush()
     for child in children:
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate(timeout=300)
         assert (child.returncode, err) == (0, b"")
     assert counted(opened()) == 1
 

@@ -50,7 +50,7 @@ def server(talk: Callable[[socket.socket], None], context: ssl.SSLContext | None
 
 def answer(raw: bytes, seen: list[bytes] | None = None) -> Callable[[socket.socket], None]:
     def talk(connection: socket.socket) -> None:
-        connection.settimeout(5)
+        connection.settimeout(120)
         got = b""
         while b"\r\n\r\n" not in got:
             piece = connection.recv(65_536)

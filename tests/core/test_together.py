@@ -95,12 +95,12 @@ def test_callers_that_wait_share_a_commit(tmp_path):
 
     def first(connection):
         holding.set()
-        go_on.wait(10)
+        go_on.wait(300)
         insert(connection, "first")
 
     with ThreadPoolExecutor(CALLERS) as threads:
         leader = threads.submit(database.together, first)
-        holding.wait(10)
+        holding.wait(300)
         others = [
             threads.submit(database.together, lambda connection, n=n: insert(connection, f"n{n}"))
             for n in range(CALLERS - 1)

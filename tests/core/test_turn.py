@@ -51,6 +51,10 @@ class Pair:
             runs.start(name, "walk", {}, inputs)
         return names
 
+    def open(self):
+        """Lets the runs pass that wait at their gate."""
+        (self.folder / "open").touch()
+
     def calls(self, name):
         file = self.folder / f"{name}.calls"
         return [tuple(map(int, line.split())) for line in file.read_text().splitlines()] if file.exists() else []
@@ -88,7 +92,7 @@ def recorded(runs, name):
 def whole(pair, runs, names):
     """Every run ended, each step is recorded once, and none was begun again after it was recorded."""
     for name in names:
-        run = runs.wait(name, timeout_s=30)
+        run = runs.wait(name, timeout_s=240)
         assert run.state is State.SUCCEEDED, run
         steps = recorded(runs, name)
         assert [number for _pid, number in steps] == list(range(STEPS))
@@ -104,10 +108,11 @@ def test_a_killed_holder_is_followed_at_once_and_its_runs_end(pair):
     pair.heard(first, "executing")
     second = pair.spawn()
     with Runs(pair.url) as runs:
-        names = pair.begin(runs, 4)
-        runs.wait(names[0], timeout_s=10, until=lambda _run: len(recorded(runs, names[0])) >= 3)
+        names = pair.begin(runs, 4, gate=6)
+        runs.wait(names[0], timeout_s=240, until=lambda _run: len(recorded(runs, names[0])) >= 3)
         first.kill()
         pair.heard(second, "executing")
+        pair.open()
         whole(pair, runs, names)
         assert {pid for pid, _number in runs.status(names[0]).result} == {first.pid, second.pid}
 
@@ -117,11 +122,12 @@ def test_a_stopped_holder_loses_its_turn_and_records_nothing_when_it_wakes(pair)
     pair.heard(first, "executing")
     second = pair.spawn()
     with Runs(pair.url) as runs:
-        names = pair.begin(runs, 4)
-        runs.wait(names[0], timeout_s=10, until=lambda _run: len(recorded(runs, names[0])) >= 3)
+        names = pair.begin(runs, 4, gate=6)
+        runs.wait(names[0], timeout_s=240, until=lambda _run: len(recorded(runs, names[0])) >= 3)
         first.send_signal(signal.SIGSTOP)
         pair.heard(second, "executing")
-        runs.wait(names[0], timeout_s=10, until=lambda _run: recorded(runs, names[0])[-1][0] == second.pid)
+        pair.open()
+        runs.wait(names[0], timeout_s=240, until=lambda _run: recorded(runs, names[0])[-1][0] == second.pid)
         first.send_signal(signal.SIGCONT)
         pair.heard(first, "standing by")
         whole(pair, runs, names)
@@ -140,12 +146,15 @@ def overtaken(pair, **environ):
     first = pair.spawn(VEDETTE_CHILD_DEAF="1", **environ)
     pair.heard(first, "executing")
     with Runs(pair.url) as runs:
-        names = pair.begin(runs, 2, pause=0.7)
+        names = pair.begin(runs, 2, gate=3)
+        for name in names:
+            runs.wait(name, timeout_s=240, until=lambda _run, name=name: len(pair.calls(name)) == 4)
         second = pair.spawn(**environ)
         pair.heard(second, "executing")
+        pair.open()
         later = [pair.begin(runs, 1, mark=f"later{number}-", pause=0.01)[0] for number in range(15)]
         for name in (*names, *later):
-            runs.wait(name, timeout_s=30)
+            runs.wait(name, timeout_s=240)
         under_way, after = ([[pid for pid, _number in pair.calls(name)] for name in some] for some in (names, later))
     return first.pid, second.pid, under_way, after
 
@@ -179,14 +188,14 @@ def test_a_holder_whose_connections_are_cut_goes_on_or_is_followed(pair):
                 )
         database.close()
         for name in names:
-            assert runs.wait(name, timeout_s=60).state is State.SUCCEEDED
+            assert runs.wait(name, timeout_s=240).state is State.SUCCEEDED
             assert [number for _pid, number in recorded(runs, name)] == list(range(STEPS))
     assert all(child.poll() is None for child in children)
 
 
 def take_soon(turn):
     """The server lets go of a closed connection's locks a moment after it was closed."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 240
     while not turn.take():
         assert time.monotonic() < until
         time.sleep(0.02)

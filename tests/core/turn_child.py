@@ -1,8 +1,9 @@
 """A process that executes runs on PostgreSQL or stands by, for the tests of turns.
 
 Usage: turn_child.py URL FOLDER. Each run writes what it does to a file of FOLDER that is its own, with the process's id,
-and one row a step; it says `ready`, then `executing` once it is its turn. `VEDETTE_CHILD_DEAF=1`:
-it never renews its lease, nor looks whether it is over. `VEDETTE_CHILD_BUG=no-fence`: nobody's connections carry a number.
+and one row a step; it waits before the end of its step `gate` until FOLDER has a file `open`. The process says `ready`,
+then `executing` once it is its turn. `VEDETTE_CHILD_DEAF=1`: it never renews its lease, nor looks whether it is over.
+`VEDETTE_CHILD_BUG=no-fence`: nobody's connections carry a number.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def make(folder):
             def body(number=number):
                 with (folder / f"{steps.run_id}.calls").open("a") as file:
                     file.write(f"{os.getpid()} {number}\n")
+                while number == inputs.get("gate") and not (folder / "open").exists():
+                    time.sleep(0.02)
                 time.sleep(inputs.get("pause", 0.05))
                 return [os.getpid(), number]
 

@@ -19,7 +19,7 @@ row = sa.text("insert into effect (id) values (:id)")
 if kind == "sql":
     dedup = SqlDedup(open_database(Path(place)), clock)
 elif kind == "redis":
-    dedup = RedisDedup(Redis(place, timeout_s=30), lease_s=0.2)
+    dedup = RedisDedup(Redis(place, timeout_s=240), lease_s=0.2)
 else:
     dedup = Window(clock, journal=Path(place))
 

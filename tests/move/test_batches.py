@@ -121,7 +121,9 @@ def play(folder, batches, *, grouped, size=2, plant=lambda _world: None):
     return told, stored, sorted(decides.asked) if failed else decides.asked
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(st.lists(lines, max_size=12), max_size=3), st.integers(1, 4))
 def test_a_batch_is_its_charges_one_by_one(tmp_path_factory, batches, size):
     grouped = play(tmp_path_factory.mktemp("money"), batches, grouped=True, size=size)

@@ -114,7 +114,9 @@ def test_the_secret_keys_the_fingerprint(db, clock):
         Idempotency(db, clock, b"short")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["claim", "advance", "finish", "release", "wait"]), st.integers(0, 3)), max_size=14

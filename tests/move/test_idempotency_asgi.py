@@ -90,13 +90,13 @@ def test_a_request_in_flight_is_a_conflict(keys, clock):
     def step(name):
         if name == "begun":
             inside.set()
-            assert go.wait(30)
+            assert go.wait(300)
 
     shop, app = made(keys, clock, step=step)
     got = []
     first = threading.Thread(target=lambda: got.append(call(app, {"amount": 5})))
     first.start()
-    assert inside.wait(30)
+    assert inside.wait(300)
     status, headers, body = call(app, {"amount": 5})
     assert (status, headers["retry-after"]) == (409, "1")
     assert json.loads(body)["error"]["code"] == "idempotency.key_in_use"
@@ -227,7 +227,7 @@ def test_64_clients_of_4_processes_on_one_key(opened, url):
     processes = [child(url, "clients", argument="16") for _ in range(4)]
     lines = []
     for process in processes:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         lines += [line.split() for line in out.splitlines()]
     assert len(lines) == 64
@@ -241,7 +241,7 @@ def test_64_clients_of_4_processes_on_one_key(opened, url):
 def test_killed_at_every_fault_point(opened, url, point):
     keys, shop, app = opened(url, lease_s=0.4)
     process = child(url, "once", die_at=point, lease_s=0.4)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     with keys.db.read() as connection:
         (named,) = connection.exec_driver_sql("select point from idempotency").scalars()
@@ -263,7 +263,7 @@ def test_a_partition_longer_than_the_lease(opened, url, point):
     status, _, body = patiently(app, {"amount": 5})
     assert status == 201
     process.send_signal(signal.SIGCONT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     late = out.split()
     assert late[0] in ("409", "201"), "refused, or told what is stored"

@@ -39,13 +39,13 @@ def child(target, verb, *, die_at="", skew=0.0, argument="", spool=None):
 
 
 def killed(process):
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL, err
     return out
 
 
 def answered(process):
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     status, body = out.split()
     return int(status), bytes.fromhex(body)
@@ -125,7 +125,7 @@ def test_batches_killed_at_random_moments(world, db, target):
         lines = [process.stdout.readline() for _ in range(min(len(told) + rng.randrange(1, 25), 119))]
         time.sleep(rng.random() * 0.03)
         process.kill()
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=300)
         for line in [*lines, *rest.splitlines(keepends=True)]:
             key, _, body = line.strip().partition(" ")
             if line.endswith("\n"):
@@ -201,7 +201,7 @@ def test_killed_at_random_moments(world, db, target):
         lines = [process.stdout.readline() for _ in range(len(told) + rng.randrange(1, 9))]
         time.sleep(rng.random() * 0.03)
         process.kill()
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=300)
         assert process.returncode == -signal.SIGKILL
         for line in [*lines, *rest.splitlines(keepends=True)]:
             key, _, body = line.strip().partition(" ")
@@ -258,7 +258,7 @@ def test_four_processes_with_one_key(world, target):
     processes = [child(target, "charge") for _ in range(4)]
     bodies = set()
     for process in processes:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         if process.returncode == 0:
             bodies.add(bytes.fromhex(out.split()[1]))
         else:

@@ -108,7 +108,9 @@ def same_balances(ledger, model, tenant):
     assert set(ledger.trial_balance(tenant).values()) == {(0, 0)}
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(batches=BATCHES)
 def test_as_the_model(db, clock, batches):
     compare(Ledgers(db, clock), clock, batches, f"t{next(_tenants)}")

@@ -76,7 +76,9 @@ def test_absurd_rates_are_refused():
 
 
 @given(st.integers(1, 9), st.integers(1, 4), st.integers(1, 5))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_the_shared_one_counts_to_the_microsecond(store, count, period, burst):
     """What Redis holds after each step is what exact fractions give, at the server's own times."""
     rate, limits, name = Rate(count, period, burst), RedisLimits(store), f"x{next(NUMBERS)}"
@@ -118,7 +120,7 @@ def test_a_server_that_is_gone_is_told():
 
 def greedy(redis_url, key, wanted, start, answers):
     """A process that asks as fast as it can, for a while."""
-    store, (seconds, rate) = Redis(redis_url, timeout_s=30), wanted
+    store, (seconds, rate) = Redis(redis_url, timeout_s=240), wanted
     limits = RedisLimits(store)
     buckets = [(f"key:{key}", Rate(100_000, 1, 100_000)), ("account:acme", rate)]
     start.wait()
@@ -141,7 +143,7 @@ def crowd(redis_url, processes, seconds, rate):
     for each in started:
         each.start()
     begun = time.monotonic()
-    start.wait(60)
+    start.wait(300)
     found = [answers.get() for _ in started]
     lasted = time.monotonic() - begun
     for each in started:

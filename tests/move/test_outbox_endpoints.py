@@ -187,7 +187,7 @@ def test_what_is_settled_is_forgotten_in_time(world, clock):
 # With threads
 
 
-def drain(world, seconds=20.0):
+def drain(world, seconds=240.0):
     made, until = 0, time.monotonic() + seconds
     while world.outbox.deliveries(TENANT, status=DeliveryStatus.WAITING):
         made += world.dispatcher.run_once()
@@ -226,7 +226,7 @@ def test_a_slow_endpoint_holds_nobody_up(db, clock, monkeypatch):
     monkeypatch.setattr("vedette.move.outbox.dispatcher.PATIENCE_S", 0.05)
     clock.monotonic = time.monotonic
     world, hold = World(db, clock, threads=6), threading.Event()
-    world.answers = lambda post: (hold.wait(20) and 200) if "slow" in post.url else 200
+    world.answers = lambda post: (hold.wait(300) and 200) if "slow" in post.url else 200
     slow = world.outbox.add_endpoint(TENANT, "https://slow.example/")
     quick = world.outbox.add_endpoint(TENANT, "https://quick.example/")
     world.emit(*(str(n) for n in range(200)))
@@ -235,7 +235,7 @@ def test_a_slow_endpoint_holds_nobody_up(db, clock, monkeypatch):
         waiting = world.outbox.deliveries(TENANT, status=DeliveryStatus.WAITING)
         return sum(each.endpoint_id == endpoint for each in waiting)
 
-    until = time.monotonic() + 20
+    until = time.monotonic() + 240
     while left(quick):
         world.dispatcher.run_once()
         assert time.monotonic() < until
@@ -251,7 +251,7 @@ def test_a_slow_endpoint_holds_nobody_up(db, clock, monkeypatch):
 def test_closing_gives_back_what_was_not_begun(db, clock, monkeypatch):
     monkeypatch.setattr("vedette.move.outbox.dispatcher.PATIENCE_S", 0.0)
     world, hold = World(db, clock, threads=2), threading.Event()
-    world.answers = lambda _post: hold.wait(20) and 200
+    world.answers = lambda _post: hold.wait(300) and 200
     world.outbox.add_endpoint(TENANT, "https://slow.example/")
     world.emit(*(str(n) for n in range(20)))
     world.dispatcher.run_once()

@@ -50,7 +50,7 @@ def test_processes_make_and_open_the_same(place: Place) -> None:
     for racer in racers:
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    ended = [(racer.communicate(timeout=60)[1], racer.returncode) for racer in racers]
+    ended = [(racer.communicate(timeout=300)[1], racer.returncode) for racer in racers]
     assert ended == [("", 0)] * AT_ONCE
     assert access.tenants() == sorted(["acme", *(f"t{number}" for number in range(20))])
     assert access.people.get("acme", person.id).roles == set(Role)
@@ -67,13 +67,13 @@ def test_threads_make_the_same_and_one_is_observed(place: Place) -> None:
 
     def race(access: Access) -> None:
         for number, role in enumerate(Role):
-            gate.wait(30)
+            gate.wait(300)
             access.create_tenant(f"t{number}")
-            gate.wait(30)
+            gate.wait(300)
             access.people.grant("acme", person.id, role, by="system")
-            gate.wait(30)
+            gate.wait(300)
             access.people.withdraw("acme", person.id, role, by="system")
-        gate.wait(30)
+        gate.wait(300)
         access.people.disable("acme", person.id, by="system")
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

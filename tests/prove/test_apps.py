@@ -364,7 +364,9 @@ def test_last_use_is_kept(access: Access, app, clock) -> None:
     assert access.apps.list("market")[0].last_used == clock.now()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(st.sampled_from(["give", "revoke", "wait", "roll", "disable"]), max_size=8))
 def test_a_token_is_believed_exactly_as_long_as_the_model_says(tmp_path_factory, steps) -> None:
     """A brute-force model of one account, one app and one token in it."""

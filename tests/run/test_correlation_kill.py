@@ -128,7 +128,7 @@ def fresh(tmp_path_factory):
 def child(fresh, home, step="none", nth=0, **more):
     command = [sys.executable, str(HERE / "correlation_child.py"), str(home), str(fresh / "more.yml"), step, str(nth)]
     environment = {"PYTHONPATH": str(SOURCE), "PATH": os.environ["PATH"], "HOME": str(fresh), **more}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
 
 
 def outcome(home):

@@ -229,7 +229,9 @@ def check_storing(plan, monkeypatch):
             assert sorted(found) == sorted(f"i{each}" for each in ids)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(plan=steps)
 def test_each_event_is_stored_once_whatever_crashes(plan, monkeypatch):
     check_storing(plan, monkeypatch)

@@ -181,7 +181,9 @@ def test_a_question_of_chance_is_told(parts, store):
     assert "chance" in made.told
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(rows=st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)), max_size=6), data=st.data())
 def test_a_hash_is_of_the_rows_whatever_their_order(rows, data):
     other = data.draw(st.permutations(rows))

@@ -40,7 +40,7 @@ def child(home, rules, step="none", nth=0, *, wait=True, **more):
     command = [sys.executable, str(HERE / "job_child.py"), str(home), str(rules), step, str(nth)]
     started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
     if wait:
-        _, told = started.communicate(timeout=120)
+        _, told = started.communicate(timeout=300)
         assert started.returncode in {0, -signal.SIGKILL}, told
     return started
 

@@ -75,7 +75,7 @@ def test_following_takes_what_is_added_and_ends_when_told(tmp_path, capsys):
             file.write(third[40:])
         appended(home, 4)
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 0

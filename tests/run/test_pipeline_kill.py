@@ -76,7 +76,7 @@ def environment(**more):
 
 def child(home, files, step="none", nth=0, **more):
     command = [sys.executable, str(HERE / "pipeline_child.py"), str(home), step, str(nth), *map(str, files)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(**more), check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environment(**more), check=False, timeout=300)
 
 
 def finish(home, files, **more):
@@ -169,11 +169,11 @@ def test_the_command_killed_at_random_moments(files, wanted, tmp_path):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
         timer = threading.Timer(1.0 + rng.random() * 2.0, process.kill)
         timer.start()
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
         timer.cancel()
         died += process.returncode == -signal.SIGKILL
     assert died
-    done = subprocess.run(command, capture_output=True, env=environment(), check=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, env=environment(), check=True, timeout=300)
     told = json.loads(done.stdout)
     for name in SOURCES:
         counts = told["sources"][name]

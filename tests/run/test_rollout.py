@@ -23,10 +23,10 @@ from vedette.core.signal import Level
 from vedette.judge.detectors import Detector
 from vedette.judge.shipments import Document, Shipped, among
 from vedette.judge.sigma.load import RuleSet
-from vedette.run.following import Followers
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.run.pipeline.detection import load_detection
+from vedette.run.pipeline.following import Followers
 from vedette.run.pipeline.stream import advance
 from vedette.run.rules.gates import documents_of
 from vedette.sense.sources import load_sources
@@ -274,7 +274,7 @@ STEPS = ("signal.after", "place.before", "applied.before", "applied.after")
 
 def child(home, step, nth, plant=""):
     env = os.environ | {"PLANT": plant}
-    return subprocess.run([sys.executable, CHILD, home, step, str(nth)], env=env, check=False, timeout=60).returncode
+    return subprocess.run([sys.executable, CHILD, home, step, str(nth)], env=env, check=False, timeout=300).returncode
 
 
 def judged(home, step, nth, plant=""):

@@ -46,7 +46,9 @@ pushes = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(plan=pushes)
 def test_tenants_never_meet(platform, plan):
     number = next(_NUMBER)

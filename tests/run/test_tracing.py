@@ -25,8 +25,8 @@ KEY = "key_5"
 def platform(tmp_path):
     rules = tmp_path / "payment.rules"
     rules.write_text("block if :amount_in_usd: > 4000\n")
-    settings = load_settings(None, {"VEDETTE_HOME": str(tmp_path / "home")})
-    with Platform(settings, clock=SystemClock(), scoring=Scoring(rules=load_rules(rules)), patience=100) as made:
+    settings = load_settings(None, {"VEDETTE_HOME": str(tmp_path / "home"), "VEDETTE_PATIENCE": "1000"})
+    with Platform(settings, clock=SystemClock(), scoring=Scoring(rules=load_rules(rules))) as made:
         made.access.create_tenant(OTHER)
         for tenant in (TENANT, OTHER):
             made.desk.service(tenant)

@@ -50,7 +50,7 @@ contents = st.lists(
 ).map(b"".join)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(content=contents, block=st.integers(1, 40), line=st.integers(1, 30), packed=st.booleans())
 def test_any_file_reads_as_the_obvious_way(tmp_path: Path, content: bytes, block: int, line: int, packed: bool) -> None:
     path = tmp_path / ("f.log.gz" if packed else "f.log")
@@ -62,7 +62,7 @@ def test_any_file_reads_as_the_obvious_way(tmp_path: Path, content: bytes, block
     assert {each.code for each in bad} <= {"files.line.too_long"}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(parts=st.lists(contents, min_size=1, max_size=4), block=st.integers(1, 40), padding=st.integers(0, 5))
 def test_gzip_members_join(tmp_path: Path, parts: list[bytes], block: int, padding: int) -> None:
     path = tmp_path / "f.gz"
@@ -72,7 +72,7 @@ def test_gzip_members_join(tmp_path: Path, parts: list[bytes], block: int, paddi
     assert good == obvious(b"".join(parts), 1 << 20)[0]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_gzip_file_cut_anywhere_keeps_its_whole_lines(tmp_path: Path, data: st.DataObject) -> None:
     lines = [b'{"n": %d, "r": "%s"}' % (n, hashlib.sha256(b"%d" % n).hexdigest()[:16].encode()) for n in range(200)]

@@ -30,7 +30,9 @@ def asked(keys: list[int]) -> np.ndarray:
     return np.unique(np.array(keys, np.uint64))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.tuples(PAIRS, PAIRS), st.lists(KEY, max_size=30), st.tuples(KEY, KEY), st.booleans())
 def test_what_was_put_in_is_found(
     tmp_path: Path, parts: tuple[Pairs, Pairs], keys: list[int], span: tuple[int, int], in_turn: bool

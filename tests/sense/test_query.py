@@ -161,7 +161,9 @@ def test_the_filter_stands_without_the_list(store: Store, monkeypatch: pytest.Mo
     assert set(table.dataset(["other"]).to_table()["tenant"].to_pylist()) == {"other"}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=15, deadline=None
+)
 @given(
     where=st.sampled_from(
         [

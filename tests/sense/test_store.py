@@ -67,7 +67,9 @@ batches = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=20, deadline=None
+)
 @given(given_batches=batches)
 def test_each_id_of_a_tenant_is_stored_once(
     tmp_path_factory: pytest.TempPathFactory, given_batches: list[list[tuple[int, str, int]]]

@@ -105,17 +105,18 @@ class World:
         home: Folder of its data.
         scoring: What decides; two rules by default.
         egress: Private addresses that may be reached.
-        patience: Times the deadlines of decisions.
         detection: Sigma rules that run on the stream; none by default.
+        patience: Times the deadlines of decisions; 1 where a test looks at them.
         more: Further variables of the environment.
     """
 
-    def __init__(self, home, scoring=None, egress="", detection=None, **more):
+    def __init__(self, home, scoring=None, egress="", detection=None, patience=1_000, **more):
         environ = {
             "VEDETTE_HOME": str(home),
             "VEDETTE_TENANT": TENANT,
             "VEDETTE_EGRESS_ALLOW": egress,
             "VEDETTE_ADDRESSES": HOST,
+            "VEDETTE_PATIENCE": str(patience),
             **more,
         }
         settings = load_settings(None, environ)
@@ -152,7 +153,7 @@ class World:
         self.platform.close()
 
     def wait(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(240)
 
     # Callers
 
@@ -461,7 +462,7 @@ class Objects:
         return alert.id, wait_for(lambda: platform.responder.show(self.tenant, run.id), lambda one: one.approval)
 
 
-def wait_for(look, done, seconds=30.0):
+def wait_for(look, done, seconds=240.0):
     """What `look` gives once `done` says so: for work that other threads do."""
     deadline = time.monotonic() + seconds
     while not done(found := look()):

@@ -11,8 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
+from processes import end, free_port
+
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 120
+START_S, STOP_S, PATIENCE_S = 300, 180, 120
+"""How long a server may take to begin, to end, and to answer: bounds of a test that hangs, not of what is looked at."""
 
 
 def vedette(home, *arguments, check=True):
@@ -31,20 +35,20 @@ def make_key(home, *scopes):
 
 
 class Server:
-    """Serves from `home` on a port that stays the same over restarts.
+    """Serves from `home` on a free port that stays the same over restarts.
 
     Args:
         home: Folder of the data; its `stderr` file is beside it.
-        port: On loopback; 0 takes a free one.
         options: More options of the verb.
         environ: More variables.
         before: Words of a command that runs the program.
     """
 
-    def __init__(self, home, port, *options, environ=None, before=()):
+    def __init__(self, home, *options, environ=None, before=()):
         self.before = before
-        self.home, self.port, self.options, self.environ = Path(home), port, options, environ or {}
-        self.url = f"http://127.0.0.1:{port}"
+        self.home, self.options, self.environ = Path(home), options, environ or {}
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.process = None
         self.errors = self.home.with_suffix(".stderr")
 
@@ -59,23 +63,27 @@ class Server:
         if not line.startswith("listening on"):
             self.kill()
             raise AssertionError(self.errors.read_text())
-        self.url = line.split()[-1]
+        assert line.split()[-1] == self.url
         return self
+
+    def ask(self, method, path, secret, **more):
+        """The answer to a request; one that is told to come again comes again."""
+        headers = {"authorization": f"Bearer {secret}"} | more.pop("headers", {})
+        for _ in range(600):
+            answer = httpx.request(method, self.url + path, headers=headers, timeout=PATIENCE_S, **more)
+            if answer.status_code not in {429, 503}:
+                break
+            time.sleep(0.1)
+        return answer
 
     def kill(self):
         """As a power cut of the process: nothing of it runs any more when this returns."""
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
+        end(self.process)
 
     def stop(self, sent=signal.SIGTERM):
         """As an operator stops it; gives the exit code."""
         self.process.send_signal(sent)
-        deadline = time.monotonic() + 60
-        while self.process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if self.process.poll() is None:
+        try:
+            return self.process.wait(STOP_S)
+        finally:
             self.kill()
-            raise AssertionError("the server did not stop")
-        self.process.stdout.close()
-        return self.process.returncode

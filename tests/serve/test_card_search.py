@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from card_search import Search
-from server_process import Server, make_key, vedette
+from server_process import PATIENCE_S, Server, make_key, vedette
 from vault_world import CARD, PAGE, Served, new_number
 
 SCOPES = "charges:write refunds:write decisions:write labels:write events:write query:read alerts:write cases:write \
@@ -122,14 +122,16 @@ class Scene:
         self.vault_key = self.vault.key("cards:write", "numbers:read")
         key = make_key(self.home, *SCOPES.split())
         environ = {"PYTHONFAULTHANDLER": "1"}
-        self.server = Server(self.home, 0, environ=environ, before=dumping(self.dumps)).start()
-        self.client = httpx.Client(base_url=self.server.url, headers={"authorization": f"Bearer {key}"}, timeout=30)
+        self.server = Server(self.home, environ=environ, before=dumping(self.dumps)).start()
+        self.client = httpx.Client(
+            base_url=self.server.url, headers={"authorization": f"Bearer {key}"}, timeout=PATIENCE_S
+        )
         self.said: list[str] = []
 
     def store(self, numbers: list[str]) -> list[str]:
         """Tokens of the numbers."""
         headers = {"authorization": f"Bearer {self.vault_key}"}
-        with httpx.Client(base_url=self.vault.url, headers=headers, timeout=30) as client:
+        with httpx.Client(base_url=self.vault.url, headers=headers, timeout=PATIENCE_S) as client:
             made = [client.post("/v1/cards", json=CARD | {"number": number}) for number in numbers]
             assert {each.status_code for each in made} == {201}
             tokens = [each.json()["token"] for each in made]

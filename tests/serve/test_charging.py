@@ -108,7 +108,7 @@ def test_charges_that_come_together_are_made_together(world, ways, monkeypatch):
         sizes.append(len(asked))
         begun.set()
         if len(sizes) == 1:
-            assert arrived.wait(20)
+            assert arrived.wait(300)
         return inner(asked)
 
     monkeypatch.setattr(world.platform.charges, "create_each", watched)
@@ -170,7 +170,7 @@ def test_one_that_hangs_holds_up_nobody(monkeypatch):
     go_on = threading.Event()
 
     def work(asked):
-        return [go_on.wait(20) if each == "slow" else each for each in asked]
+        return [go_on.wait(300) if each == "slow" else each for each in asked]
 
     line = Line(work, "test")
 
@@ -190,7 +190,7 @@ def test_too_many_are_told_to_come_again(monkeypatch):
 
     def work(asked):
         at_work.set()
-        return [go_on.wait(20)] * len(asked)
+        return [go_on.wait(300)] * len(asked)
 
     line = Line(work, "test")
 

@@ -59,8 +59,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def scored(folder, tmp_path_factory):
     scoring = load_scoring(folder / "model", folder / "rules.txt", None, Policy.OPEN)
-    # What is decided counts here, not when: a busy machine must not make it an answer by policy.
-    made = World(tmp_path_factory.mktemp("home"), scoring, patience=200.0)
+    made = World(tmp_path_factory.mktemp("home"), scoring)
     yield made
     made.close()
 

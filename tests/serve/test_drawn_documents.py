@@ -23,7 +23,7 @@ from vedette.sense.intel.stix import Default, parse_bundle
 
 # Threads of the server draw from `random` while a document is drawn.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-SLOW = timedelta(seconds=20)
+SLOW = timedelta(seconds=60)
 """Above this one document hangs, on whatever machine."""
 MEDIA = "application/taxii+json;version=2.1"
 

@@ -396,7 +396,7 @@ def test_an_address_that_is_taken(tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
         )
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: 127.0.0.1:{port}: address already in use [serve.address.refused]")

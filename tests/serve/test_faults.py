@@ -32,7 +32,6 @@ from vedette.sense.features.definition import parse_features
 # Each server is two processes that load everything, and is replaced several times: too much for every run.
 pytestmark = pytest.mark.soak
 
-PORT = 8824
 IN_TIME_S, HUNG_S = 0.25, 1.0
 """Twice the deadlines and more: a busy machine is not what is looked at here."""
 RULES = "block if :amount_in_usd: > 400\n"
@@ -51,7 +50,7 @@ def served(tmp_path):
     home, rules = tmp_path / "home", tmp_path / "rules.txt"
     rules.write_text(RULES)
     secret = make_key(home, "decisions:write")
-    server = Server(home, PORT, "--rules", rules, "--supervised")
+    server = Server(home, "--rules", rules, "--supervised", environ={"VEDETTE_PATIENCE": "1"})
     server.start()
     yield server, secret, rules
     assert server.stop() == 0
@@ -184,7 +183,7 @@ def parts(tmp_path, redis_server):
     home, (url, redis) = tmp_path / "home", redis_server
     secret = make_key(home, "decisions:write")
     options = ("--model", tmp_path / "model", "--model-apart", "--policies", tmp_path / "policies.yaml", "--supervised")
-    server = Server(home, PORT + 1, *options, environ={"VEDETTE_REDIS_URL": url}).start()
+    server = Server(home, *options, environ={"VEDETTE_REDIS_URL": url, "VEDETTE_PATIENCE": "1"}).start()
     yield server, secret, redis
     redis.send_signal(signal.SIGCONT)
     assert server.stop() == 0

@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serve_world import card
-from server_process import Server, make_key
+from server_process import PATIENCE_S, Server, make_key
 
 from vedette.serve.errors import Reply
 from vedette.serve.hot import Call
 from vedette.serve.lane import read_request, write_reply
-
-PORT = 8853
 
 
 def request(body=b"{}", more=b"", length=None):
@@ -92,20 +90,19 @@ def test_plain_requests_take_the_short_way():
 def served(tmp_path_factory):
     home = tmp_path_factory.mktemp("lane") / "home"
     secret = make_key(home, "decisions:write")
-    server = Server(home, PORT)
+    server = Server(home)
     server.start()
-    yield secret
+    yield server, secret
     assert server.stop() == 0
 
 
-def exchange(*sent, answers=1):
+def exchange(server, *sent, answers=1):
     """Statuses and bodies of the answers to bytes sent one after the other on one connection."""
     found = []
-    with socket.create_connection(("127.0.0.1", PORT), timeout=20) as link, link.makefile("rb") as file:
+    place = ("127.0.0.1", server.port)
+    with socket.create_connection(place, timeout=PATIENCE_S) as link, link.makefile("rb") as file:
         for data in sent:
             link.sendall(data)
-            if len(sent) > 1:
-                link.settimeout(20)
         for _ in range(answers):
             status, headers = int(file.readline().split()[1]), {}
             while (line := file.readline()) != b"\r\n":
@@ -121,17 +118,22 @@ def asked_for(number, secret, more=b""):
 
 
 def test_both_ways_answer_alike(served):
-    whole = asked_for(1, served)
-    ((status, first),) = exchange(whole)
+    server, secret = served
+    whole = asked_for(1, secret)
+    ((status, first),) = exchange(server, whole)
     assert (status, first["event_id"], first["fallback"]) == (200, "1", None)
-    assert exchange(whole[:40], whole[40:]) == [(200, first)]
-    assert exchange(asked_for(1, served, b"TE: trailers\r\n")) == [(200, first)]
-    assert exchange(asked_for(1, "vk_test_" + "0" * 43))[0][0] == 401
-    assert exchange(request(b"{", b"").replace(b"Bearer s", b"Bearer " + served.encode()))[0][0] == 400
+    assert exchange(server, whole[:40], whole[40:]) == [(200, first)]
+    assert exchange(server, asked_for(1, secret, b"TE: trailers\r\n")) == [(200, first)]
+    assert exchange(server, asked_for(1, "vk_test_" + "0" * 43))[0][0] == 401
+    assert exchange(server, request(b"{", b"").replace(b"Bearer s", b"Bearer " + secret.encode()))[0][0] == 400
 
 
 def test_requests_behind_each_other_are_answered_in_order(served):
-    several = [asked_for(number, served) for number in range(10, 16)]
-    together = exchange(b"".join(several), answers=6)
+    server, secret = served
+    several = [asked_for(number, secret) for number in range(10, 16)]
+    together = exchange(server, b"".join(several), answers=6)
     assert [answer["event_id"] for _, answer in together] == [str(number) for number in range(10, 16)]
-    assert exchange(several[0], several[1], several[2] + several[3][:30], several[3][30:], answers=4) == together[:4]
+    assert (
+        exchange(server, several[0], several[1], several[2] + several[3][:30], several[3][30:], answers=4)
+        == together[:4]
+    )

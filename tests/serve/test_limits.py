@@ -8,7 +8,7 @@ import signal
 import httpx
 import pytest
 from serve_world import ALL_SCOPES, World, charge, code_of, fresh
-from server_process import Server, make_key
+from server_process import PATIENCE_S, Server, make_key
 from tests.conftest import FakeClock
 
 from vedette.core.clock import SystemClock
@@ -83,15 +83,15 @@ def test_two_served_processes_share_a_rate_and_go_on_without_redis(tmp_path, red
     environ = {"VEDETTE_LIMITS_URL": url, "VEDETTE_API_RATE": "3"}
     home = tmp_path / "home"
     key = make_key(home, "webhooks:read")
-    servers = [Server(home, 0, environ=environ).start()]
+    servers = [Server(home, environ=environ).start()]
     try:
         other = tmp_path / "other"
         key_there = make_key(other, "webhooks:read")
-        servers.append(Server(other, 0, environ=environ).start())
+        servers.append(Server(other, environ=environ).start())
 
         def ask(server, secret, count):
             headers = {"authorization": f"Bearer {secret}"}
-            with httpx.Client(base_url=server.url, headers=headers, timeout=10) as client:
+            with httpx.Client(base_url=server.url, headers=headers, timeout=PATIENCE_S) as client:
                 return [client.get("/v1/webhooks").status_code for _ in range(count)]
 
         # One key sent to two processes: the second, which does not know it, counts it all the same.

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 from serve_world import wait_for
-from server_process import Server, vedette
+from server_process import PATIENCE_S, Server, vedette
 
 pytestmark = pytest.mark.kill
 GOOD = "seven grey herons stood 7 deep"
@@ -27,20 +27,20 @@ def post(client, path, **fields):
 
 
 def test_the_first_login_and_a_kill(home):
-    server = Server(home, 0).start()
+    server = Server(home).start()
     try:
         kept, login = first_login(home, server)
     finally:
         server.kill()
     told = server.errors.read_text()
-    again = Server(home, 0).start()
+    again = Server(home).start()
     try:
         assert "Nobody can log in" not in again.errors.read_text()[len(told) :]
-        with httpx.Client(base_url=again.url) as stranger:
+        with httpx.Client(base_url=again.url, timeout=PATIENCE_S) as stranger:
             # A count that began anew would let four through.
             statuses = [post(stranger, "/login", name=login, password=f"later {n}").status_code for n in range(3)]
             assert 429 in statuses
-        with httpx.Client(base_url=again.url, cookies=kept) as client:
+        with httpx.Client(base_url=again.url, cookies=kept, timeout=PATIENCE_S) as client:
             assert client.get("/people").status_code == 200, "a session outlives the process"
             person = next(each["id"] for each in people(home, "list") if each["name"] == "Ada Byron")
             people(home, "withdraw", person, "admin")
@@ -56,7 +56,7 @@ def first_login(home, server):
     person = people(home, "create", "Ada Byron")["id"]
     people(home, "grant", person, "admin")
     issued = people(home, "password", person)
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
         first = post(client, "/login", name=issued["login"], password=issued["password"], next="/people")
         assert first.headers["location"] == "/password?next=/people"
         page = client.get("/password").text
@@ -64,14 +64,14 @@ def first_login(home, server):
         assert post(client, "/password", csrf=csrf, password=GOOD, again=GOOD).status_code == 303
         assert client.get("/people").status_code == 200
         kept = dict(client.cookies)
-        for host in ("evil.example", "127.0.0.1", f"127.0.0.1:{server.port or 1}"):
+        for host in ("evil.example", "127.0.0.1", "127.0.0.1:1"):
             assert client.get("/login", headers={"host": host}).status_code == 421
         named = server.url.removeprefix("http://").replace("127.0.0.1", "localhost")
         assert client.get("/login", headers={"host": named}).status_code == 303
-    with httpx.Client(base_url=server.url) as stranger:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as stranger:
         statuses = [
             post(stranger, "/login", name=issued["login"], password=f"guess {n}").status_code for n in range(12)
         ]
     assert statuses[:4] == [401] * 4
-    assert statuses[-1] == 429
+    assert 429 in statuses
     return kept, issued["login"]

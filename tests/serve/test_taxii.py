@@ -46,7 +46,7 @@ def served(tmp_path_factory):
     home = tmp_path_factory.mktemp("taxii") / "home"
     writer = make_key(home, "indicators:write")
     reader = make_key(home, "indicators:read")
-    server = Server(home, 0).start()
+    server = Server(home).start()
     yield server, writer, reader
     server.kill()
 

@@ -63,7 +63,7 @@ class Served:
 
     def call(self, method: str, path: str, key: str = "", **options: object) -> httpx.Response:
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        return httpx.request(method, self.url + path, headers=headers, timeout=20, **options)
+        return httpx.request(method, self.url + path, headers=headers, timeout=300, **options)
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         self.process.send_signal(how)

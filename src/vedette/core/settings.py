@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -41,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`redis://...`; keeps the features of payments in Redis, which outlives the server. May hold a password."""
     decision_durability: Durability = Durability.WRITTEN
     """When a decision counts as recorded."""
+    patience: Annotated[float, msgspec.Meta(ge=1, le=10_000)] = 1.0
+    """Times the usual deadlines of decisions; above 1 where the same answers matter more than quick ones."""
     control_share: float = 0.0
     """Share of payments that the score would block that is let through all the same, 0..0.1, to learn their truth."""
     log_partitions: int = 1

@@ -16,9 +16,9 @@ import msgspec
 
 from vedette.core.settings import Settings
 from vedette.demo.clock import DayClock
-from vedette.run.following import following
 from vedette.run.payments.scoring import load_scoring
 from vedette.run.pipeline.detection import Detection, load_detection
+from vedette.run.pipeline.following import following
 from vedette.run.platform import Platform
 from vedette.serve.server import run_server
 
@@ -50,14 +50,13 @@ def read_plan(path: Path) -> Plan:
 
 def serve(plan: Plan) -> None:
     """Serves until asked to stop."""
-    settings = Settings(home=plan.home)
+    settings = Settings(home=plan.home, patience=PATIENCE)
     platform = Platform(
         settings,
         clock=DayClock(plan.clock),
         scoring=load_scoring(plan.model, plan.rules),
         detection=_detection(plan),
         apart=True,
-        patience=PATIENCE,
     )
     with platform:
         run_server(platform, host=plan.host, port=plan.port, tell=_tell)

@@ -39,7 +39,6 @@ from vedette.move.outbox import Dispatcher, through
 from vedette.move.webhooks import Scheme
 from vedette.run import dataloss
 from vedette.run.cases.playbooks import Watch, load_playbooks
-from vedette.run.following import Followers
 from vedette.run.guard import Beat, beating
 from vedette.run.investigation.findings import Finding, explain_signal
 from vedette.run.investigation.seeing import sighted
@@ -52,6 +51,7 @@ from vedette.run.payments.scoring import DEADLINE_S, Desk, Scoring
 from vedette.run.payments.trials import Ended, Trials
 from vedette.run.pipeline import decided
 from vedette.run.pipeline.detection import Detection
+from vedette.run.pipeline.following import Followers
 from vedette.run.pipeline.intake import Intake
 from vedette.run.pipeline.learning import Learning
 from vedette.run.pipeline.rollout import Edition, Rollout
@@ -90,7 +90,6 @@ class Platform(Parts):
         detection: Sigma rules that run on the stream; None detects nothing.
         environ: Where named secrets may be found.
         apart: Another process runs what follows the log (`following`).
-        patience: Times the usual deadlines of decisions; above 1 where the same answers matter more than quick ones.
     """
 
     def __init__(
@@ -102,7 +101,6 @@ class Platform(Parts):
         detection: Detection | None = None,
         environ: Mapping[str, str] | None = None,
         apart: bool = False,
-        patience: float = 1.0,
     ) -> None:
         super().__init__(settings, clock=clock, environ=environ)
         if self.shares:
@@ -111,7 +109,7 @@ class Platform(Parts):
         self._apart, self.store = apart, Store(settings.store_folder)
         self.quarantine = Quarantine(self.store.folder, self._count_refused)
         self.access.create_tenant(settings.tenant)
-        self.risks = self._bounded_risks(patience)
+        self.risks = self._bounded_risks()
         self.trials = self._trials_of(scoring or Scoring())
         self.desk = Desk(
             settings.home / "decisions",
@@ -122,7 +120,7 @@ class Platform(Parts):
             meters=self.meters,
             durability=settings.decision_durability,
             risks=self.risks,
-            deadline_s=DEADLINE_S * patience,
+            deadline_s=DEADLINE_S * settings.patience,
             points=self.points,
             lists=self.lists,
             owned=self.owned,
@@ -171,11 +169,11 @@ class Platform(Parts):
         self.merging, self.silence, self.ages, self.channels, self.attention, self.dataloss  # noqa: B018
         self.reviewing, self.bounty  # noqa: B018
 
-    def _bounded_risks(self, patience: float) -> BoundedRisks:
+    def _bounded_risks(self) -> BoundedRisks:
         def look(tenant: str, entities: Sequence[Entity]) -> Mapping[Entity, int]:
             return self.alerts.risks(tenant, entities, self.clock.now())
 
-        risks = BoundedRisks(look, RISKS_S * patience, lambda code: self.meters.failure("risks", code))
+        risks = BoundedRisks(look, RISKS_S * self.settings.patience, lambda code: self.meters.failure("risks", code))
         self._closing.callback(risks.close)
         return risks
 

@@ -11,7 +11,7 @@ from vedette.prove.access import Principal
 from vedette.run.platform import Platform
 from vedette.serve.body import MAX_BODY
 from vedette.serve.errors import Reply, done, internal, to_refusal
-from vedette.serve.gate import Gate
+from vedette.serve.gate import SHARE_S, Gate
 from vedette.serve.hot import Call, Hot, Told
 from vedette.serve.routes.decisions import DecisionRequest
 from vedette.serve.shapes import JSON, MAX_DEPTH, check_media, convert
@@ -30,7 +30,9 @@ class HotDeciding(Hot):
 
     def __init__(self, platform: Platform) -> None:
         super().__init__(platform)
-        self._gate = Gate(platform.access, lambda code: platform.meters.failure("gate", code))
+        self._gate = Gate(
+            platform.access, lambda code: platform.meters.failure("gate", code), SHARE_S * platform.settings.patience
+        )
 
     def begin(self, call: Call, told: Told) -> bool:
         """Answers at once, when the caller is known and the tenant's service is open."""

@@ -17,7 +17,7 @@ from vedette.prove.access import Access, Principal, permit
 from vedette.serve.policy import bearer
 
 SHARE_S = 0.008
-"""How long one call waits for the database or the audit log."""
+"""How long one call usually waits for the database or the audit log."""
 GRACE_S = 30.0
 """How long a caller is believed without asking, while the database does not answer."""
 THREADS = 4
@@ -31,10 +31,12 @@ class Gate:
     Args:
         access: Proves and decides.
         stalled: Told the code each time something did not answer in time.
+        share_s: How long one call waits for the database or the audit log.
     """
 
-    def __init__(self, access: Access, stalled: Callable[[str], None]) -> None:
+    def __init__(self, access: Access, stalled: Callable[[str], None], share_s: float = SHARE_S) -> None:
         self._access = access
+        self._share_s = share_s
         self._stalled = stalled
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gate")
         self._open: dict[str, asyncio.Future[Principal]] = {}
@@ -81,11 +83,10 @@ class Gate:
             raise TransientError("access.stalled", "the key cannot be checked at the moment", retry_after=1.0)
         return known
 
-    @staticmethod
-    async def _wait(asked: asyncio.Future[Principal]) -> Principal | None:
+    async def _wait(self, asked: asyncio.Future[Principal]) -> Principal | None:
         """The answer; None when it does not come within the share, or nobody can tell: the database is damaged."""
         try:
-            return await asyncio.wait_for(asyncio.shield(asked), SHARE_S)
+            return await asyncio.wait_for(asyncio.shield(asked), self._share_s)
         except DeniedError:
             raise
         except (TimeoutError, VedetteError):
@@ -105,7 +106,7 @@ class Gate:
             self._records.add(recorded)
             recorded.add_done_callback(self._recorded)
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(recorded), SHARE_S)
+                await asyncio.wait_for(asyncio.shield(recorded), self._share_s)
         raise DeniedError("access.denied", f"not allowed: `{resource}` `{verb}`")
 
     def _recorded(self, done: asyncio.Future[None]) -> None:

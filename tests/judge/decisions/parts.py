@@ -67,7 +67,7 @@ class Gate:
         self.open.set()
 
     def wait(self) -> None:
-        assert self.open.wait(20), "the test forgot to open the gate"
+        assert self.open.wait(300), "the test forgot to open the gate"
 
 
 RULES = {

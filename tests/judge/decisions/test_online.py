@@ -56,7 +56,7 @@ def opened(tmp_path, features, redis_url, monkeypatch):
         books.close()
 
 
-def until(holds, seconds=20.0):
+def until(holds, seconds=240.0):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not happen"

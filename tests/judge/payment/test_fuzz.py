@@ -21,7 +21,7 @@ from vedette.judge.payment.files import read_rules
 from vedette.judge.payment.lowering import MAX_RULE_CHARS
 from vedette.judge.payment.rules import PaymentRule, parse_rule
 
-HANG = timedelta(seconds=5)
+HANG = timedelta(seconds=60)
 """No rule of the allowed length takes a hundredth of this; more is a hang."""
 TEXTS = [text for _, text, _ in cases()]
 VALID = [text for sign, text, _ in cases() if sign == "+"]
