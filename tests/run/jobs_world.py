@@ -10,10 +10,10 @@ from vedette.act.alerts import Alerts
 from vedette.core.clock import SystemClock
 from vedette.core.log import SqliteLog
 from vedette.core.settings import load_settings
+from vedette.run.files import Files
 from vedette.run.jobs.running import Jobs
 from vedette.run.parts import Parts
 from vedette.run.pipeline.detection import load_detection
-from vedette.run.pipeline.files import Files
 from vedette.run.platform import Platform
 from vedette.sense.history import Span
 from vedette.sense.store import Store

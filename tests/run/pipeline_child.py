@@ -19,9 +19,9 @@ from vedette.core.projection import Projection
 from vedette.core.settings import load_settings
 from vedette.prove.evidence.collect import Collector
 from vedette.prove.evidence.store import Evidence
+from vedette.run.files import Files
 from vedette.run.pipeline import intake as intake_module
 from vedette.run.pipeline.detection import load_detection
-from vedette.run.pipeline.files import Files
 from vedette.run.pipeline.intake import Intake
 from vedette.run.platform import Platform
 from vedette.sense.quarantine import Quarantine

@@ -7,8 +7,8 @@ import time
 
 from vedette.core.clock import SystemClock
 from vedette.core.settings import Settings
-from vedette.run.pipeline import following as module
-from vedette.run.pipeline.following import following
+from vedette.run import following as module
+from vedette.run.following import following
 from vedette.run.platform import Platform
 
 FOLLOWING = {"telling", "stream", "reviews", "store", "index", "intel", "tidy", "quality", "evidence", "checkpoint"}

@@ -20,12 +20,12 @@ from vedette.core.event import Event
 from vedette.core.settings import load_settings
 from vedette.core.signal import Signal
 from vedette.judge.indicators import RULE
+from vedette.run.following import Followers
 from vedette.run.intel import indicators as intel
 from vedette.run.intel.hunting import Hunt, hunt_new
 from vedette.run.intel.indicators import make_lookout
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
-from vedette.run.pipeline.following import Followers
 from vedette.sense.history import Span
 from vedette.sense.intel.asked import Asked
 from vedette.sense.intel.indicator import Indicator, indicator_id

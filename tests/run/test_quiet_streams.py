@@ -7,12 +7,12 @@ import pytest
 
 from vedette.core.clock import DAY, MICROS, to_iso
 from vedette.core.settings import Settings
+from vedette.run.following import Followers
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.run.pipeline import detecting as module
 from vedette.run.pipeline.detecting import IDLE_S
 from vedette.run.pipeline.detection import load_detection
-from vedette.run.pipeline.following import Followers
 from vedette.run.pipeline.stream import advance
 from vedette.sense.sources import load_sources
 from vedette.sense.store import Store

@@ -23,10 +23,10 @@ from vedette.core.signal import Level
 from vedette.judge.detectors import Detector
 from vedette.judge.shipments import Document, Shipped, among
 from vedette.judge.sigma.load import RuleSet
+from vedette.run.following import Followers
 from vedette.run.metrics import Meters
 from vedette.run.parts import Parts
 from vedette.run.pipeline.detection import load_detection
-from vedette.run.pipeline.following import Followers
 from vedette.run.pipeline.stream import advance
 from vedette.run.rules.gates import documents_of
 from vedette.sense.sources import load_sources

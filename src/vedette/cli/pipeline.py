@@ -26,10 +26,10 @@ from vedette.core.errors import DataError
 from vedette.core.render import printable
 from vedette.core.settings import Settings
 from vedette.judge.sigma.pipelines import Pipelines, load_pipelines
+from vedette.run.files import Files
 from vedette.run.parts import Parts
 from vedette.run.pipeline import quality
 from vedette.run.pipeline.detection import Detection, load_detection
-from vedette.run.pipeline.files import Files
 from vedette.run.pipeline.flow import Flow, flows, look
 from vedette.run.pipeline.stream import Stage
 from vedette.run.platform import Platform

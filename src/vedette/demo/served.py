@@ -16,9 +16,9 @@ import msgspec
 
 from vedette.core.settings import Settings
 from vedette.demo.clock import DayClock
+from vedette.run.following import following
 from vedette.run.payments.scoring import load_scoring
 from vedette.run.pipeline.detection import Detection, load_detection
-from vedette.run.pipeline.following import following
 from vedette.run.platform import Platform
 from vedette.serve.server import run_server
 

@@ -39,6 +39,7 @@ from vedette.move.outbox import Dispatcher, through
 from vedette.move.webhooks import Scheme
 from vedette.run import dataloss
 from vedette.run.cases.playbooks import Watch, load_playbooks
+from vedette.run.following import Followers
 from vedette.run.guard import Beat, beating
 from vedette.run.investigation.findings import Finding, explain_signal
 from vedette.run.investigation.seeing import sighted
@@ -51,7 +52,6 @@ from vedette.run.payments.scoring import DEADLINE_S, Desk, Scoring
 from vedette.run.payments.trials import Ended, Trials
 from vedette.run.pipeline import decided
 from vedette.run.pipeline.detection import Detection
-from vedette.run.pipeline.following import Followers
 from vedette.run.pipeline.intake import Intake
 from vedette.run.pipeline.learning import Learning
 from vedette.run.pipeline.rollout import Edition, Rollout

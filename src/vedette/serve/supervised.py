@@ -14,9 +14,9 @@ from vedette.core.clock import SystemClock
 from vedette.core.errors import VedetteError
 from vedette.core.log import SqliteLog
 from vedette.core.settings import Settings
+from vedette.run.following import following
 from vedette.run.pipeline.detection import Detection
 from vedette.run.pipeline.faults import Faults
-from vedette.run.pipeline.following import following
 from vedette.run.supervision import Supervisor
 from vedette.serve.server import Inherited, listen
 
