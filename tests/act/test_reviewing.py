@@ -14,10 +14,11 @@ from vedette.act.reviewing import queue as module
 from vedette.act.reviewing.agreement import kappa, pairs
 from vedette.act.reviewing.intake import ReviewIntake
 from vedette.act.reviewing.law import Law, load_law
-from vedette.act.reviewing.nouns import ItemState
+from vedette.act.reviewing.nouns import ItemState, News
 from vedette.act.reviewing.queue import MAX_HELD, ReviewQueue
+from vedette.act.reviewing.tables import METADATA, MIGRATIONS
 from vedette.core.content import shipped
-from vedette.core.db import open_database
+from vedette.core.db import open_database, sa
 from vedette.core.decision import Action, Decision
 from vedette.core.errors import ConflictError, DefinitionError, DeniedError, NotFoundError, VedetteError
 from vedette.core.event import Entity
@@ -25,6 +26,10 @@ from vedette.core.ids import Ids
 from vedette.prove.audit import Audit
 
 LAW = Law(rates={"USD": 0.5}, worth_minor={"default": 100, "sign_ups": 4_000}, four_eyes_minor=50_000, sample=0.0)
+OLD = {
+    "tenant": "acme", "id": "rv_1", "item_id": "rv_1", "state": "done", "holder": "",
+    "body": '{"event_id":"e","source":"product","event_time":1}',
+}  # fmt: skip
 NOBODY_KNOWS = "rv_" + "0" * 26
 
 
@@ -185,7 +190,7 @@ def test_four_eyes_a_dispute_and_what_each_is_told(room):
     assert len(room.queue.opinions("acme", item.id, reader="cy")) == 2
     done = room.judge("cy", item.id, True)
     assert (done.state, done.fraud, done.given) == (ItemState.DONE, True, 3)
-    room.queue.check_one_may("acme", item.about.event_id)
+    assert code(room.queue.check_one_may, "acme", item.about.event_id) == "reviews.eyes.more"
     (owed,) = room.queue.owed()
     assert (owed.event_id, owed.fraud, owed.time) == (item.about.event_id, True, room.clock.now())
     assert (owed.label.kind, owed.label.observed_time) == ("verdict", owed.time)
@@ -193,6 +198,105 @@ def test_four_eyes_a_dispute_and_what_each_is_told(room):
     room.queue.paid(owed)
     assert room.queue.owed() == []
     assert [record.action for record in room.told] == ["reviews.claim", "reviews.verdict"] * 3
+
+
+def test_a_verdict_taken_back_is_kept_and_a_later_label_corrects_it(room):
+    (item,) = room.fill({})
+    amending, event_id = room.queue.amending, item.about.event_id
+    assert code(amending.take_back, "acme", item.id, "ana", why="x") == "reviews.verdict.none"
+    room.judge("ana", item.id, True, "the card was new")
+    assert code(amending.take_back, "acme", item.id, "bob", why=" ") == "reviews.why.missing"
+    room.clock.advance(60)
+    anew = amending.take_back("acme", item.id, "bob", why="the customer called")
+    assert (anew.state, anew.fraud, anew.given, anew.taken_back) == (ItemState.OPEN, None, 0, 1)
+    assert code(amending.take_back, "acme", item.id, "bob", why="again") == "reviews.verdict.none"
+    # Neither a new decision nor our own label, come back from the log, is done with it.
+    room.log.add(event_id, Action.BLOCK)
+    room.fill()
+    (first,) = room.queue.owed()
+    assert amending.inform("acme", event_id, News("verdict", first.time, True), settles=True) is None
+    assert room.queue.get("acme", item.id).state is ItemState.OPEN
+    room.clock.advance(60)
+    done = room.judge("ana", item.id, False, "it was them")
+    assert (done.state, done.fraud, done.taken_back) == (ItemState.DONE, False, 1)
+    assert [(owed.fraud, owed.time) for owed in room.queue.owed()] == [(True, first.time), (False, done.done_time)]
+    room.queue.paid(first)
+    assert [owed.fraud for owed in room.queue.owed()] == [False]
+    (turn,) = amending.taken_back("acme", item.id)
+    assert (turn.person, turn.why, turn.fraud, turn.done_time) == ("bob", "the customer called", True, first.time)
+    assert [(each.reviewer, each.fraud, each.note) for each in turn.said] == [("ana", True, "the card was new")]
+    told = next(record for record in room.told if record.action == "reviews.take_back")
+    assert (told.actor, told.detail["fraud"]) == ("bob", "true")
+
+
+def test_two_must_agree_anew_and_nobody_learns_of_a_word_taken_back_early(room):
+    (item,) = room.fill({"amount": 60_000})
+    amending = room.queue.amending
+    room.judge("ana", item.id, True, "a slip of the key")
+    assert code(amending.take_back, "acme", item.id, "bob", why="x") == "reviews.verdict.theirs"
+    amending.take_back("acme", item.id, "ana", why="pressed f, meant b")
+    assert [(each.said, each.why) for each in amending.taken_back("acme", item.id, reader="bob")] == [((), "")]
+    assert amending.taken_back("acme", item.id, reader="ana")[0].said
+    room.judge("ana", item.id, False)
+    room.judge("bob", item.id, True)
+    assert code(amending.take_back, "acme", item.id, "ana", why="x") == "reviews.verdict.disputed"
+    room.judge("cy", item.id, True)
+    assert room.queue.measure("acme").every.items == 0  # the first of the two knew their own earlier word
+    amending.take_back("acme", item.id, "dee", why="a new fact")
+    assert room.judge("dee", item.id, False).state is ItemState.OPEN
+    assert room.judge("ana", item.id, False).fraud is False
+    assert [owed.fraud for owed in room.queue.owed()] == [True, False]
+
+
+def test_who_agreed_first_counts_though_it_was_taken_back(room):
+    (item,) = room.fill({"amount": 60_000})
+    room.judge("ana", item.id, True)
+    room.judge("bob", item.id, True)
+    before = room.queue.measure("acme")
+    room.queue.amending.take_back("acme", item.id, "bob", why="a new fact")
+    room.judge("ana", item.id, True)
+    room.judge("bob", item.id, False)
+    assert room.queue.measure("acme") == before
+    assert before.every.items == 1
+
+
+def test_a_label_from_elsewhere_is_done_with_an_item_of_one_and_told_to_those_of_two(room):
+    small, large = sorted(room.fill({}, {"amount": 60_000}), key=lambda item: item.eyes)
+    amending = room.queue.amending
+    mine = room.queue.claim("acme", "ana", small.id)
+    dispute = News("dispute", room.clock.now(), True)
+    told = [amending.inform("acme", item.about.event_id, dispute, settles=True) for item in (small, large, large)]
+    assert [each and each.state for each in told] == [ItemState.LABELLED, ItemState.OPEN, None]
+    assert code(room.queue.judge, "acme", small.id, "ana", mine.fence, fraud=False) == "reviews.lease.lost"
+    assert code(room.queue.claim, "acme", "ana", small.id) == "reviews.item.done"
+    assert code(amending.take_back, "acme", small.id, "ana", why="x") == "reviews.verdict.none"
+    assert room.queue.owed() == []
+    # What a person said beside the queue is told to nobody who has yet to say their own.
+    amending.inform("acme", large.about.event_id, News("verdict", room.clock.now(), True), settles=True)
+    assert amending.news("acme", large.id, reader="bob") == [dispute]
+    room.judge("bob", large.id, True)
+    assert len(amending.news("acme", large.id, reader="bob")) == 2
+    assert amending.inform("acme", "never seen", dispute, settles=True) is None
+    assert amending.inform("globex", small.about.event_id, dispute, settles=True) is None
+    refund = News("refund made", room.clock.now(), None)
+    (third,) = [item for item in room.fill({}) if item.eyes == 1]
+    assert amending.inform("acme", third.about.event_id, refund).state is ItemState.OPEN
+
+
+def test_tables_of_before_are_carried_over(tmp_path, clock):
+    database = open_database(tmp_path / "old.db")
+    database.migrate("reviewing", MIGRATIONS[:1])
+    with database.begin() as connection:
+        connection.exec_driver_sql("alter table review_item drop column taken_back")
+        for table in METADATA.sorted_tables:
+            if table.name in {"review_item", "review_label"}:
+                columns = [column for column in table.columns if column.name != "taken_back"]
+                values = {column.name: OLD.get(column.name, 1) for column in columns}
+                connection.execute(sa.insert(sa.table(table.name, *map(sa.column, values))).values(**values))
+    room = Room(database, clock)
+    (owed,) = room.queue.owed()
+    assert (owed.item_id, owed.fraud, owed.fence) == ("rv_1", True, 1)
+    assert room.queue.get("acme", "rv_1").taken_back == 0
 
 
 def test_nobody_hoards_and_the_next_one_is_the_same_until_it_is_judged(room):

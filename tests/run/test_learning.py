@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 
+from vedette.act.reviewing.tables import item_id
 from vedette.core.clock import SystemClock
+from vedette.core.decision import Action, Decision
+from vedette.core.errors import NotFoundError
 from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.core.log import Durability
@@ -14,6 +19,7 @@ from vedette.judge.decisions.rebuild import rebuild
 from vedette.judge.payment.lists import CARD_BLOCKLIST, EMAIL_BLOCKLIST
 from vedette.move.events import product
 from vedette.prove.audit import TOPIC, AuditRecord
+from vedette.run.pipeline.informing import Informing
 from vedette.run.platform import Platform
 
 EMAIL = "b" * 64
@@ -47,6 +53,19 @@ def teach(platform: Platform, number: int, *, fraud: bool = True, kind: str = "v
         ingest_time=label.observed_time, data=msgspec.to_builtins(label),
     )  # fmt: skip
     platform.log.append("event", "label", [msgspec.json.encode(event)], durability=Durability.WRITTEN)
+
+
+def told(source: str, data: dict[str, object]) -> Event:
+    return Event(id="x", tenant="default", source=source, event_time=5, ingest_time=5, data=data)
+
+
+class Charged:
+    """Knows one charge."""
+
+    def get(self, tenant: str, name: str) -> SimpleNamespace:
+        if (tenant, name) != ("default", "ch_b"):
+            raise NotFoundError("charge.id.unknown", "no such charge")
+        return SimpleNamespace(decision=SimpleNamespace(event_id="b"))
 
 
 def held(platform: Platform) -> dict[str, tuple[str, ...]]:
@@ -102,6 +121,38 @@ def test_what_teaches_and_what_does_not(platform) -> None:
         platform.log.append("event", "x", [msgspec.json.encode(event)], durability=Durability.WRITTEN)
     assert platform._relist() == 1
     assert held(platform)[CARD_BLOCKLIST] == ("tok_1", "tok_5")
+
+
+def test_what_came_another_way_reaches_the_review_queue(platform) -> None:
+    """A label that is heard before its decision was queued finds its item all the same; money only informs."""
+    for name in ("a", "b"):
+        made = Decision(
+            event_id=name, tenant="default", action=Action.REVIEW, score=0.5, risk_score=50, source="product",
+            event={"amount_minor": 500, "currency": "EUR"}, time=platform.clock.now(),
+        )  # fmt: skip
+        platform.log.append("decision", name, [msgspec.json.encode(made)], durability=Durability.WRITTEN)
+    label = Label(event_id="a", tenant="default", fraud=True, observed_time=platform.clock.now())
+    informing = Informing(platform.reviewing.amending, platform.review_intake, platform.log, Charged())
+    informing.hear(told("label", msgspec.to_builtins(label)))
+    for _ in range(2):
+        informing.hear(told("product", {"type": "refund", "charge": "ch_b", "reason": "fraudulent"}))
+        informing.hear(told("product", {"type": "dispute", "charge": "ch_b", "status": "opened"}))
+        informing.hear(told("product", {"type": "refund", "charge": "elsewhere"}))
+    items = {name: platform.reviewing.get("default", item_id("default", name)) for name in "ab"}
+    assert [(item.state, item.fraud) for item in items.values()] == [("labelled", True), ("open", None)]
+    news = platform.reviewing.amending.news("default", items["b"].id)
+    assert sorted((each.kind, each.fraud) for each in news) == [("dispute opened", None), ("refund made", True)]
+
+
+def test_the_platform_hears_labels_for_its_queue(platform) -> None:
+    made = Decision(
+        event_id="evt_7", tenant="default", action=Action.REVIEW, score=0.5, risk_score=50, source="product",
+        event={"amount_minor": 500, "currency": "EUR"}, time=platform.clock.now(),
+    )  # fmt: skip
+    platform.log.append("decision", "x", [msgspec.json.encode(made)], durability=Durability.WRITTEN)
+    teach(platform, 7, kind="dispute")
+    platform._relist()
+    assert platform.reviewing.get("default", item_id("default", "evt_7")).state == "labelled"
 
 
 def test_every_change_is_audited_and_can_be_undone(platform) -> None:

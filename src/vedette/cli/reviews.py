@@ -26,6 +26,8 @@ EXAMPLES = """Examples:
 
   vedette reviews judge rv_5f0c... --fence 1 --genuine --by ana
 
+  vedette reviews take-back rv_5f0c... --why "the customer called: it was not them" --by bob
+
   vedette reviews agreement --days 30"""
 
 By = Annotated[str, typer.Option("--by", help="Your name: who does it.")]
@@ -42,6 +44,7 @@ def register(app: typer.Typer) -> None:
     group.command("renew", epilog=EXAMPLES)(renew)
     group.command("release", epilog=EXAMPLES)(release)
     group.command("judge", epilog=EXAMPLES)(judge)
+    group.command("take-back", epilog=EXAMPLES)(take_back)
     group.command("agreement", epilog=EXAMPLES)(agreement)
     app.add_typer(group)
 
@@ -129,13 +132,20 @@ def show(
     with Opened(home, tenant, config) as parts:
         item = parts.reviewing.get(parts.tenant, review)
         said = parts.reviewing.opinions(parts.tenant, review, reader=by)
+        gone = parts.reviewing.amending.taken_back(parts.tenant, review, reader=by)
+        news = parts.reviewing.amending.news(parts.tenant, review, reader=by)
         currency = parts.review_law.currency
     if as_json:
-        show_json({"review": item, "opinions": said})
+        show_json({"review": item, "opinions": said, "taken_back": gone, "news": news})
         return
     _print(item, currency)
     for each in said:
         line(f"  {each.reviewer}: {_word(each.fraud)} {to_iso(each.time)} {each.note}")
+    for turn in gone:
+        stood = "" if turn.fraud is None else f", which was {_word(turn.fraud)}"
+        line(f"  {turn.person} took it back{stood}, {to_iso(turn.time)}: {turn.why}")
+    for one in news:
+        line(f"  {one.kind}{'' if one.fraud is None else ', ' + _word(one.fraud)}, {to_iso(one.time)}")
 
 
 def renew(
@@ -179,6 +189,25 @@ def judge(
         line(f"{item.id} is disputed: a third decides")
     else:
         line(f"{item.id} waits for another pair of eyes")
+
+
+def take_back(
+    review: Review,
+    *,
+    by: By,
+    why: Annotated[str, typer.Option("--why", help="Why it stands no more.")],
+    tenant: Tenant = "",
+    home: Home = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set aside what was said of an item: it is open again, and its label stands until people have judged anew."""
+    with Opened(home, tenant, config) as parts:
+        item = parts.reviewing.amending.take_back(parts.tenant, review, by, why=why)
+    if as_json:
+        show_json(item)
+    else:
+        line(f"{item.id} is open again: {'one person' if item.eyes == 1 else 'two people'} must judge it anew")
 
 
 def agreement(

@@ -52,6 +52,7 @@ from vedette.run.payments.scoring import DEADLINE_S, Desk, Scoring
 from vedette.run.payments.trials import Ended, Trials
 from vedette.run.pipeline import decided
 from vedette.run.pipeline.detection import Detection
+from vedette.run.pipeline.informing import Informing
 from vedette.run.pipeline.intake import Intake
 from vedette.run.pipeline.learning import Learning
 from vedette.run.pipeline.rollout import Edition, Rollout
@@ -196,7 +197,12 @@ class Platform(Parts):
     def learning(self) -> Learning:
         """Teaches the lists of payment rules."""
         return Learning(
-            self.log, self.lists, self.desk.find, self.audit, lambda code: self.meters.failure("lists", code)
+            self.log,
+            self.lists,
+            self.desk.find,
+            self.audit,
+            lambda code: self.meters.failure("lists", code),
+            hear=Informing(self.reviewing.amending, self.review_intake, self.log, self.charges).hear,
         )
 
     @cached_property

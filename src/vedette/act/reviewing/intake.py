@@ -132,7 +132,7 @@ class ReviewIntake:
             # Found by key first, and there are few: one update of all would walk through every item of that state.
             for name in connection.execute(sa.select(ITEM.c.id).where(mine)).scalars().all():
                 this = (ITEM.c.tenant == tenant) & (ITEM.c.id == name)
-                unseen = (ITEM.c.state == str(before)) & (ITEM.c.given == 0)
+                unseen = (ITEM.c.state == str(before)) & (ITEM.c.given == 0) & (ITEM.c.taken_back == 0)
                 connection.execute(ITEM.update().where(this, unseen).values(state=str(after)))
 
     def _row(self, name: str, record: Record) -> dict[str, Any] | None:

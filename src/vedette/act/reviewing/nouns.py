@@ -19,6 +19,8 @@ class ItemState(StrEnum):
     DONE = "done"
     WITHDRAWN = "withdrawn"
     """The event was decided on again, with another answer, before anybody looked."""
+    LABELLED = "labelled"
+    """A label came another way, such as from a dispute, before people had said what it was."""
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +65,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     fraud: bool | None = None
     """What it was found to be; None while it is open."""
     done_time: int = 0
+    taken_back: int = 0
+    """How often what was said of it was taken back."""
 
     def age(self, now: int) -> int:
         """Microseconds that it has waited, or did wait."""
@@ -77,6 +81,31 @@ class Opinion(msgspec.Struct, frozen=True):
     note: str
     time: int
     fence: int
+
+
+class TakenBack(msgspec.Struct, frozen=True):
+    """What was said of an item and stands no more."""
+
+    person: str
+    """Who took it back."""
+    time: int
+    why: str
+    fraud: bool | None
+    """What it had been found to be; None when it had not come to that."""
+    done_time: int
+    """When it was: the time of the label that went out."""
+    said: tuple[Opinion, ...]
+
+
+class News(msgspec.Struct, frozen=True):
+    """What came of the event another way."""
+
+    kind: str
+    """`dispute`, `refund` or `verdict`, as labels name it; `refund made`, `dispute opened` and so on for money."""
+    time: int
+    """When it was learned, microseconds UTC."""
+    fraud: bool | None
+    """None: it does not say."""
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +142,8 @@ class Owed(msgspec.Struct, frozen=True):
     fraud: bool
     time: int
     """When it was given, microseconds UTC."""
+    fence: int = 0
+    """Of the claim under which it was settled."""
 
     @property
     def label(self) -> Label:

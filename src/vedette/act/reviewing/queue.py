@@ -13,23 +13,22 @@ from typing import Any
 
 import msgspec
 
-from vedette.act.reviewing.agreement import kappa, pairs
+from vedette.act.reviewing.amending import Amending
 from vedette.act.reviewing.law import Law
+from vedette.act.reviewing.measuring import measured
 from vedette.act.reviewing.nouns import About, Item, ItemState, Measured, Opinion, Owed, Waiting
-from vedette.act.reviewing.tables import ITEM, MIGRATIONS, OPINION, OWED, to_item, to_opinion
+from vedette.act.reviewing.rows import change, check_person, clean, here, opinions_of, row_of
+from vedette.act.reviewing.tables import ITEM, MIGRATIONS, OPINION, OWED, to_item
 from vedette.act.reviewing.tables import item_id as id_of
 from vedette.core.clock import MICROS, Clock
 from vedette.core.db import Connection, Database, insert_new, sa
-from vedette.core.errors import ConflictError, DataError, DeniedError, NotFoundError
+from vedette.core.errors import ConflictError, DeniedError
 from vedette.prove.audit import Audit
 
 MAX_PAGE = 500
-MAX_NOTE = 2_000
 MAX_HELD = 10
 """Most items that one person holds at a time: nobody hoards."""
 MAX_TOLD = 200
-MAX_MEASURED = 20_000
-"""Newest items over which agreement is measured."""
 MAX_OWED = 200
 
 
@@ -48,6 +47,7 @@ class ReviewQueue:
         self._clock = clock
         self._audit = audit
         self.law = law
+        self.amending = Amending(database, clock, audit)
         database.migrate("reviewing", MIGRATIONS)
 
     # Looking
@@ -87,28 +87,27 @@ class ReviewQueue:
             NotFoundError: `reviews.item.unknown`.
         """
         with self._database.read() as connection:
-            return to_item(_row(connection, tenant, item_id), self._clock.now())
+            return to_item(row_of(connection, tenant, item_id), self._clock.now())
 
     def opinions(self, tenant: str, item_id: str, *, reader: str = "") -> list[Opinion]:
         """What was said, in its order: all of it once the item is done or disputed, else only what the reader said."""
-        query = OPINION.select().where(OPINION.c.tenant == tenant, OPINION.c.item_id == item_id)
         with self._database.read() as connection:
-            row = _row(connection, tenant, item_id)
-            found = [to_opinion(each) for each in connection.execute(query.order_by(OPINION.c.fence))]
+            row = row_of(connection, tenant, item_id)
+            found = opinions_of(connection, tenant, item_id)
         whole = row.state != str(ItemState.OPEN) or row.disputed
         return [each for each in found if whole or each.reviewer == reader]
 
     def check_one_may(self, tenant: str, event_id: str) -> None:
-        """Refuses a verdict beside the queue on what more than one person must agree on.
+        """Refuses a verdict beside the queue on what more than one person must agree on, or agreed on.
 
         Raises:
             ConflictError: `reviews.eyes.more`.
         """
-        query = ITEM.select().where(ITEM.c.tenant == tenant, ITEM.c.id == id_of(tenant, event_id))
         with self._database.read() as connection:
-            row = connection.execute(query).first()
-        if row is not None and row.eyes > 1 and row.state == str(ItemState.OPEN):
-            hint = f"claim it and judge it under /v1/reviews/{row.id}"
+            row = connection.execute(here(tenant, id_of(tenant, event_id))).first()
+        if row is not None and row.eyes > 1 and row.state in {str(ItemState.OPEN), str(ItemState.DONE)}:
+            does = "claim it and judge it" if row.state == str(ItemState.OPEN) else "take the verdict back"
+            hint = f"{does} under /v1/reviews/{row.id}"
             raise ConflictError("reviews.eyes.more", f"{row.eyes} people must agree on it", hint=hint, at=event_id[:64])
 
     def waiting(self, tenant: str) -> Waiting:
@@ -148,7 +147,7 @@ class ReviewQueue:
             ConflictError: `reviews.lease.taken`, `reviews.item.done`, `reviews.lease.many`.
             DeniedError: `reviews.eyes.same`.
         """
-        _check_reviewer(reviewer)
+        check_person(reviewer)
         now, until = self._clock.now(), self._clock.now() + self.law.lease_us
         with self._database.begin() as connection:
             held = _held(connection, tenant, reviewer, now)
@@ -162,8 +161,8 @@ class ReviewQueue:
                 hint = "judge one or give it back"
                 raise ConflictError("reviews.lease.many", f"a person holds at most {MAX_HELD}", hint=hint)
             values = {"holder": reviewer, "lease_until": until, "fence": row.fence + (not mine)}
-            _change(connection, row, values)
-            found = to_item(_row(connection, tenant, row.id), now)
+            change(connection, row, values)
+            found = to_item(row_of(connection, tenant, row.id), now)
         if not mine:
             self._tell(found, "reviews.claim", reviewer, origin, {"fence": str(found.fence)})
         return found
@@ -177,8 +176,8 @@ class ReviewQueue:
         now = self._clock.now()
         with self._database.begin() as connection:
             row = _leased(connection, tenant, item_id, reviewer, fence, now)
-            _change(connection, row, {"lease_until": now + self.law.lease_us})
-            return to_item(_row(connection, tenant, item_id), now)
+            change(connection, row, {"lease_until": now + self.law.lease_us})
+            return to_item(row_of(connection, tenant, item_id), now)
 
     def release(self, tenant: str, item_id: str, reviewer: str, fence: int, *, origin: str = "") -> Item:
         """Gives an item back.
@@ -189,13 +188,13 @@ class ReviewQueue:
         now = self._clock.now()
         with self._database.begin() as connection:
             row = _leased(connection, tenant, item_id, reviewer, fence, now)
-            _change(connection, row, {"holder": "", "lease_until": 0})
-            found = to_item(_row(connection, tenant, item_id), now)
+            change(connection, row, {"holder": "", "lease_until": 0})
+            found = to_item(row_of(connection, tenant, item_id), now)
         self._tell(found, "reviews.release", reviewer, origin, {"fence": str(fence)})
         return found
 
     def _named(self, connection: Connection, tenant: str, reviewer: str, item_id: str, now: int) -> Any:
-        row = _row(connection, tenant, item_id, lock=True)
+        row = row_of(connection, tenant, item_id, lock=True)
         if row.state != str(ItemState.OPEN):
             raise ConflictError("reviews.item.done", f"the item is {row.state}", at=item_id)
         if _said(connection, tenant, item_id, reviewer) is not None:
@@ -242,19 +241,17 @@ class ReviewQueue:
             ConflictError: `reviews.lease.lost`: the lease is over, or somebody claimed the item since.
             DataError: `reviews.note.long`.
         """
-        if len(note) > MAX_NOTE:
-            raise DataError("reviews.note.long", f"a note has at most {MAX_NOTE} characters", at="$.note")
-        now = self._clock.now()
+        note, now = clean(note, "$.note"), self._clock.now()
         with self._database.begin() as connection:
-            row = _row(connection, tenant, item_id, lock=True)
+            row = row_of(connection, tenant, item_id, lock=True)
             said = _said(connection, tenant, item_id, reviewer)
             if said is not None and (said.fence, bool(said.fraud)) == (fence, fraud):
                 return to_item(row, now)
             _check_lease(row, reviewer, fence, now)
-            words = {"fraud": int(fraud), "note": note.replace("\x00", " ").strip(), "time": now, "fence": fence}
+            words = {"fraud": int(fraud), "note": note, "time": now, "fence": fence}
             insert_new(connection, OPINION, tenant=tenant, item_id=item_id, reviewer=reviewer, **words)
             self._settle(connection, row, now)
-            found = to_item(_row(connection, tenant, item_id), now)
+            found = to_item(row_of(connection, tenant, item_id), now)
         detail = {"fraud": str(fraud).lower(), "fence": str(fence), "state": str(found.state)}
         self._tell(found, "reviews.verdict", reviewer, origin, detail)
         return found
@@ -269,51 +266,45 @@ class ReviewQueue:
         values["disputed"] = int(len(set(answers)) > 1)
         if outcome is not None:
             values |= {"state": str(ItemState.DONE), "fraud": int(outcome), "done_time": now}
-            insert_new(connection, OWED, tenant=row.tenant, item_id=row.id, fraud=int(outcome), time=now)
-        _change(connection, row, values)
+            owes = {"fence": row.fence, "fraud": int(outcome), "time": now}
+            insert_new(connection, OWED, tenant=row.tenant, item_id=row.id, **owes)
+        change(connection, row, values)
 
     # What comes of it
 
     def owed(self) -> list[Owed]:
         """Verdicts whose labels are not known to be in the log yet, of all tenants, oldest first."""
         here = (ITEM.c.tenant == OWED.c.tenant) & (ITEM.c.id == OWED.c.item_id)
-        query = sa.select(OWED, ITEM.c.body).join(ITEM, here).order_by(OWED.c.time, OWED.c.item_id).limit(MAX_OWED)
+        query = (
+            sa.select(OWED, ITEM.c.body)
+            .join(ITEM, here)
+            .order_by(OWED.c.time, OWED.c.item_id, OWED.c.fence)
+            .limit(MAX_OWED)
+        )
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         return [
-            Owed(row.tenant, row.item_id, msgspec.json.decode(row.body, type=About).event_id, bool(row.fraud), row.time)
+            Owed(
+                row.tenant,
+                row.item_id,
+                msgspec.json.decode(row.body, type=About).event_id,
+                bool(row.fraud),
+                row.time,
+                row.fence,
+            )
             for row in rows
         ]
 
     def paid(self, owed: Owed) -> None:
         """The label is in the log; again changes nothing."""
         with self._database.begin() as connection:
-            connection.execute(OWED.delete().where(OWED.c.tenant == owed.tenant, OWED.c.item_id == owed.item_id))
+            mine = (OWED.c.tenant == owed.tenant) & (OWED.c.item_id == owed.item_id)
+            connection.execute(OWED.delete().where(mine, OWED.c.fence == owed.fence))
 
     def measure(self, tenant: str, *, since: int = 0) -> Measured:
         """How far reviewers agree, over the newest items that at least two looked at since a time of their making."""
-        double = (ITEM.c.tenant == tenant) & (ITEM.c.given > 1) & (ITEM.c.created_time >= since)
-        newest = sa.select(ITEM.c.id).where(double).order_by(ITEM.c.created_time.desc()).limit(MAX_MEASURED)
-        query = (
-            sa.select(OPINION.c.item_id, OPINION.c.reviewer, OPINION.c.fraud, ITEM.c.sampled)
-            .join(ITEM, (ITEM.c.tenant == OPINION.c.tenant) & (ITEM.c.id == OPINION.c.item_id))
-            .where(OPINION.c.tenant == tenant, OPINION.c.item_id.in_(newest))
-            .order_by(OPINION.c.item_id, OPINION.c.fence)
-        )
-        held: dict[str, list[tuple[str, bool]]] = {}
-        drawn: set[str] = set()
         with self._database.read() as connection:
-            for name, reviewer, fraud, sampled in connection.execute(query):
-                held.setdefault(name, []).append((reviewer, bool(fraud)))
-                drawn.update([name] if sampled else [])
-        # The third of a disputed item knows that there is a dispute, so only the first two count.
-        both = {name: (said[0], said[1]) for name, said in held.items()}
-        answers = {name: (one[1], other[1]) for name, (one, other) in both.items()}
-        return Measured(
-            sample=kappa(answers[name] for name in sorted(drawn)),
-            every=kappa(answers.values()),
-            pairs=pairs(both.values()),
-        )
+            return measured(connection, tenant, since)
 
     def tell_overdue(self, tenant: str) -> list[Item]:
         """Tells the audit trail of items that wait too long, each once; gives those that were told now."""
@@ -323,7 +314,7 @@ class ReviewQueue:
         with self._database.begin() as connection:
             rows: Sequence[Any] = connection.execute(query.order_by(ITEM.c.created_time).limit(MAX_TOLD)).all()
             for row in rows:
-                _change(connection, row, {"told": 1})
+                change(connection, row, {"told": 1})
         found = [to_item(row, now) for row in rows]
         for item in found:
             self._tell(item, "reviews.overdue", "system", "", {"age_s": str(item.age(now) // MICROS)})
@@ -332,14 +323,6 @@ class ReviewQueue:
     def _tell(self, item: Item, action: str, actor: str, origin: str, detail: dict[str, str]) -> None:
         told = {"event": item.about.event_id[:100], **detail}
         self._audit.record(item.tenant, action, actor=actor, target=item.id, origin=origin, detail=told)
-
-
-def _row(connection: Connection, tenant: str, item_id: str, *, lock: bool = False) -> Any:
-    query = ITEM.select().where(ITEM.c.tenant == tenant, ITEM.c.id == item_id)
-    row = connection.execute(query.with_for_update() if lock else query).first()
-    if row is None:
-        raise NotFoundError("reviews.item.unknown", "no such item", at=item_id[:64])
-    return row
 
 
 def _held(connection: Connection, tenant: str, reviewer: str, now: int) -> Sequence[Any]:
@@ -353,7 +336,7 @@ def _said(connection: Connection, tenant: str, item_id: str, reviewer: str) -> A
 
 
 def _leased(connection: Connection, tenant: str, item_id: str, reviewer: str, fence: int, now: int) -> Any:  # noqa: PLR0917 - a claim's parts
-    row = _row(connection, tenant, item_id, lock=True)
+    row = row_of(connection, tenant, item_id, lock=True)
     _check_lease(row, reviewer, fence, now)
     return row
 
@@ -362,12 +345,3 @@ def _check_lease(row: Any, reviewer: str, fence: int, now: int) -> None:
     if (row.holder, row.fence) != (reviewer, fence) or now >= row.lease_until:
         hint = "claim it again; what you found meanwhile is not kept"
         raise ConflictError("reviews.lease.lost", "this claim is over", hint=hint, at=row.id)
-
-
-def _check_reviewer(reviewer: str) -> None:
-    if not reviewer.strip() or len(reviewer) > 200 or "\x00" in reviewer:  # noqa: PLR2004 - as other names
-        raise DataError("reviews.reviewer.invalid", "a reviewer has a name of 1 to 200 characters")
-
-
-def _change(connection: Connection, row: Any, values: dict[str, Any]) -> None:
-    connection.execute(ITEM.update().where(ITEM.c.tenant == row.tenant, ITEM.c.id == row.id).values(**values))

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from vedette.act.reviewing.nouns import About, Item, ItemState, Opinion
-from vedette.core.db import LONG, Migration, create, sa
+from vedette.act.reviewing.nouns import About, Item, ItemState, News, Opinion, TakenBack
+from vedette.core.db import LONG, Connection, Migration, create, sa
 
 METADATA = sa.MetaData()
+_LATER = sa.MetaData()
 ITEM = sa.Table(
     "review_item",
     METADATA,
@@ -30,6 +31,7 @@ ITEM = sa.Table(
     sa.Column("fraud", sa.Integer),
     sa.Column("done_time", LONG, nullable=False, server_default="0"),
     sa.Column("told", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("taken_back", sa.Integer, nullable=False, server_default="0"),
     sa.Column("body", sa.Text, nullable=False),
     sa.Index("review_item_dearest", "tenant", "state", "cost", "id"),
     sa.Index("review_item_oldest", "tenant", "state", "created_time", "told"),
@@ -48,13 +50,48 @@ OPINION = sa.Table(
     sa.Column("fence", LONG, nullable=False),
     sqlite_strict=True,
 )
-OWED = sa.Table(
+_FIRST_OWED = sa.Table(
     "review_label",
     METADATA,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("item_id", sa.Text, primary_key=True),
     sa.Column("fraud", sa.Integer, nullable=False),
     sa.Column("time", LONG, nullable=False),
+    sqlite_strict=True,
+)
+OWED = sa.Table(
+    "review_owed",
+    _LATER,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("item_id", sa.Text, primary_key=True),
+    # Of the claim under which it was settled: an item that was taken back may owe a second label beside the first.
+    sa.Column("fence", LONG, primary_key=True, autoincrement=False),
+    sa.Column("fraud", sa.Integer, nullable=False),
+    sa.Column("time", LONG, nullable=False),
+    sqlite_strict=True,
+)
+TAKEN_BACK = sa.Table(
+    "review_taken_back",
+    _LATER,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("item_id", sa.Text, primary_key=True),
+    sa.Column("turn", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("time", LONG, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("fraud", sa.Integer),
+    sa.Column("done_time", LONG, nullable=False),
+    sa.Column("said", sa.Text, nullable=False),
+    sqlite_strict=True,
+)
+NEWS = sa.Table(
+    "review_news",
+    _LATER,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("item_id", sa.Text, primary_key=True),
+    sa.Column("time", LONG, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("fraud", sa.Integer),
     sqlite_strict=True,
 )
 CURSOR = sa.Table(
@@ -65,7 +102,24 @@ CURSOR = sa.Table(
     sa.Column("next_offset", LONG, nullable=False),
     sqlite_strict=True,
 )
-MIGRATIONS = (Migration(1, "review queue", create(METADATA)),)
+
+
+def _take_back(connection: Connection) -> None:
+    if "taken_back" not in {column["name"] for column in sa.inspect(connection).get_columns("review_item")}:
+        connection.exec_driver_sql("alter table review_item add column taken_back integer not null default 0")
+    create(_LATER)(connection)
+    first = sa.select(_FIRST_OWED, ITEM.c.fence).join(
+        ITEM, (ITEM.c.tenant == _FIRST_OWED.c.tenant) & (ITEM.c.id == _FIRST_OWED.c.item_id)
+    )
+    for row in connection.execute(first).all():
+        connection.execute(OWED.insert().values(**row._mapping))  # noqa: SLF001 - its public mapping
+    connection.execute(_FIRST_OWED.delete())
+
+
+MIGRATIONS = (
+    Migration(1, "review queue", create(METADATA)),
+    Migration(2, "verdicts taken back, news from elsewhere", _take_back),
+)
 
 
 def item_id(tenant: str, event_id: str) -> str:
@@ -92,9 +146,22 @@ def to_item(row: Any, now: int) -> Item:
         fence=row.fence,
         fraud=None if row.fraud is None else bool(row.fraud),
         done_time=row.done_time,
+        taken_back=row.taken_back,
     )
 
 
 def to_opinion(row: Any) -> Opinion:
     """What one person said."""
     return Opinion(row.reviewer, bool(row.fraud), row.note, row.time, row.fence)
+
+
+def to_taken_back(row: Any) -> TakenBack:
+    """One turn of an item that was taken back."""
+    fraud = None if row.fraud is None else bool(row.fraud)
+    said = msgspec.json.decode(row.said, type=tuple[Opinion, ...])
+    return TakenBack(row.person, row.time, row.why, fraud, row.done_time, said)
+
+
+def to_news(row: Any) -> News:
+    """What came another way."""
+    return News(row.kind, row.time, None if row.fraud is None else bool(row.fraud))

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from vedette.core.decision import Decision
-from vedette.core.errors import VedetteError
+from vedette.core.errors import TransientError, VedetteError
 from vedette.core.event import Event
 from vedette.core.label import Label
 from vedette.core.log import Log
@@ -29,6 +29,7 @@ LABELS, REFUNDS = "labels", "refunds"
 """Who made a change that nobody made by hand."""
 _FIELDS: Mapping[str, str] = {CARD_BLOCKLIST: "card_fingerprint", EMAIL_BLOCKLIST: "email"}
 _FRAUDULENT = "fraudulent"
+PRODUCT: Final = "product"
 
 
 class _Kind(msgspec.Struct):
@@ -40,6 +41,7 @@ _event = msgspec.json.Decoder(Event).decode
 
 Find = Callable[[str, str], Decision | None]
 Count = Callable[[str], None]
+Hear = Callable[[Event], None]
 
 
 def tell(audit: Audit, change: ListChange) -> None:
@@ -66,16 +68,25 @@ class Learning:
         find: (tenant, event id) -> its decision.
         audit: Told of every change.
         failed: Counts what cannot be learned, by code.
+        hear: Told of every label and of what money did, in the order of the log; again changes nothing.
     """
 
     def __init__(
-        self, log: Log, lists: KeptLists, find: Find, audit: Audit, failed: Count = lambda _code: None
+        self,
+        log: Log,
+        lists: KeptLists,
+        find: Find,
+        audit: Audit,
+        failed: Count = lambda _code: None,
+        *,
+        hear: Hear = lambda _event: None,
     ) -> None:
         self._log = log
         self._lists = lists
         self._find = find
         self._audit = audit
         self._failed = failed
+        self._hear = hear
         # What was said before the lists were kept is not learned: nobody would know why a card is blocked.
         self._next = lists.place(log.end(EVENTS, 0))
 
@@ -88,6 +99,8 @@ class Learning:
                 for change in self._learn(record.value):
                     tell(self._audit, change)
                     changes += 1
+            except TransientError:
+                raise  # the place stays where it is: the next turn begins with this batch
             except (VedetteError, msgspec.MsgspecError) as error:
                 self._failed(error.code if isinstance(error, VedetteError) else "log.event.malformed")
         if records:
@@ -97,14 +110,14 @@ class Learning:
 
     def _learn(self, value: bytes) -> Iterator[ListChange]:
         source = _kind(value).source
+        if source not in {LABEL_SOURCE, PRODUCT}:
+            return
+        event = _event(value)
+        self._hear(event)
         if source == LABEL_SOURCE:
-            yield from self._from_label(msgspec.convert(_event(value).data, Label))
-        elif source == "product":
-            event = _event(value)
-            if event.data.get("type") == "refund" and event.data.get("reason") == _FRAUDULENT:
-                yield from self._add(
-                    event.tenant, event.source, event.data, REFUNDS, event.id, "refund marked fraudulent"
-                )
+            yield from self._from_label(msgspec.convert(event.data, Label))
+        elif event.data.get("type") == "refund" and event.data.get("reason") == _FRAUDULENT:
+            yield from self._add(event.tenant, event.source, event.data, REFUNDS, event.id, "refund marked fraudulent")
 
     def _from_label(self, label: Label) -> Iterator[ListChange]:
         if label.kind not in TEACHING:

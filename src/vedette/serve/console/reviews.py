@@ -13,7 +13,7 @@ from vedette.core.errors import DataError
 from vedette.serve.console.choices import Names
 from vedette.serve.console.page import show
 from vedette.serve.policy import Served
-from vedette.serve.routes.reviews import place_of
+from vedette.serve.routes.reviews import place_of, shown
 from vedette.serve.session import Visitor, act, look
 
 router = APIRouter()
@@ -73,7 +73,7 @@ def show_review(request: Request, visitor: Reader, platform: Served, review_id: 
     item = queue.get(tenant, review_id)
     context: dict[str, Any] = {
         "item": item,
-        "opinions": queue.opinions(tenant, review_id, reader=me),
+        **shown(platform, tenant, review_id, reader=me),
         "mine": item.holder == me and item.state is ItemState.OPEN,
         "names": Names(platform, tenant),
         "law": queue.law,
@@ -94,6 +94,14 @@ def judge(  # noqa: PLR0917 - one form
         visitor.tenant, review_id, me, fence, fraud=VERDICTS[verdict], note=note, origin=visitor.origin
     )
     return _on(visitor, platform)
+
+
+@router.post(f"{PATH}/{{review_id}}/take-back", response_model=None)
+def take_back(visitor: Reviewer, platform: Served, review_id: str, why: Text = "") -> Response:
+    """Sets aside what was said and leads to the item, which is open again."""
+    me, amending = visitor.principal.id, platform.reviewing.amending
+    amending.take_back(visitor.tenant, review_id, me, why=why, origin=visitor.origin)
+    return RedirectResponse(f"{PATH}/{review_id}", 303)
 
 
 @router.post(f"{PATH}/{{review_id}}/renew", response_model=None)

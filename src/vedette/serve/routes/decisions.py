@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
+from vedette.act.reviewing.amending import VERDICT
 from vedette.core.decision import Decision
 from vedette.core.errors import NotFoundError, VedetteError
 from vedette.core.label import Label
@@ -152,13 +153,15 @@ async def review(
 ) -> Response:
     """What a person found who looked at the payment: fraud or genuine; 409 where more people must agree."""
     await run_in_threadpool(platform.reviewing.check_one_may, caller.tenant, event_id)
-    return await _outcome(caller, event_id, convert(body, OutcomeRequest), "verdict", platform)
+    return await _outcome(caller, event_id, convert(body, OutcomeRequest), VERDICT, platform)
 
 
 @router.post("/labels", status_code=202, openapi_extra=reads(LabelRequest, {"event_id": "1", "fraud": True}))
 async def label(caller: Annotated[Caller, allow("labels", "write")], body: JsonBody, platform: Served) -> Response:
-    """Takes the truth about an event; features know it from then on, and never before."""
+    """Takes the truth about an event; features know it from then on. A verdict: 409 where more people must agree."""
     told: LabelRequest = convert(body, LabelRequest)
+    if told.kind == VERDICT:
+        await run_in_threadpool(platform.reviewing.check_one_may, caller.tenant, told.event_id)
     await _learn(platform, caller.tenant, told.event_id, told, told.kind)
     return reply({"event_id": told.event_id}, 202)
 

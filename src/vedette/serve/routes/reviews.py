@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from vedette.act.reviewing.nouns import Item, ItemState
-from vedette.act.reviewing.queue import MAX_NOTE
+from vedette.act.reviewing.rows import MAX_NOTE
 from vedette.core.clock import DAY
 from vedette.core.errors import DataError
 from vedette.serve.policy import Caller, Served, allow
@@ -42,6 +42,12 @@ class VerdictRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Number of the claim, as `claims` gave it."""
     fraud: bool
     note: Annotated[str, msgspec.Meta(max_length=MAX_NOTE)] = ""
+
+
+class TakeBackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why what was said stands no more."""
+
+    why: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NOTE)]
 
 
 @router.get("")
@@ -109,10 +115,24 @@ def judge_review(caller: Reviewer, review_id: str, body: JsonBody, platform: Ser
     return reply(found)
 
 
+@router.post("/{review_id}/take-back", openapi_extra=reads(TakeBackRequest, {"why": "the customer called"}))
+def take_back_review(caller: Reviewer, review_id: str, body: JsonBody, platform: Served) -> Response:
+    """Sets aside what was said of an item: it is open again, and its label stands until people have judged anew."""
+    told: TakeBackRequest = convert(body, TakeBackRequest)
+    me, amending = caller.principal.id, platform.reviewing.amending
+    return reply(amending.take_back(caller.tenant, review_id, me, why=told.why, origin=caller.origin))
+
+
 def shown(platform: Served, tenant: str, review_id: str, *, reader: str) -> dict[str, object]:
     """An item with what its reader may know of what was said."""
     item: Item = platform.reviewing.get(tenant, review_id)
-    return {"review": item, "opinions": platform.reviewing.opinions(tenant, review_id, reader=reader)}
+    amending = platform.reviewing.amending
+    return {
+        "review": item,
+        "opinions": platform.reviewing.opinions(tenant, review_id, reader=reader),
+        "taken_back": amending.taken_back(tenant, review_id, reader=reader),
+        "news": amending.news(tenant, review_id, reader=reader),
+    }
 
 
 def place_of(after: str) -> tuple[int, str] | None:
