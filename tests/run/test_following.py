@@ -11,7 +11,19 @@ from vedette.run import following as module
 from vedette.run.following import following
 from vedette.run.platform import Platform
 
-FOLLOWING = {"telling", "stream", "reviews", "store", "index", "intel", "tidy", "quality", "evidence", "checkpoint"}
+FOLLOWING = {
+    "telling",
+    "stream",
+    "reviews",
+    "store",
+    "index",
+    "intel",
+    "tidy",
+    "quality",
+    "joining",
+    "evidence",
+    "checkpoint",
+}
 TENANT = "default"
 
 

@@ -17,6 +17,8 @@ class AlertLinked(msgspec.Struct, frozen=True, tag_field="kind", tag="alert_link
     """An alert belongs to the case from now on."""
 
     alert_id: str
+    why: str = ""
+    """What it has in common with the case's others, when it joined by itself; empty when somebody added it."""
 
 
 class StateChanged(msgspec.Struct, frozen=True, tag_field="kind", tag="state_changed"):

@@ -16,6 +16,7 @@ from vedette.core.clock import Clock
 from vedette.core.settings import Settings
 from vedette.judge.correlation.correlator import Order
 from vedette.prove.evidence import Collector
+from vedette.run.cases.joining import Joining
 from vedette.run.guard import Beat, beating
 from vedette.run.intel.hunting import Hunt, hunt_new
 from vedette.run.intel.indicators import make_lookout, noting
@@ -48,6 +49,8 @@ POLL_S: Final = 10.0
 """How often collections of other servers are looked at, where they are due, and what was learned is hunted for."""
 TIDY_S: Final = 3_600.0
 """How often what indexes data files that are gone is removed."""
+JOIN_S: Final = 5.0
+"""How often new alerts are compared with open cases."""
 QUALITY_S: Final = 5.0
 """How often the quality of data is looked at, and silence listened for."""
 
@@ -71,6 +74,7 @@ class Followers:
         self._hunt = Hunt(parts, store, make_lookout(parts.library, parts.clock, parts.sources))
         self.telling = Telling(parts.told, parts.log, parts.settings.home / "locks" / "telling.lock")
         self.collector = Collector(parts.evidence, parts.log, parts.clock)
+        self._joining = Joining(parts)
         lookout = make_lookout(parts.library, parts.clock, parts.sources)
         self.rollout = Rollout(
             detection,
@@ -137,6 +141,7 @@ class Followers:
             Beat("index", INDEX_S, lambda: self._turns.go(self.indexing), enough=BATCH),
             Beat("quality", QUALITY_S, lambda: self._turns.go(self.judging), enough=quality_module.BATCH),
             Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
+            Beat("joining", JOIN_S, self._joining.turn),
             Beat("intel", POLL_S, self._learn),
             Beat("tidy", TIDY_S, lambda: self._hunt.segments.tidy(self._parts.clock.now())),
             Beat("checkpoint", 10.0, lambda: bool(self._evidence.checkpoint()) and 0),

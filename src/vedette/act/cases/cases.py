@@ -186,7 +186,7 @@ class Cases(Store):
             rows = connection.execute(query.order_by(EVIDENCE.c.time, EVIDENCE.c.digest).limit(MAX_LIST)).all()
         return [Evidence(row.digest, row.reference, row.what, row.time) for row in rows]
 
-    def link_alert(self, tenant: str, case_id: str, alert_id: str, *, operator: str) -> None:
+    def link_alert(self, tenant: str, case_id: str, alert_id: str, *, operator: str, why: str = "") -> None:
         """Adds an alert; once is enough.
 
         Raises:
@@ -198,7 +198,7 @@ class Cases(Store):
             if held not in (None, case_id):
                 raise ConflictError("cases.alert.taken", f"the alert is in case `{held}`", at=alert_id)
             if held is None:
-                self._link(connection, tenant, case_id, operator, alert_id)
+                self._link(connection, tenant, case_id, operator, alert_id, why)
 
     def add_evidence(
         self, tenant: str, case_id: str, *, digest: str, reference: str, what: str, operator: str, how: str = ""
@@ -279,10 +279,12 @@ class Cases(Store):
             load(connection, tenant, case_id, lock=True)
             self._add(connection, tenant, case_id, operator, body, key=key)
 
-    def _link(self, connection: Connection, tenant: str, case_id: str, operator: str, alert_id: str) -> None:
+    def _link(  # noqa: PLR0917 - the columns of a row
+        self, connection: Connection, tenant: str, case_id: str, operator: str, alert_id: str, why: str = ""
+    ) -> None:
         seq = connection.execute(sa.select(CASE.c.next_seq).where(this(tenant, case_id))).scalar_one()
         if insert_new(connection, ALERT, tenant=tenant, alert_id=alert_id, case_id=case_id, seq=seq):
-            self._add(connection, tenant, case_id, operator, AlertLinked(alert_id))
+            self._add(connection, tenant, case_id, operator, AlertLinked(alert_id, why))
 
 
 def _forbidden(what: str, case_id: str, message: str, allowed: str) -> ConflictError:

@@ -45,7 +45,7 @@ def gather(parts: Parts, tenant: str, alert_ids: Sequence[str]) -> list[str]:
     """
     open_ones = _open(parts, tenant, alert_ids)
     reached = reach(parts, tenant, open_ones)
-    return join(list(alert_ids), reached, {alert.id: _about(alert) for alert in open_ones})
+    return join(list(alert_ids), reached, {alert.id: about(alert) for alert in open_ones})
 
 
 def join(begin: Sequence[str], reached: Mapping[str, frozenset[str]], about: Mapping[str, str]) -> list[str]:
@@ -113,5 +113,6 @@ def _open(parts: Parts, tenant: str, alert_ids: Iterable[str]) -> list[Alert]:
     return found
 
 
-def _about(alert: Alert) -> str:
+def about(alert: Alert) -> str:
+    """What an alert is about, by a name; the alert itself where it names nothing."""
     return alert.entity.key if alert.entity else alert.id

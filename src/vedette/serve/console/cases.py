@@ -193,6 +193,8 @@ def entry_text(entry: Entry, names: Names) -> str:
         kind = "approval_ended"
     elif kind == "clock_warned" and body["overdue"]:
         kind = "clock_late"
+    elif kind == "alert_linked" and body["why"]:
+        kind = "alert_joined"
     people = {name: names(body[name]) for name in ("by", "after", "person") if kind in _OF_PEOPLE and name in body}
     who = "the playbook" if entry.operator.startswith("run_") else names(entry.operator)
     return SAID[kind].format_map(words | people | {"who": who, "digest": str(body.get("digest", ""))[:12]})
@@ -201,6 +203,7 @@ def entry_text(entry: Entry, names: Names) -> str:
 SAID = {
     "opened": "{who} opened the case",
     "alert_linked": "{who} added the alert",
+    "alert_joined": "an alert joined by {why}:",
     "state_changed": "{who}: {before} to {after}",
     "phase_changed": "{who}: {before} to {after}",
     "owner_changed": "{who} gave it to {after}",
