@@ -61,7 +61,7 @@ def main():
     rules = Path(home) / "payment.rules"
     (Path(home) / "review.yaml").write_text("sample: 0\n")
     rules.write_text("review if :amount_in_usd: > 100\n")
-    settings = load_settings(None, {"VEDETTE_HOME": home})
+    settings = load_settings(None, {"VEDETTE_HOME": home, "VEDETTE_PATIENCE": "1000"})
     platform = Platform(settings, clock=SystemClock(), scoring=Scoring(rules=load_rules(rules)))
     desk, queue = platform.desk, platform.reviewing
     desk.open("default")

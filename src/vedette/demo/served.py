@@ -22,7 +22,7 @@ from vedette.run.pipeline.detection import Detection, load_detection
 from vedette.run.platform import Platform
 from vedette.serve.server import run_server
 
-PATIENCE = 100.0
+PATIENCE = 1_000.0
 """A busy machine must change no figure of the board but the latency: decisions wait for their parts."""
 
 
