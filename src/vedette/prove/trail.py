@@ -12,6 +12,10 @@ MAX_READ = 20_000
 """Most records of the log that one page goes through; a filter that finds little ends there and says where."""
 
 
+MAX_ACTS = 50_000
+"""Newest records of the log that are looked at for what one actor did."""
+
+
 class TrailFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which records; everything that is given must hold."""
 
@@ -73,6 +77,39 @@ def read_trail(
                     return TrailPage(found, place or None)
         place = first
     return TrailPage(found, place or None)
+
+
+class Acts(msgspec.Struct, frozen=True):
+    """What one actor did, newest first, as far back as was read."""
+
+    records: list[AuditRecord]
+    since: int
+    """Time of the oldest record that was looked at, microseconds UTC; 0: all of them were."""
+
+
+def acts_of(log: Log, tenant: str, actor: str, *, most: int = MAX_ACTS) -> Acts:
+    """What a key, an app or a person did, from the newest records of the log.
+
+    Args:
+        log: Holds topic `audit`.
+        tenant: Whose.
+        actor: Id of who acted.
+        most: Records of the log that are looked at, of all actors.
+    """
+    part, needle = log.partition_of(TOPIC, tenant), actor.encode()
+    place = end = log.end(TOPIC, part)
+    found: list[AuditRecord] = []
+    oldest = 0
+    while place > max(0, end - most):
+        first = max(0, end - most, place - CHUNK)
+        records = log.read(TOPIC, part, first, place - first)
+        for record in reversed(records):
+            # Most are of others, which is seen without reading the rest.
+            line = _decode(record.value) if needle in record.value and record.key == tenant else None
+            if line and line.actor == actor:
+                found.append(line)
+        oldest, place = (records[0].time if records else oldest), first
+    return Acts(found, oldest if place else 0)
 
 
 def _decode(value: bytes) -> AuditRecord | None:

@@ -19,6 +19,7 @@ from vedette.serve.console import listing, neighbours
 from vedette.serve.console.page import show
 from vedette.serve.filters import After, moment_of, to_entity
 from vedette.serve.policy import Served
+from vedette.serve.routes.entities import reach_of
 from vedette.serve.session import Visitor, look
 
 router = APIRouter()
@@ -30,6 +31,8 @@ RECENT = 15
 TAIL = 400
 """Newest records of the log that the list of recent entities is made from."""
 ALERTS = 200
+REACHING = frozenset({"key", "app", "user"})
+"""Types of what acts, and so can be compromised."""
 
 Looks = Annotated[Visitor, look("events", "read")]
 
@@ -118,7 +121,7 @@ def show_entity(
     entity, tenant = Entity(type, id), visitor.tenant
     seen = platform.sightings.seen(tenant, entity)
     alerts = platform.alerts.find(tenant, entity=entity, limit=20) if visitor.may("alerts", "read") else None
-    if not seen.count and not alerts:
+    if not seen.count and not alerts and not _is_ours(platform, tenant, entity):
         raise NotFoundError("entities.entity.unknown", "no event and no alert is about such an entity")
     start = moment_of(after)
     before = Cursor(*start) if start else None
@@ -157,6 +160,7 @@ def show_entity(
         next_url=f"{request.url.path}?{more}" if more else "",
         first_url=f"{request.url.path}?{listing.without(request.query_params, 'after')}" if after else "",
         headline=listing.headline,
+        reaches=visitor.may("keys", "read") and entity.type in REACHING,
     )
 
 
@@ -171,9 +175,28 @@ def show_neighbours(
     return show(request, visitor, "neighbours.html", graph=graph, entity=about, events=len(events))
 
 
+@router.get("/console/data/reach")
+def show_reach(
+    request: Request,
+    visitor: Annotated[Visitor, look("keys", "read")],
+    platform: Served,
+    entity: Annotated[str, Query(max_length=1_000)],
+) -> HTMLResponse:
+    """What it could and did reach, and what breaks when it is ended; asked by its page once it is shown."""
+    about = to_entity(entity)
+    return show(request, visitor, "reach.html", reach=reach_of(request, platform, visitor.tenant, about), entity=about)
+
+
 def _cases(platform: Platform, tenant: str, alerts: Sequence[Alert]) -> list[Any]:
     ids = dict.fromkeys(found for alert in alerts if (found := platform.cases.of_alert(tenant, alert.id)))
     return [platform.cases.get(tenant, each) for each in ids]
+
+
+def _is_ours(platform: Platform, tenant: str, entity: Entity) -> bool:
+    """Whether it is an API key or an app of the tenant, which may not have been used yet."""
+    keys = (key.id for key in platform.access.keys(tenant)) if entity.type == "key" else ()
+    apps = (app.id for app in platform.access.apps.list(tenant)) if entity.type in {"key", "app"} else ()
+    return entity.id in {*keys, *apps}
 
 
 def _features(

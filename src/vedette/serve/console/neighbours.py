@@ -10,6 +10,7 @@ from typing import Any
 from vedette.core.event import Entity, Event
 from vedette.core.money import EXPONENTS
 from vedette.judge.decisions.register import to_amount
+from vedette.run.investigation.reaching import operation
 from vedette.run.platform import Platform
 from vedette.sense.sightings import LABEL_SOURCE
 from vedette.sense.sources import Source
@@ -31,10 +32,7 @@ def gist(event: Event, sources: Mapping[str, Source]) -> str:
     data = event.data
     if event.source == LABEL_SOURCE:
         return f"label: {'fraud' if data.get('fraud') else 'genuine'} by {data.get('kind', 'somebody')}"
-    source = sources.get(event.source)
-    read = source.ocsf.get("api.operation") if source else None
-    named: object = read(data) if read else None
-    done = named if isinstance(named, str) else ""
+    done = operation(event, sources)
     if not done:
         done = next((text for name in _NAMES if isinstance(text := data.get(name), str) and text), "")
     amount, currency = to_amount(event.source, data)

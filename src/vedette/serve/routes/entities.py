@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from vedette.core.errors import NotFoundError
 from vedette.core.event import Entity
+from vedette.run.investigation.reaching import Reach, Route, read_reach
 from vedette.run.platform import Platform
 from vedette.sense.sightings import Cursor, Seen
 from vedette.serve.filters import After, moment_of
-from vedette.serve.policy import Caller, Served, allow
+from vedette.serve.policy import Caller, RoutePolicy, Served, allow, policies
 from vedette.serve.shapes import reply
 
 router = APIRouter(prefix="/v1", tags=["entities"])
@@ -64,6 +66,19 @@ def list_entity_events(
     return reply({"data": events, "has_more": bool(following), "next": following})
 
 
+@router.get("/entities/{type}/{id:whole}/reach")
+def read_entity_reach(
+    *,
+    request: Request,
+    caller: Annotated[Caller, allow("keys", "read")],
+    type: _Type,  # noqa: A002 - the path's name
+    id: _Id,  # noqa: A002 - the path's name
+    platform: Served,
+) -> Response:
+    """What a key, an app or a person could reach and did reach, and what breaks when it is ended."""
+    return reply(reach_of(request, platform, caller.tenant, Entity(type, id)))
+
+
 @router.get("/entities/{type}/{id:whole}")
 def read_entity(
     caller: Annotated[Caller, allow("events", "read")],
@@ -86,6 +101,21 @@ def read_entity(
             sources=seen.sources,
         )
     )
+
+
+def reach_of(request: Request, platform: Platform, tenant: str, entity: Entity) -> Reach:
+    """What an entity reaches over the routes that this application serves."""
+    table = policies(request.app.routes)
+    return read_reach(platform, tenant, entity, routes_in(table), platform.playbooks)
+
+
+def routes_in(table: Mapping[tuple[str, str], RoutePolicy | None]) -> list[Route]:
+    """The routes of the API that ask for something."""
+    return [
+        Route(method, path, policy.resource, policy.verb, policy.by_account)
+        for (method, path), policy in table.items()
+        if policy and not policy.open and not policy.page
+    ]
 
 
 def _seen(platform: Platform, tenant: str, entity: Entity) -> Seen:
