@@ -346,3 +346,18 @@ def test_every_resource_and_verb_has_somebody() -> None:
     for (resource, verb), need in POLICY.items():
         assert need.key or need.roles, (resource, verb)
     assert all((resource, "read") in POLICY for resource in RESOURCES)
+
+
+def test_keys_that_were_taken_into_memory_are_known_without_a_look_at_the_database(db, clock, ids, access):
+    used, unused, gone = [access.issue_key("acme", scopes=WRITE, mode=Mode.TEST, name=name) for name in ("a", "b", "c")]
+    access.authenticate(used.secret)
+    access.flush()
+    access.revoke_key("acme", gone.key.id)
+    again = Access(db, clock, ids)
+    assert again.recall(used.secret.reveal()) is None
+    assert again.warm(1) == 1
+    assert again.recall(used.secret.reveal()) == access.authenticate(used.secret)
+    assert again.recall(unused.secret.reveal()) is None
+    assert again.warm() == 2
+    assert again.recall(unused.secret.reveal()).id == unused.key.id
+    assert again.recall(gone.secret.reveal()) is None

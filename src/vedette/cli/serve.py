@@ -20,6 +20,7 @@ from vedette.run.platform import Platform
 from vedette.serve.hardening import forbid_dumps
 from vedette.serve.server import run_server
 from vedette.serve.supervised import FOLLOW, follow, inherited, supervise
+from vedette.serve.turns import come_first
 
 EXAMPLES = """Examples:
 
@@ -92,6 +93,7 @@ def serve(
     if inherit == FOLLOW:
         follow(settings, detection)
         return
+    come_first()  # before any thread begins
     files = {"model": model, "rules": rules, "lists": lists, "policies": policies}
     scoring, damaged = load_or_last(
         settings.home, files, policy, again=bool(inherit), reasoning=reasoning, apart=model_apart

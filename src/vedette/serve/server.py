@@ -47,7 +47,7 @@ def run_server(
         platform: Wired, not yet running.
         host: Address to listen on.
         port: Port; 0 takes a free one.
-        tell: Hears `listening on http://...` when requests are taken.
+        tell: Hears `listening on http://...` when requests are answered.
         inherited: From a supervisor, in place of an address of its own.
 
     Raises:
@@ -57,6 +57,7 @@ def run_server(
     check_assets()
     for tenant in platform.access.tenants():
         platform.desk.open(tenant)
+    platform.access.warm()
     hot = hot_routes(platform)
     run_app(
         lambda taken: build_app(platform, listening=(host, taken), hot=hot),
@@ -85,7 +86,7 @@ def run_app(
         build: Makes the application, given the port that was taken.
         host: Address to listen on.
         port: Port; 0 takes a free one.
-        tell: Hears `listening on http://...` when requests are taken.
+        tell: Hears `listening on http://...` when requests are answered.
         protocol: What reads requests from connections.
         inherited: From a supervisor, in place of an address of its own.
         alive: Asked ten times a second; while it says no, the supervisor hears nothing.
@@ -107,12 +108,13 @@ def run_app(
         lifespan="on",
         http=protocol,
     )
-    tell(f"listening on http://{host}:{listener.getsockname()[1]}")
+    address = f"http://{host}:{listener.getsockname()[1]}"
     # The event loop waits this long for a thread that computes; the default is 5 ms, a quarter of the latency allowed.
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     try:
-        _Server(config, inherited.beat if inherited else -1, alive).run(sockets=[listener])
+        beat = inherited.beat if inherited else -1
+        _Server(config, beat, alive, lambda: tell(f"listening on {address}")).run(sockets=[listener])
     finally:
         sys.setswitchinterval(before)
 
@@ -134,9 +136,17 @@ def listen(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """Ends by returning. The library's own raises the signal again, which would end the process before it is closed."""
 
-    def __init__(self, config: uvicorn.Config, beat: int, alive: Callable[[], bool]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, beat: int, alive: Callable[[], bool], listening: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._beat, self._alive = beat, alive
+        self._beat, self._alive, self._listening = beat, alive, listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tells that requests are answered, once everything that the application begins with has begun."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._listening()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: a sign of life for the supervisor, whose end ends this process too."""

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from vedette.core.clock import SystemClock
 from vedette.core.errors import VedetteError
@@ -19,13 +18,11 @@ from vedette.run.pipeline.detection import Detection
 from vedette.run.pipeline.faults import Faults
 from vedette.run.supervision import Supervisor
 from vedette.serve.server import Inherited, listen
+from vedette.serve.turns import step_back
 
 _LOG = logging.getLogger("vedette.serve")
 
 FLAG, INHERIT, FOLLOW = "--supervised", "--inherit", "follow"
-NICENESS = 10
-"""Of what follows the log, on a machine that has not processors enough for it and for payments. It runs as a batch too:
-when it wakes it takes no processor from a payment that is being decided on."""
 
 
 def supervise(
@@ -73,9 +70,7 @@ def inherited(text: str) -> Inherited | None:
 
 def follow(settings: Settings, detection: Detection | None) -> None:
     """Runs what follows the log until SIGTERM, or until the supervisor is gone."""
-    os.nice(NICENESS)
-    with suppress(OSError):  # where the machine does not let us, being nice is all
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    step_back()
     stop = threading.Event()
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, lambda _signal, _frame: stop.set())
