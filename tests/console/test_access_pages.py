@@ -8,6 +8,7 @@ from base64 import b32decode
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
+from playwright.sync_api import expect
 from serve_world import TENANT
 
 from vedette.core.clock import SystemClock
@@ -135,3 +136,13 @@ def test_a_platform_is_let_in_and_out_again(visit, looks_right):
     page.locator("tr", has_text="market").get_by_role("button", name="Take back").click()
     page.locator("#confirm .button-danger, #confirm .button-primary").click()
     page.wait_for_function("() => document.querySelector('tbody .state').innerText.toLowerCase() === 'revoked'")
+
+
+def test_a_keys_page_says_what_it_reaches_before_it_is_ended(visit, axe, looks_right):
+    page = visit("/keys")
+    page.get_by_role("link", name="reach").first.click()
+    reach = page.get_by_role("region", name="Reach")
+    expect(reach).to_contain_text("Breaks when it ends")
+    expect(reach.get_by_text("Routes", exact=True)).to_be_visible()
+    axe(page)
+    looks_right("/entities" + page.url.partition("/entities")[2], name="entity-key")

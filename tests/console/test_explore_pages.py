@@ -103,6 +103,10 @@ def test_an_entity_with_its_timeline_and_neighbours(visit, installation):
     settle(page)
     page.get_by_role("button", name="Show as a table", exact=True).click()
     assert "198.51.100." in page.locator("#graph-neighbours table").inner_text()
+    page.locator("#neighbours .tabs a", has_text="an hour").click()
+    page.locator("#neighbours .tabs a[aria-current]", has_text="an hour").wait_for()
+    settle(page)
+    assert page.url.endswith(entity_path(installation)), "the graph's time is not the page's"
     page.locator(".tabs a", has_text="product").click()
     settle(page)
     assert set(page.locator(".event .tag").all_inner_texts()) == {"product"}

@@ -21,6 +21,11 @@ def test_one_item_after_the_other_by_keyboard(visit, axe):
     page.goto(page.url.split("/reviews")[0] + first)
     expect(page.get_by_text("the card was new")).to_be_visible()
     expect(page.get_by_role("button", name="Fraud")).to_have_count(0)
+    page.get_by_label("Why it stands no more").fill("it was another card")
+    page.get_by_role("button", name="Take the verdict back").click()
+    expect(page.get_by_role("region", name="Taken back")).to_contain_text("it was another card")
+    expect(page.get_by_role("button", name="Claim it")).to_be_visible()
+    axe(page)
 
 
 def test_an_item_on_a_phone_can_be_given_back(visit, axe):

@@ -95,3 +95,10 @@ def test_the_command_line(tmp_path: Path) -> None:
     done = run("hunts", "run", "t", "--by", "ana", "--json", *home)
     assert (done.exit_code, json.loads(done.stdout)["rows"]) == (1, 1)
     assert "1 rows" in run("hunts", "list", *home).stdout
+    assert run("hunts", "state", "t", "confirmed", *home).exit_code != 0, "settled without words"
+    assert run("hunts", "link", "t", *home).exit_code != 0
+    assert run("hunts", "link", "t", "--rule", "own.rule", "--by", "ana", *home).exit_code == 0
+    settled = run("hunts", "state", "t", "confirmed", "--found", "it was a role", "--by", "ana", *home)
+    assert settled.stdout.splitlines()[0] == "confirmed: it was a role"
+    shown = json.loads(run("hunts", "state", "t", "--json", *home).stdout)
+    assert (shown["state"], shown["rules"], shown["by"], len(shown["cases"])) == ("confirmed", ["own.rule"], "ana", 1)

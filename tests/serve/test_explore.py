@@ -8,7 +8,9 @@ from urllib.parse import quote
 import pytest
 from serve_world import ALL_SCOPES, MERCHANT, OTHER, STRANGER, TENANT, card, charge, code_of, fresh
 
+from vedette.core.event import Entity
 from vedette.prove.access import Role
+from vedette.serve.console import neighbours
 
 FIRST = 600_000
 ODD = "a/b ?#%é\n<script>"
@@ -196,5 +198,22 @@ def test_a_page_asks_for_its_parts_under_its_own_policy(world, look, decided):
     assert look("/console/data/whatif", event=decided[0]).status_code == 200
     assert look("/console/data/whatif", event="none").status_code == 404
     assert look("/console/data/neighbours", entity="terminal:777").status_code == 200
+    for bounds in ({"since": -1}, {"until": "x"}, {"since": 1 << 62}):
+        assert look("/console/data/neighbours", entity="terminal:777", **bounds).status_code == 400
+
+
+def test_a_graph_is_of_the_time_that_is_asked_for(world, look, decided):
+    """Against a model: the entities of the events of [since, until), and nobody else's."""
+    about = Entity("terminal", "777")
+    page = world.platform.sightings.timeline(TENANT, about, limit=1_000)
+    times = sorted({each.time for each in page})
+    assert len(times) > 2
+    low, high = times[1], times[-1]
+    events = neighbours.recent_events(world.platform, TENANT, about, since=low, until=high)
+    assert sorted(each.event_time for each in events) == sorted(each.time for each in page if low <= each.time < high)
+    assert neighbours.recent_events(world.platform, TENANT, about, since=high + 1) == []
+    text = look("/console/data/neighbours", entity=about.key, since=low, until=high).text
+    assert f"From {len(events)} of its events" in text
+    assert "Nobody else" in look("/console/data/neighbours", entity=about.key, since=high + 1).text
     for path in (f"/decisions/{decided[0]}", "/entities/terminal/777", "/console/data/neighbours?entity=terminal:777"):
         assert world.send("GET", path, world.full).status_code == 303, "a key opens no page"

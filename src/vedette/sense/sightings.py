@@ -254,7 +254,14 @@ class Sightings:
         )
 
     def timeline(
-        self, tenant: str, entity: Entity, *, source: str = "", before: Cursor | None = None, limit: int = 50
+        self,
+        tenant: str,
+        entity: Entity,
+        *,
+        source: str = "",
+        before: Cursor | None = None,
+        since: int | None = None,
+        limit: int = 50,
     ) -> list[Sighting]:
         """An entity's events, newest event time first; of equal times the later in the log first.
 
@@ -263,12 +270,15 @@ class Sightings:
             entity: About whom.
             source: Only events of this source.
             before: Only what comes after this place of the list.
+            since: Only event times from here on, microseconds UTC.
             limit: Most entries.
         """
         rows, sources = self._rows(tenant, entity)
         if source:
             wanted = [number for number, name in sources.items() if name == source]
             rows = rows[np.isin(rows["source"], wanted)]
+        if since is not None:
+            rows = rows[rows["time"] >= since]
         if before is not None:
             time, place = rows["time"], rows["place"]
             rows = rows[(time < before.time) | ((time == before.time) & (place < before.place))]

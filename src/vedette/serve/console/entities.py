@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from vedette.act.grouping import Alert
+from vedette.core.clock import DAY
 from vedette.core.errors import NotFoundError
 from vedette.core.event import Entity
 from vedette.judge.decisions.register import Filters, Row
@@ -31,6 +32,8 @@ RECENT = 15
 TAIL = 400
 """Newest records of the log that the list of recent entities is made from."""
 ALERTS = 200
+SPANS = {"7 days": 7 * DAY, "a day": DAY, "an hour": DAY // 24}
+"""How long before its last event a graph begins."""
 REACHING = frozenset({"key", "app", "user"})
 """Types of what acts, and so can be compromised."""
 
@@ -166,13 +169,33 @@ def show_entity(
 
 @router.get("/console/data/neighbours")
 def show_neighbours(
-    request: Request, visitor: Looks, platform: Served, entity: Annotated[str, Query(max_length=1_000)]
+    *,
+    request: Request,
+    visitor: Looks,
+    platform: Served,
+    entity: Annotated[str, Query(max_length=1_000)],
+    since: Annotated[int | None, Query(ge=0, lt=1 << 62)] = None,
+    until: Annotated[int | None, Query(ge=0, lt=1 << 62)] = None,
 ) -> HTMLResponse:
-    """Who else stands in the entity's newest events; asked by its page once it is shown."""
+    """Who else stands in the entity's newest events of a time; asked by its page once it is shown."""
     about = to_entity(entity)
-    events = neighbours.recent_events(platform, visitor.tenant, about)
+    events = neighbours.recent_events(platform, visitor.tenant, about, since=since, until=until)
     graph = neighbours.to_graph(platform, visitor.tenant, about, events)
-    return show(request, visitor, "neighbours.html", graph=graph, entity=about, events=len(events))
+    here = f"{request.url.path}?{listing.without(request.query_params, 'since', 'until')}"
+    last = platform.sightings.seen(visitor.tenant, about).last
+    spans = [("all", here, since is None and until is None)]
+    spans += [(name, f"{here}&since={last - span}", since == last - span) for name, span in SPANS.items()]
+    earlier = f"{here}&until={events[-1].event_time}" if len(events) == neighbours.WITHIN else ""
+    return show(
+        request,
+        visitor,
+        "neighbours.html",
+        graph=graph,
+        entity=about,
+        events=events,
+        spans=spans,
+        earlier=earlier,
+    )
 
 
 @router.get("/console/data/reach")

@@ -12,7 +12,7 @@ from vedette.core.money import EXPONENTS
 from vedette.judge.decisions.register import to_amount
 from vedette.run.investigation.reaching import operation
 from vedette.run.platform import Platform
-from vedette.sense.sightings import LABEL_SOURCE
+from vedette.sense.sightings import LABEL_SOURCE, Cursor
 from vedette.sense.sources import Source
 from vedette.serve.console.format import entity_url, money
 
@@ -44,9 +44,12 @@ def gist(event: Event, sources: Mapping[str, Source]) -> str:
     return done if len(done) <= _LONGEST else f"{done[:_LONGEST]}…"
 
 
-def recent_events(platform: Platform, tenant: str, entity: Entity, limit: int = WITHIN) -> list[Event]:
-    """The entity's newest events."""
-    page = platform.sightings.timeline(tenant, entity, limit=limit)
+def recent_events(
+    platform: Platform, tenant: str, entity: Entity, *, since: int | None = None, until: int | None = None
+) -> list[Event]:
+    """The entity's newest events of [since, until), event times in microseconds UTC."""
+    before = None if until is None else Cursor(until, 0)
+    page = platform.sightings.timeline(tenant, entity, since=since, before=before, limit=WITHIN)
     return platform.sightings.events(platform.log, tenant, entity, page)
 
 
