@@ -225,7 +225,7 @@ class World:
 
     def ask(self, method, path, operation, secret, ids, *, account=""):
         """Sends the route's own example with the ids put into its path; everything the description says is needed."""
-        missing = set(PLACEHOLDER.findall(path)) - ids.keys()
+        missing = [name for name in PLACEHOLDER.findall(path) if ids.get(name) is None]
         assert not missing, f"{path}: no object for {missing}: add it to Objects"
         params = {
             each["name"]: each["schema"]["examples"][0]
@@ -243,9 +243,10 @@ class World:
 
 
 def indicator_of_value(world, tenant):
-    """The id of an indicator of the tenant."""
-    own = indicator_id("own", "evil.example")
-    made = Indicator(id=own, formula=(("evil.example",),), valid_from=1)
+    """The id of a fresh indicator of the tenant."""
+    name = f"n{fresh()[:8]}.evil.example"
+    own = indicator_id("own", name)
+    made = Indicator(id=own, formula=((name,),), valid_from=1)
     world.platform.library.put(tenant, "own", [Object(id=own, type="indicator", indicator=made)])
     return own
 
@@ -266,6 +267,21 @@ def exchanged(world, tenant, indicator):
     return {"root": tenant, "collection": "own", "object_id": indicator, "status_id": "status-1"}
 
 
+class Fresh(dict):
+    """Objects by their names; those that nobody has asked for are not made yet."""
+
+    def __init__(self, objects):
+        super().__init__()
+        self.objects = objects
+
+    def __missing__(self, name):
+        self.update(self.objects.names()[name](self.objects, self))
+        return self[name]
+
+    def get(self, name, default=None):
+        return self[name] if name in self.objects.names() else default
+
+
 class Objects:
     """One object of each kind that a path can name, all of them a tenant's."""
 
@@ -273,14 +289,12 @@ class Objects:
         self.world, self.tenant = world, tenant
         self.secret = world.key(ALL_SCOPES, tenant)
         self.requester, _ = world.person("analyst", tenant)
-        self.looked_at = {}
+        self.parts, self.looked_at = {}, {}
 
     def of(self, method):
-        """The same ones for every look, which changes none of them; fresh ones for what may."""
-        if method != "GET":
-            return self.make()
-        self.looked_at = self.looked_at or self.make()
-        return self.looked_at
+        """The same ones for every look, which changes none of them; for what may, fresh ones of what is asked for."""
+        self.names()
+        return self.looked_at if method == "GET" else Fresh(self)
 
     def host(self):
         """Its host of which events of processes are stored; the same one each time."""
@@ -297,9 +311,10 @@ class Objects:
         self.world.platform.store.append(source, [event])
         return name
 
-    def asked(self, case, number):
+    def asked(self, made):
         """A saved search, a hunt and a step of a case."""
         platform, tenant, me = self.world.platform, self.tenant, self.requester
+        case, number = made["case_id"], uuid.uuid4().int >> 90
         question = Question(kind=Kind.SQL, text="select 1 as one")
         search, hunt = f"search-{number:x}", f"hunt-{number:x}"
         Searches(platform).save(tenant, Search(name=search, question=question, owner=me, shared=True))
@@ -320,8 +335,25 @@ class Objects:
         }
 
     def make(self):
-        """Fresh ones, by the name of the path's parameter; special bodies by `("body", method, path)`."""
-        world, tenant, secret = self.world, self.tenant, self.secret
+        """Fresh ones of all kinds, by the name of the path's parameter; bodies by `("body", method, path)`."""
+        made = Fresh(self)
+        for part in PARTS:
+            made.update(part(self, made))
+        return dict(made)
+
+    def names(self):
+        """What each part makes."""
+        if not self.parts:
+            self.looked_at = Fresh(self)
+            for part in PARTS:
+                found = part(self, self.looked_at)
+                self.parts |= dict.fromkeys(found, part)
+                self.looked_at.update(found)
+        return self.parts
+
+    def money(self, _made):
+        """A charge with its dispute, a payout, and a decision."""
+        world, secret = self.world, self.secret
         charged = world.post("/v1/charges", secret, charge(200_000), key=fresh()).json()
         payout = world.post(
             "/v1/payouts", secret, {"amount_minor": 10, "currency": "EUR", "merchant": MERCHANT}, key=fresh()
@@ -331,10 +363,45 @@ class Objects:
             "/v1/decisions", secret, {"event": card(number, CUSTOMER_ID=number, merchant=MERCHANT)}
         ).json()
         world.platform.sightings.consume(world.platform.log)
-        doomed = world.issue(READ_SCOPES, tenant)
+        return {
+            "charge_id": charged["id"],
+            "payout_id": payout["id"],
+            "dispute_id": self.dispute(),
+            "merchant": MERCHANT,
+            "event_id": decided["event_id"],
+            "trace_id": charged["id"],
+            "type": "customer",
+            "id": str(number),
+            ("body", "POST", "/v1/disputes"): self.disputed(charged["id"]),
+            ("body", "POST", "/v1/decisions"): {"event": card(number + 1)},
+            ("body", "POST", "/v1/labels"): {"event_id": decided["event_id"], "fraud": True},
+        }
+
+    def access(self, _made):
+        """A person, its token, an app and a connection; a list."""
+        world, tenant = self.world, self.tenant
         person = world.platform.access.people.create(tenant, "somebody")
-        token = world.platform.access.issue_token(tenant, person.id, by="system")
         app = world.platform.access.apps.create(tenant, "some app", scopes=LENT_SCOPES, mode=Mode.TEST, by="system")
+        alias = f"list_{uuid.uuid4().hex[:12]}"
+        return {
+            "person_id": person.id,
+            "token_id": world.platform.access.issue_token(tenant, person.id, by="system").id,
+            "app_id": app.app.id,
+            "connection_id": world.connect(LENT_SCOPES, platform="nobody", account=tenant).id,
+            "role": "analyst",
+            "tenant": tenant,
+            "alias": alias,
+            "seq": world.platform.lists.add(
+                tenant, alias, ["a@b.example"], operator="system", item_type=ItemType.EMAIL
+            )[0].seq,
+            ("body", "POST", "/v1/oauth/token"): "grant_type=client_credentials&"
+            f"client_id={app.app.id}&client_secret={app.secret.reveal()}",
+        }
+
+    def response(self, _made):
+        """A stolen key, its alert with a run that waits for an approval, and the case with its work."""
+        world, tenant = self.world, self.tenant
+        doomed = world.issue(READ_SCOPES, tenant)
         alert_id, run = self.run(doomed.key.id)
         case = world.platform.cases.of_alert(tenant, alert_id)
         work = {"operator": self.requester}
@@ -345,49 +412,20 @@ class Objects:
         hypothesis = world.platform.work.suppose(tenant, case, "a build log", **work)
         world.platform.clocks.start(tenant, case, "gdpr_33", **work)
         changed = world.platform.triage.change(tenant, [alert_id], operator=self.requester, assignee=self.requester)
-        bad = indicator_of_value(world, tenant)
         return {
-            "host": self.host(),
-            **self.asked(case, number),
-            "indicator_id": bad,
-            "actor": actor_of_attack(world),
-            **exchanged(world, tenant, bad),
-            "charge_id": charged["id"],
-            "payout_id": payout["id"],
-            "dispute_id": self.dispute(),
-            "merchant": MERCHANT,
-            "event_id": decided["event_id"],
-            "trace_id": charged["id"],
-            "type": "customer",
-            "id": str(number),
             "key_id": doomed.key.id,
-            "person_id": person.id,
-            "token_id": token.id,
-            "app_id": app.app.id,
-            "connection_id": world.connect(LENT_SCOPES, platform="nobody", account=tenant).id,
-            "alias": f"list_{number:x}",
-            "seq": world.platform.lists.add(
-                tenant, f"list_{number:x}", ["a@b.example"], operator="system", item_type=ItemType.EMAIL
-            )[0].seq,
-            "role": "analyst",
             "alert_id": alert_id,
             "change_id": changed.id,
-            "review_id": self.review(),
-            "report_id": self.reported(),
             "case_id": case,
             "run_id": run.id,
             "playbook": "compromised_api_key",
-            "tenant": tenant,
             "task_id": task.id,
             "hypothesis_id": hypothesis.id,
             "notice": "gdpr_33",
             "case_role": "analyst",
             "part": "found",
             ("body", "POST", "/v1/cases/{case_id}/alerts"): {"alert_id": alert_id},
-            **self.dead_letter(),
             ("body", "POST", "/v1/playbooks/runs/{run_id}/approvals"): {"approve": True, "seen": run.approval.hash},
-            ("body", "POST", "/v1/oauth/token"): "grant_type=client_credentials&"
-            f"client_id={app.app.id}&client_secret={app.secret.reveal()}",
             ("body", "POST", "/v1/alerts/changes"): {"alerts": [alert_id], "state": "in_progress"},
             ("body", "POST", "/v1/alert-merges"): {"alerts": both, "title": "One key"},
             ("body", "POST", "/v1/alert-merges/undo"): {"alerts": both},
@@ -397,9 +435,16 @@ class Objects:
                 "reason": "known",
             },
             ("body", "POST", "/v1/playbooks/runs"): {"playbook": "compromised_api_key", "alert_id": alert_id},
-            ("body", "POST", "/v1/disputes"): self.disputed(charged["id"]),
-            ("body", "POST", "/v1/decisions"): {"event": card(number + 1)},
-            ("body", "POST", "/v1/labels"): {"event_id": decided["event_id"], "fraud": True},
+        }
+
+    def knowledge(self, _made):
+        """A host of the logs, an indicator, and a group of ATT&CK."""
+        bad = indicator_of_value(self.world, self.tenant)
+        return {
+            "host": self.host(),
+            "indicator_id": bad,
+            "actor": actor_of_attack(self.world),
+            **exchanged(self.world, self.tenant, bad),
         }
 
     def reported(self):
@@ -460,6 +505,19 @@ class Objects:
         playbook = platform.playbook("compromised_api_key")
         run = platform.responder.start(self.tenant, playbook, alert.id, requester=self.requester)
         return alert.id, wait_for(lambda: platform.responder.show(self.tenant, run.id), lambda one: one.approval)
+
+
+PARTS = (
+    Objects.money,
+    Objects.access,
+    Objects.response,
+    Objects.asked,
+    Objects.knowledge,
+    lambda objects, _made: {"review_id": objects.review()},
+    lambda objects, _made: {"report_id": objects.reported()},
+    lambda objects, _made: objects.dead_letter(),
+)
+"""What makes objects; each is given those that there are."""
 
 
 def wait_for(look, done, seconds=240.0):
