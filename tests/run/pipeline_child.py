@@ -163,7 +163,7 @@ def plant(mistake):
 
 def main(home, step, nth, *paths):
     # Small batches, so that every step is reached several times.
-    for name, size in (("run.storing", 150), ("run.detecting", BATCH), ("act.alerts", 25)):
+    for name, size in (("run.pipeline.storing", 150), ("run.pipeline.detecting", BATCH), ("act.alerts", 25)):
         sys.modules[f"vedette.{name}"].BATCH = size
     sys.modules["vedette.sense.ingest"].BATCH_RECORDS = 120
     Alerts.consume.__kwdefaults__["limit"] = 25

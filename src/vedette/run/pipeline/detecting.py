@@ -3,7 +3,7 @@
 Rules on single events are judged event by event. What they bring to correlations goes on to the correlator, whose
 moments are kept in a journal. Order of one batch: signals are appended, the journal is written, the place moves. Killed
 anywhere in between, the batch is read again and gives the same signals with the same ids, which alerts count once: by
-the same edition of the rules too, see `run.rollout`.
+the same edition of the rules too, see `run.pipeline.rollout`.
 
 **Quiet streams.** Event time goes on with what arrives. Where nothing came of a tenant for `IDLE_S` and nothing is left
 to read, it goes on with the clock, from the tenant's newest event: so the last window of a source that fell silent has
