@@ -1,8 +1,8 @@
 """Events of what money did, on their way to the log.
 
 They are written in the transaction of the effect, so there is no effect without its event and no event without its
-effect. `run.pipeline.telling` brings them to the log and forgets them here. Of several services on one database each brings its
-own to its own log.
+effect. `run.pipeline.telling` brings them to the log and forgets them here. Of several services on one database each
+brings its own to its own log.
 """
 
 from __future__ import annotations
