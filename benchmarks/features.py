@@ -160,9 +160,10 @@ def backfill(features: FeatureSet, times: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = many(times, Path(folder)) if times > 1 else TRANSACTIONS
         held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        replay, start, rows = Replay(features), time.process_time(), 0
+        replay, start, rows, matrix = Replay(features), time.process_time(), 0, None
         for table in read_tables([file], features, rows=CHUNK):
-            rows += len(replay.take(table, to_labels(table, features, delay=7 * DAY)))
+            matrix = replay.take(table, to_labels(table, features, delay=7 * DAY), into=matrix)
+            rows += len(matrix)
         cpu = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"{'backfill':46} {'rows':>12} {'values':>8} {'cpu s':>8} {'us/row':>8} {'peak MB':>9}")

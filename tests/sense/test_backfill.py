@@ -117,10 +117,11 @@ def test_a_history_in_pieces_gives_the_rows_of_the_whole(bug):
     table = to_table(log, events)
     whole = replay(base.FEATURES, table, labels=to_labels(table, base.FEATURES, delay=DELAY)).tobytes()
     for size in (1, 7, 250) if bug is None else (250,):
-        taking, parts = Replay(base.FEATURES), []
+        taking, parts, matrix = Replay(base.FEATURES), [], None
         for first in range(0, len(table), size):
             piece = table.slice(first, size)
-            parts.append(taking.take(piece, to_labels(piece, base.FEATURES, delay=DELAY)))
+            matrix = taking.take(piece, to_labels(piece, base.FEATURES, delay=DELAY), into=matrix)
+            parts.append(matrix.copy())
             BUGS.get(bug, lambda _piece: None)(taking)
         assert (np.concatenate(parts).tobytes() == whole) is (bug is None)
 

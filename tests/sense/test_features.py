@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import math
+import random
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from vedette.core.clock import DAY
 from vedette.core.errors import DataError, DefinitionError, Problems
 from vedette.core.event import Event
 from vedette.core.label import Label
-from vedette.sense.features import kernel, layout, state
+from vedette.sense.features import kernel, layout, scans, state
 from vedette.sense.features.definition import Aggregation, load_features, parse_features, shipped
 from vedette.sense.features.engine import Engine
 from vedette.sense.features.replay import replay, replay_parts
@@ -351,8 +352,29 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path):
 
 def test_the_kernel_knows_its_parts():
     folder = Path(kernel.__file__).parent
-    parts = (folder / "layout.py").read_bytes() + (folder / "scans.py").read_bytes()
+    parts = b"".join((folder / name).read_bytes() for name in ("layout.py", "scans.py", "ahead.py"))
     assert hashlib.sha256(parts).hexdigest()[:16] == kernel.PARTS, "write it into kernel.py, so that caches are renewed"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_table_is_gone_through_entity_by_entity(seed):
+    entities = np.random.default_rng(seed).integers(-1, 30, 400)
+    order = np.argsort(entities, kind="stable")
+    assert kernel.by_entity(entities, 30).tolist() == order[entities[order] >= 0].tolist()
+
+
+def test_a_weight_is_the_whole_quotients():
+    drawn = random.Random(3)
+    scratch = state.new_scratch(state.compile_plan(FEATURES))
+    scratch = np.concatenate([scratch, state._decay()])
+    scratch[layout.X_DECAY] = len(scratch) - layout.DECAY_STEPS
+    for _ in range(3_000):
+        half_life = drawn.choice([1, 7, drawn.randrange(1, 1 << 46)])
+        age = drawn.choice([0, drawn.randrange(40 * half_life), drawn.randrange(layout.DECAY_STEPS) * half_life // layout.DECAY_STEPS])  # fmt: skip
+        steps = age * layout.DECAY_STEPS // half_life
+        shift, step = divmod(steps, layout.DECAY_STEPS)
+        weight = int(state._decay()[step]) >> shift if shift <= layout.DECAY_BITS else 0
+        assert scans._weight(scratch, age, half_life) == weight, (age, half_life)
 
 
 def event_at(seconds: float, **data) -> Event:

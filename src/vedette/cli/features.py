@@ -161,11 +161,12 @@ def _write(
 ) -> dict[str, Any]:
     """Features of every row with its event id and time, point in time, a row group for each piece."""
     total = rows_of(events)
-    replay, writer, schema = Replay(features), None, None
+    replay, writer, schema, matrix = Replay(features), None, None, None
     try:
         for table in read_tables(events, features, rows=CHUNK):
             labelled = features.label.path in table.column_names
-            matrix = replay.take(table, to_labels(table, features, delay=delay) if labelled else None)
+            labels = to_labels(table, features, delay=delay) if labelled else None
+            matrix = replay.take(table, labels, into=matrix)
             made = _told(features, table, matrix)
             schema = schema or made.schema
             writer = writer or pa.parquet.ParquetWriter(out, schema)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from vedette.expr.nodes import Node
 from vedette.sense.features import layout
-from vedette.sense.features.feature import FeatureSet, Field, View
+from vedette.sense.features.feature import FeatureSet, Field
 from vedette.sense.features.filters import Condition, paths_of
 from vedette.sense.features.state import Ints, compile_plan
 from vedette.sense.features.table import Column, encoded, event_times
@@ -46,21 +47,23 @@ class Coding:
         Args:
             found: For each view a code from 0 for each event, -1 where there is no entity, and the id of each code.
         """
-        new: list[tuple[int, int, int]] = []
-        rows = []
+        rows, unknown, turns = [], [], []
         for view, (codes, keys) in enumerate(found):
-            known = self.ids[view]
-            mine = np.array([known.get(key, -1) for key in keys] + [-1], np.int64)
-            rows.append(mine)
+            mine = np.full(len(keys) + 1, -1, np.int64)
+            mine[:-1] = np.fromiter(map(self.ids[view].get, keys, repeat(-1)), np.int64, len(keys))
+            first = np.zeros(len(keys) + 1, np.int64)
+            first[codes[::-1]] = np.arange(len(codes))[::-1]
             missing = np.flatnonzero(mine[:-1] < 0)
-            if len(missing):
-                first = np.zeros(len(keys) + 1, np.int64)
-                first[codes[::-1]] = np.arange(len(codes))[::-1]
-                new += zip(first[missing].tolist(), [view] * len(missing), missing.tolist(), strict=True)
-        new.sort()
-        for number, (_, view, code) in enumerate(new, self.count):
-            rows[view][code] = self.ids[view][found[view][1][code]] = number
-        self.count += len(new)
+            missing = missing[np.argsort(first[missing])]
+            rows.append(mine)
+            unknown.append(missing)
+            turns.append(first[missing] * len(found) + view)
+        every = np.sort(np.concatenate(turns))
+        for view, (missing, turn) in enumerate(zip(unknown, turns, strict=True)):
+            rows[view][missing] = numbers = self.count + np.searchsorted(every, turn)
+            keys = found[view][1]
+            self.ids[view].update(zip([keys[code] for code in missing.tolist()], numbers.tolist(), strict=True))
+        self.count += len(every)
         return [mine[codes] for mine, (codes, _) in zip(rows, found, strict=True)]
 
 
@@ -94,7 +97,8 @@ def to_columns(table: pa.Table, features: FeatureSet, coding: Coding | None = No
     rows[:count, layout.R_TIME] = event_times(table, features)
     fields = [_field(table, field) for field in features.fields]
     met = [condition.met(table) for condition in coding.conditions]
-    entities = coding.give([_entities(table, view) for view in features.views])
+    keys = {path: _keys(table[path]) for path in dict.fromkeys(path for view in features.views for path in view.keys)}
+    entities = coding.give([_entities(len(table), [keys[path] for path in view.keys]) for view in features.views])
     for place, view in enumerate(features.views):
         at = layout.R_VIEWS + place * plan.stride
         rows[:count, at] = entities[place]
@@ -158,11 +162,10 @@ def _field(table: pa.Table, field: Field) -> Ints:
     return np.array([to_scaled(value, field.scale) for value in column.to_pylist()], np.int64)
 
 
-def _entities(table: pa.Table, view: View) -> tuple[Ints, list[str]]:
+def _entities(count: int, parts: list[Any]) -> tuple[Ints, list[str]]:
     """A code from 0 for each distinct entity, -1 where there is none; and the id of each code."""
-    if not view.keys:
-        return np.full(len(table), -1), []
-    parts = [_keys(table[path]) for path in view.keys]
+    if not parts:
+        return np.full(count, -1), []
     coded = (parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, JOINT)).dictionary_encode()
     codes: Ints = coded.indices.fill_null(-1).cast(pa.int64()).to_numpy()
     return codes, coded.dictionary.to_pylist()

@@ -8,7 +8,7 @@ from its newest event back, and a longer window goes on from where the shorter o
 feature is read, each made by one stated sequence of IEEE operations.
 
 Segments come from a bump pointer and one free list per size (`heads`). Nothing here allocates, reads a clock or fails.
-`layout` says where things stand, `scans` what a window answers.
+`layout` says where things stand, `scans` what a window answers, `ahead` in what order a table is gone through.
 """
 
 # Numba infers the types of kernels; annotations would be ignored by it.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from vedette.sense.features.ahead import FAR, SOON, by_entity, foresee, outputs
 from vedette.sense.features.layout import (
     BASE,
     C_COLUMN,
@@ -64,6 +65,8 @@ from vedette.sense.features.layout import (
     O_COLUMN,
     O_CURRENT,
     O_INPUT,
+    O_LONG,
+    O_LOW,
     O_OUT,
     O_SCALE,
     O_WINDOW,
@@ -92,10 +95,11 @@ from vedette.sense.features.layout import (
     V_OPS,
     V_RETAIN,
     V_WIDTH,
+    V_WINDOWS,
     VALUE,
-    VELOCITY,
     WEEKDAY,
     WEEKEND,
+    X_LOWS,
 )
 from vedette.sense.features.scans import begin, gather, own, scan, scanned, windowed
 
@@ -106,6 +110,7 @@ __all__ = [
     "R_TIME",
     "R_VIEWS",
     "apply",
+    "by_entity",
     "dump_events",
     "dump_labels",
     "learn",
@@ -116,36 +121,37 @@ __all__ = [
     "run_view",
 ]
 
-PARTS = "2cf6d3d84c52b5e6"
-"""SHA-256 of `layout.py` and `scans.py`, shortened. Numba's cache sees a change of this file alone: one of those has to
-show here, and a test says so."""
+PARTS = "55dfb8852ab8ebce"
+"""SHA-256 of `layout.py`, `scans.py` and `ahead.py`, shortened. Numba's cache sees a change of this file alone: one of
+those has to show here, and a test says so."""
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _lower(pool, origin, width, low, high, time):
     """First row in [low, high) at or after `time`. Most often there is none: events come in order."""
     if high > low and pool[origin + (high - 1) * width] < time:
         return high
-    while low < high:
-        middle = (low + high) >> 1
-        if pool[origin + middle * width] < time:
-            low = middle + 1
-        else:
-            high = middle
+    count = high - low
+    while count > 0:
+        # Which half it is nobody can foretell: a choice of values costs less than a branch.
+        half = count >> 1
+        earlier = pool[origin + (low + half) * width] < time
+        low = low + half + 1 if earlier else low
+        count = count - half - 1 if earlier else half
     return low
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _upper(pool, origin, width, low, high, time):
     """First row in [low, high) after `time`."""
     if high > low and pool[origin + (high - 1) * width] <= time:
         return high
-    while low < high:
-        middle = (low + high) >> 1
-        if pool[origin + middle * width] <= time:
-            low = middle + 1
-        else:
-            high = middle
+    count = high - low
+    while count > 0:
+        half = count >> 1
+        earlier = pool[origin + (low + half) * width] <= time
+        low = low + half + 1 if earlier else low
+        count = count - half - 1 if earlier else half
     return low
 
 
@@ -168,7 +174,7 @@ def _plain(code, time, value, scale):
 # What labels answer
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _label_run(state, column, time, code):
     """What the label state in `state[column:]` says at `time`."""
     known = state[column + KNOWN]
@@ -187,7 +193,7 @@ def _label_run(state, column, time, code):
     return float(state[column + GENUINE])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _label_window(lpool, meta, start, known, low, window, code):
     """Labels of rows [low, known); all there ever were when `window` is 0."""
     origin = meta[L_OFF]
@@ -213,17 +219,23 @@ def _label_window(lpool, meta, start, known, low, window, code):
 # Reading
 
 
-@njit(cache=True, error_model="numpy")
-def _read_events(pool, meta, width, ops, place, stop, row, column, out, scratch):
-    """Event features of one view, ops [place, stop): windows [time - w, time), growing within their order."""
+@njit(cache=True, error_model="numpy", forceinline=True)
+def _read_events(pool, meta, width, ops, first, place, stop, row, column, out, scratch):
+    """Event features of one view, ops [place, stop): windows [time - w, time), each searched once, ops [first, place).
+
+    Windows grow within a chain of scans.
+    """
     time = row[R_TIME]
     origin = meta[E_OFF]
     start = meta[E_START]
     end = start + meta[E_LEN]
     before = _lower(pool, origin, width, start, end, time)
     gone = meta[E_SEEN] - meta[E_LEN]
+    lows = scratch[X_LOWS]
     low = before
-    window = np.int64(-1)
+    for k in range(first, place):
+        low = _lower(pool, origin, width, start, low, time - ops[k, O_WINDOW])
+        scratch[lows + k - first] = low
     chain = np.int64(-1)
     reached = before
     for k in range(place, stop):
@@ -234,15 +246,10 @@ def _read_events(pool, meta, width, ops, place, stop, row, column, out, scratch)
         if code == SINCE_EVER:
             out[put] = (time - meta[E_FIRST]) / SECOND_US if meta[E_SEEN] > 0 and meta[E_FIRST] < time else np.nan
             continue
-        if ops[k, O_WINDOW] != window:
-            last = low if ops[k, O_WINDOW] >= window else before
-            window = ops[k, O_WINDOW]
-            low = _lower(pool, origin, width, start, last, time - window)
+        low = scratch[lows + ops[k, O_LOW]]
         here = row[column + ops[k, O_INPUT]] if ops[k, O_INPUT] >= 0 else MISSING
         if code < MIN:
-            longer = low
-            if code == VELOCITY:
-                longer = _lower(pool, origin, width, start, low, time - ops[k, O_ARG])
+            longer = scratch[lows + ops[k, O_LONG]]
             out[put] = windowed(pool, origin, width, start, end, low, before, ops, k, here, gone, longer)
             continue
         arg = ops[k, O_ARG]
@@ -258,7 +265,7 @@ def _read_events(pool, meta, width, ops, place, stop, row, column, out, scratch)
         out[put] = scanned(scratch, code, arg, time, float(ops[k, O_SCALE]))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _read_labels(lpool, meta, ops, place, stop, time, out):
     """Label features of one view, ops [place, stop): windows (time - w, time], growing.
 
@@ -267,13 +274,15 @@ def _read_labels(lpool, meta, ops, place, stop, time, out):
     origin, start = meta[L_OFF], meta[L_START]
     known = _upper(lpool, origin, L_WIDTH, start, start + meta[L_LEN], time)
     low = known
+    searched = np.int64(0)
     for k in range(place, stop):
         code, window = ops[k, O_CODE], ops[k, O_WINDOW]
         value = np.nan
         if time >= meta[L_BASE]:
             if code < LAST_LABEL:
-                if window > 0:
+                if window > searched:
                     low = _upper(lpool, origin, L_WIDTH, start, low, time - window)
+                    searched = window
                 value = _label_window(lpool, meta, start, known, low, window, code)
             elif known > start:
                 value = _label_run(lpool, origin + (known - 1) * L_WIDTH + 1, time, code)
@@ -298,12 +307,13 @@ def _read_view(pool, lpool, ent, views, view, ops, row, out, scratch):
     else:
         meta = ent[entity]
         if place < labels:
-            _read_events(pool, meta, views[view, V_WIDTH], ops, place, labels, row, column, out, scratch)
+            first, width = views[view, V_WINDOWS], views[view, V_WIDTH]
+            _read_events(pool, meta, width, ops, first, place, labels, row, column, out, scratch)
         if labels < stop:
             _read_labels(lpool, meta, ops, labels, stop, row[R_TIME], out)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _divide(views, ops, out):
     """Ratios of other features; O_INPUT and O_COLUMN are their places."""
     for k in range(views[views.shape[0] - 1, V_END], ops.shape[0]):
@@ -371,7 +381,7 @@ def _shift(pool, first, last, width):
         pool[word + width] = pool[word]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _insert_event(pool, meta, width, cols, first_col, last_col, row, column, time):
     """Puts the event behind every one of the same time or earlier, and mends the prefixes after it.
 
@@ -401,7 +411,7 @@ def _insert_event(pool, meta, width, cols, first_col, last_col, row, column, tim
     meta[E_LEN] += 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _expire_events(pool, heads, meta, width, capacity, retain):
     """Lets events older than `retain`, and those over the capacity, leave; the newest always stays."""
     horizon = meta[E_MARK] - retain
@@ -414,7 +424,7 @@ def _expire_events(pool, heads, meta, width, capacity, retain):
         meta[E_LEN] -= 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _expire_labels(lpool, lheads, meta, capacity, retain):
     """Lets known labels observed long ago, and those over the capacity, leave into the base state.
 
@@ -438,7 +448,7 @@ def _expire_labels(lpool, lheads, meta, capacity, retain):
         known -= 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _apply_view(pool, heads, lpool, lheads, ent, views, view, cols, row):
     """Takes one event into the state of its entity of one view."""
     column = R_VIEWS + view * ((row.shape[0] - R_VIEWS) // views.shape[0])
@@ -466,7 +476,7 @@ def apply(pool, heads, lpool, lheads, ent, views, cols, row):
             _apply_view(pool, heads, lpool, lheads, ent, views, view, cols, row)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _admit(pool, heads, meta, view, cols, row, column, time):
     """One event into one entity, before anything leaves."""
     meta[E_FIRST] = time if meta[E_SEEN] == 0 else min(meta[E_FIRST], time)
@@ -580,6 +590,7 @@ def run_view(
     Stops early when a pool has fewer than `slack` words left. Returns the next of `order` and the next label.
     """
     column = R_VIEWS + view * ((rows.shape[1] - R_VIEWS) // views.shape[0])
+    puts = outputs(ops, views[view, V_OPS], views[view, V_END])
     while at < order.shape[0] or label < labels.shape[0]:
         if heads[0] + slack > pool.shape[0] or lheads[0] + slack > lpool.shape[0]:
             return at, label
@@ -596,6 +607,9 @@ def run_view(
             label += 1
             continue
         slot = slots[row - first]
+        if at + FAR < order.shape[0]:
+            ahead = order[at : at + FAR + 1]
+            foresee(pool, ent, views[view, V_WIDTH], rows, column, ahead, slots[ahead[SOON] - first], out, puts)
         if slot >= 0:
             _read_view(pool, lpool, ent, views, view, ops, rows[row], out[slot], scratch)
         _apply_view(pool, heads, lpool, lheads, ent, views, view, cols, rows[row])

@@ -32,9 +32,10 @@ EMPTY[[E_MARK, E_FIRST, L_BASE, BASE + FIRST, BASE + LAST]] = NEVER
 
 # view columns
 V_CAPACITY, V_RETAIN, V_LABEL_RETAIN, V_LATENESS, V_LABELS, V_KEYED = 0, 1, 2, 3, 4, 5
-V_OPS, V_LABEL_OPS, V_END, V_WIDTH, V_COLS, V_COLS_END = 6, 7, 8, 9, 10, 11
+V_OPS, V_LABEL_OPS, V_END, V_WIDTH, V_COLS, V_COLS_END, V_WINDOWS = 6, 7, 8, 9, 10, 11, 12
 """Ops of a view: those of events in [V_OPS, V_LABEL_OPS), those of labels in [V_LABEL_OPS, V_END). V_WIDTH: words of an
-event row. Its measures are rows [V_COLS, V_COLS_END) of `cols`."""
+event row. Its measures are rows [V_COLS, V_COLS_END) of `cols`. Before its ops, in [V_WINDOWS, V_OPS), stands each
+window that they look at, once, the shortest first."""
 
 # measure columns: place in the view's part of an input row, column in an event row, words there
 C_INPUT, C_COLUMN, C_WORDS = 0, 1, 2
@@ -43,9 +44,11 @@ RAW, COUNTED, SUMMED, SQUARED = 1, 2, 3, 6
 
 # op columns
 O_CHAIN, O_CODE, O_WINDOW, O_INPUT, O_COLUMN, O_CURRENT, O_OUT, O_ARG, O_SCALE = 0, 1, 2, 3, 4, 5, 6, 7, 8
+O_LOW, O_LONG = 9, 10
 """O_CHAIN: a number shared by scans that differ in their window only. O_INPUT and O_COLUMN: of the measure, -1 without
-one. O_ARG: what else the aggregation was told."""
-OP_WIDTH = 9
+one. O_ARG: what else the aggregation was told. O_LOW and O_LONG: which of the view's windows it looks at, and which
+other one it is compared to."""
+OP_WIDTH = 11
 
 LABEL_ROWS = 8
 """Times `capacity` that an entity keeps labels when most of them wait for their time; one more is left out."""
@@ -75,8 +78,8 @@ LAST_LABEL, FRAUD_RUN, SINCE_FIRST_FRAUD, SINCE_LAST_FRAUD, GENUINE_SINCE = 50, 
 RATIO = 60
 
 # scratch: generation, table size, used slots, place of the tables of constants, slots that the scan at hand uses less
-# one, accumulators, then hash table and used
-X_GEN, X_SIZE, X_USED, X_DECAY, X_LOG, X_MASK, X_ACC = 0, 1, 2, 3, 4, 5, 8
+# one, place of the first row of each window, accumulators, then hash table and used
+X_GEN, X_SIZE, X_USED, X_DECAY, X_LOG, X_MASK, X_LOWS, X_ACC = 0, 1, 2, 3, 4, 5, 6, 8
 MAX_RANK = 16
 X_TABLE = X_ACC + MAX_RANK
 PRIME = np.int64(-7046029254386353131)
@@ -84,12 +87,14 @@ PRIME = np.int64(-7046029254386353131)
 HALF = 23
 """Bits of the lower part of a value whose square is added up: three sums of products stay below 2^62."""
 HALF_MASK = (1 << HALF) - 1
-DECAY_STEPS = 1_024
+DECAY_SHIFT = 10
+DECAY_STEPS = 1 << DECAY_SHIFT
 """Steps of a half-life in the table of weights."""
 DECAY_BITS = 22
 """A weight is a whole number of 2^-22; after 22 half-lives it is 0."""
 EWMA_SPLIT = 24
 """Bits of the lower part of a value that is weighted."""
+EWMA_MASK = (1 << EWMA_SPLIT) - 1
 LOG_BITS = 40
 """The table of c * log2(c) holds whole numbers of 2^-40."""
 

@@ -17,6 +17,8 @@ from vedette.sense.labels import places
 
 CHUNK = 1 << 17
 """Rows taken at a time: enough for most entities to have several, few enough for what is computed to fit memory."""
+RESERVED = 1 << 26
+"""Words that the pools of a history start with: more than one that serves, so that growing them rarely copies any."""
 
 W_OBSERVED, W_ROW, W_FRAUD, W_TIME, W_ENTITIES = range(5)
 """Columns of `Replay.waiting`: when it becomes known, row of its event, truth, time of its event, entities by view."""
@@ -36,7 +38,7 @@ class Replay:
     def __init__(self, features: FeatureSet) -> None:
         self._features = features
         self._plan = compile_plan(features)
-        self.state = State(self._plan)
+        self.state = State(self._plan, reserved=RESERVED)
         self.coding = Coding(features)
         self.rows = 0
         """Rows taken."""
@@ -52,7 +54,12 @@ class Replay:
         """Rows whose labels the last piece made known, in order."""
 
     def take(
-        self, table: pa.Table, labels: Labels | None = None, wanted: npt.NDArray[np.bool_] | None = None
+        self,
+        table: pa.Table,
+        labels: Labels | None = None,
+        wanted: npt.NDArray[np.bool_] | None = None,
+        *,
+        into: Floats | None = None,
     ) -> Floats:
         """Features of the next rows, and the state after them.
 
@@ -60,6 +67,7 @@ class Replay:
             table: From `read_table`; the rows that follow those of before.
             labels: Of these rows, which are counted from 0.
             wanted: Rows to give features of; all without it. Every row updates the state either way.
+            into: What an earlier call gave and nobody needs any more: is written over where it has room.
         """
         plan, state = self._plan, self.state
         columns = to_columns(table, self._features, self.coding, room=len(self.waiting))
@@ -68,7 +76,8 @@ class Replay:
         state.entities = self.coding.count
         mine = np.ones(columns.count, np.bool_) if wanted is None else wanted
         slots = np.where(mine, np.cumsum(mine) - 1, -1)
-        out = np.empty((int(mine.sum()), len(self._features.names)))
+        given = int(mine.sum())
+        out = np.empty((given, len(self._features.names))) if into is None or len(into) < given else into[:given]
         for view in range(len(plan.views)):
             _run_view(state, columns, due, view=view, slots=slots, out=out)
         kernel.run_ratios(plan.views, plan.ops, out)
@@ -165,8 +174,7 @@ def _run_view(state: State, columns: Columns, due: Ints, *, view: int, slots: In
     tables = (plan.views, view, plan.ops, state.scratch)
     if (entities < 0).any():
         kernel.run_plain(state.pool, state.lpool, state.ent, *tables, rows, 0, slots, out)
-    order = np.argsort(entities, kind="stable")
-    order = order[np.searchsorted(entities[order], 0) :]
+    order = kernel.by_entity(entities, state.entities)
     owners = rows[due[:, 2], column] if plan.views[view, layout.V_LABELS] else np.zeros(0, np.int64)
     labels = due[: len(owners)]
     by_owner = np.argsort(owners, kind="stable")

@@ -5,7 +5,7 @@ numbers; a float is made once, at the end, by one stated sequence of IEEE operat
 """
 
 # Numba infers the types of kernels; annotations would be ignored by it.
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0917, PLR0911, C901
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0917, PLR0911, PLR0912, C901
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from numba import njit
 from vedette.sense.features.layout import (
     COUNT,
     DECAY_BITS,
+    DECAY_SHIFT,
     DECAY_STEPS,
     DISTINCT,
     ENTROPY,
     EWMA,
+    EWMA_MASK,
     EWMA_SPLIT,
     FIRST_VALUE,
     FOREVER,
@@ -60,7 +62,7 @@ from vedette.sense.features.layout import (
 # What prefixes answer
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def own(value, part):
     """What one value adds to prefix `part`: 0 count, 1 sum, 2..4 the parts of its square."""
     if value == MISSING:
@@ -75,7 +77,7 @@ def own(value, part):
     return high * low if part == 3 else low * low  # noqa: PLR2004
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _total(pool, origin, width, start, end, low, high, column, part, window):
     """Prefix `part` over rows [low, high); over everything before row `high` when the window is FOREVER."""
     total = np.int64(0)
@@ -89,7 +91,7 @@ def _total(pool, origin, width, start, end, low, high, column, part, window):
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _deviation(count, total, high, middle, low, scale):
     """Sample standard deviation from the exact sums of the values and of the parts of their squares.
 
@@ -110,7 +112,7 @@ def _deviation(count, total, high, middle, low, scale):
     return math.sqrt(max(around, 0.0) / float(count - 1)) / scale
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def windowed(pool, origin, width, start, end, low, high, ops, k, here, gone, longer):
     """A count, sum, mean, deviation or change of velocity of rows [low, high), with `here` when it is counted.
 
@@ -149,7 +151,7 @@ def windowed(pool, origin, width, start, end, low, high, ops, k, here, gone, lon
 # What scans answer
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def begin(scratch, values):
     """Forgets what the last scan gathered; `values` are at most to come. A small table stays in the nearest cache."""
     slots = 4
@@ -162,25 +164,22 @@ def begin(scratch, values):
         scratch[X_ACC + place] = MISSING
 
 
-@njit(cache=True, error_model="numpy")
-def _note(scratch, value):
+@njit(cache=True, error_model="numpy", forceinline=True)
+def _note(scratch, value, generation, mask):
     """Counts a value in the hash table; slots of an older generation are empty."""
-    mask, generation = scratch[X_MASK], scratch[X_GEN]
     slot = (((value ^ (value >> 29)) * PRIME) >> 20) & mask
-    while True:
-        at = X_TABLE + 3 * slot
-        if scratch[at + 2] != generation:
-            scratch[at], scratch[at + 1], scratch[at + 2] = value, 1, generation
-            scratch[X_TABLE + 3 * scratch[X_SIZE] + scratch[X_USED]] = at
-            scratch[X_USED] += 1
-            return
-        if scratch[at] == value:
-            scratch[at + 1] += 1
-            return
+    at = X_TABLE + 3 * slot
+    while scratch[at + 2] == generation and scratch[at] != value:
         slot = (slot + 1) & mask
+        at = X_TABLE + 3 * slot
+    # Whether a value was seen before nobody can foretell: both are written alike, without a branch.
+    seen = 1 if scratch[at + 2] == generation else 0
+    scratch[at], scratch[at + 1], scratch[at + 2] = value, scratch[at + 1] * seen + 1, generation
+    scratch[X_TABLE + 3 * scratch[X_SIZE] + scratch[X_USED]] = at
+    scratch[X_USED] += 1 - seen
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _rank(scratch, value, ranks):
     """Puts a value in its place among the `ranks` greatest so far."""
     for place in range(ranks):
@@ -192,18 +191,30 @@ def _rank(scratch, value, ranks):
             value = held
 
 
-@njit(cache=True, error_model="numpy")
-def _weigh(scratch, value, age, half_life):
-    """Adds a value with its weight 2^(-age / half-life): sums of high parts, of low parts and of weights."""
-    steps = age * DECAY_STEPS // half_life
-    shift = steps // DECAY_STEPS
-    if shift > DECAY_BITS:
+@njit(cache=True, error_model="numpy", forceinline=True)
+def _weight(scratch, age, half_life):
+    """2^(-age / half-life) in whole 2^-DECAY_BITS, from the table; 0 for what is too old to count."""
+    # The quotient by a product, then mended: a division would take as long as all else here.
+    steps = np.int64(float(age) * (DECAY_STEPS / float(half_life)))
+    if steps > (DECAY_BITS + 2) * DECAY_STEPS:
+        return np.int64(0)
+    rest = age * DECAY_STEPS - steps * half_life
+    if rest < 0:
+        steps -= 1
+    elif rest >= half_life:
+        steps += 1
+    return scratch[scratch[X_DECAY] + (steps & (DECAY_STEPS - 1))] >> (steps >> DECAY_SHIFT)
+
+
+@njit(cache=True, error_model="numpy", forceinline=True)
+def _weigh(scratch, high, low, weight):
+    """Adds to the sums of the high parts of weighted values, of their low parts and of the weights."""
+    if weight == 0:
         return
-    weight = scratch[scratch[X_DECAY] + steps % DECAY_STEPS] >> shift
     if scratch[X_ACC] == MISSING:
         scratch[X_ACC] = scratch[X_ACC + 1] = scratch[X_ACC + 2] = 0
-    scratch[X_ACC] += (value >> EWMA_SPLIT) * weight
-    scratch[X_ACC + 1] += (value & ((1 << EWMA_SPLIT) - 1)) * weight
+    scratch[X_ACC] += high
+    scratch[X_ACC + 1] += low
     scratch[X_ACC + 2] += weight
 
 
@@ -228,12 +239,13 @@ def gather(scratch, code, arg, value, at, time):
     elif code == TOP:
         _rank(scratch, value, MAX_RANK)
     elif code == EWMA:
-        _weigh(scratch, value, time - at, arg)
+        weight = _weight(scratch, time - at, arg)
+        _weigh(scratch, (value >> EWMA_SPLIT) * weight, (value & EWMA_MASK) * weight, weight)
     else:
-        _note(scratch, value)
+        _note(scratch, value, scratch[X_GEN], scratch[X_MASK])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def scan(pool, origin, width, low, high, column, code, arg, time, scratch):
     """Takes rows [low, high) into the scan, the newest first; without a measure every event counts as 1."""
     if code in (LAST_VALUE, SINCE_LAST) and scratch[X_ACC] != MISSING:
@@ -246,16 +258,24 @@ def scan(pool, origin, width, low, high, column, code, arg, time, scratch):
                 best = value
         scratch[X_ACC] = best
         return
-    if code == EWMA or code in (DISTINCT, TOP_SHARE, ENTROPY):
+    if code in (DISTINCT, TOP_SHARE, ENTROPY):
+        generation, mask = scratch[X_GEN], scratch[X_MASK]
+        for row in range(high - 1, low - 1, -1):
+            value = pool[origin + row * width + column]
+            if value != MISSING:
+                _note(scratch, value, generation, mask)
+        return
+    if code == EWMA:
+        highs = lows = weights = np.int64(0)
         for row in range(high - 1, low - 1, -1):
             at = origin + row * width
             value = pool[at + column]
-            if value == MISSING:
-                continue
-            if code == EWMA:
-                _weigh(scratch, value, time - pool[at], arg)
-            else:
-                _note(scratch, value)
+            if value != MISSING:
+                weight = _weight(scratch, time - pool[at], arg)
+                highs += (value >> EWMA_SPLIT) * weight
+                lows += (value & EWMA_MASK) * weight
+                weights += weight
+        _weigh(scratch, highs, lows, weights)
         return
     forward = code in (FIRST_VALUE, SINCE_FIRST)
     for place in range(high - low):
@@ -270,7 +290,7 @@ def scan(pool, origin, width, low, high, column, code, arg, time, scratch):
             return
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _share(scratch, ranks):
     """Share of the values seen that are one of the `ranks` commonest. Which of equally common ones does not matter."""
     for place in range(ranks):
@@ -288,7 +308,7 @@ def _share(scratch, ranks):
     return np.nan if total == 0 else float(common) / float(total)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _entropy(scratch):
     """Entropy in bits of the values seen: (n log n - sum of c log c) / n, with logarithms from the table."""
     table = scratch[X_LOG]
@@ -304,7 +324,7 @@ def _entropy(scratch):
     return float(scratch[table + total] - parts) / (float(total) * (1 << LOG_BITS))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def scanned(scratch, code, arg, time, scale):
     """What the scan so far answers."""
     if code == DISTINCT:
@@ -326,6 +346,5 @@ def scanned(scratch, code, arg, time, scale):
     weight = scratch[X_ACC + 2]
     if weight == 0:
         return np.nan
-    split = 1 << EWMA_SPLIT
     whole = value + (scratch[X_ACC + 1] >> EWMA_SPLIT)
-    return (float(whole) * split + float(scratch[X_ACC + 1] & (split - 1))) / (float(weight) * scale)
+    return (float(whole) * (EWMA_MASK + 1) + float(scratch[X_ACC + 1] & EWMA_MASK)) / (float(weight) * scale)

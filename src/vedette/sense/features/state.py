@@ -142,11 +142,15 @@ def compile_plan(features: FeatureSet) -> Plan:
         first += len(own)
         mine = sorted((item for item in own if item[0].aggregation is not Aggregation.RATIO), key=_order)
         labels = sum(one.aggregation in LABELLED for one, _ in mine)
+        first_window = len(ops)
+        windows = _windows(mine)
+        ops += [[0, 0, window, *[0] * (layout.OP_WIDTH - 3)] for window in windows]
         start = len(ops)
         chains: dict[object, int] = {}
         for feature, place in mine:
             chain = chains.setdefault(_chain(feature), len(chains))
-            ops.append([chain, *_op(features, view, feature, place, table)])
+            seen = [windows.index(window) if window in windows else 0 for window in _looks(feature)]
+            ops.append([chain, *_op(features, view, feature, place, table), *seen])
         views.append(
             [
                 view.capacity,
@@ -155,7 +159,7 @@ def compile_plan(features: FeatureSet) -> Plan:
                 *(features.lateness, view.labelled, bool(view.keys)),
                 *(start, len(ops) - labels, len(ops)),
                 1 + sum(words for _, _, words in table),
-                *(len(cols), len(cols) + len(table)),
+                *(len(cols), len(cols) + len(table), first_window),
             ]
         )
         cols += table
@@ -183,12 +187,23 @@ def _columns(view: View) -> list[list[int]]:
     return found
 
 
-def _op(features: FeatureSet, view: View, feature: Feature, place: int, table: list[list[int]]) -> list[int]:
-    """An op without its chain."""
-    code, window = _CODES[feature.aggregation], feature.window
-    measure = -1 if feature.measure is None else view.measures.index(feature.measure)
+def _looks(feature: Feature) -> tuple[int, int]:
+    """The window of a feature as its op has it, and the one that it is compared to; 0 without one."""
+    window = feature.window
     if not window and feature.aggregation in ADDED:
         window = int(layout.FOREVER)
+    return window, feature.argument if feature.aggregation is Aggregation.VELOCITY_CHANGE else 0
+
+
+def _windows(ordered: list[tuple[Feature, int]]) -> list[int]:
+    """The windows of a view's events that its ops look at, growing."""
+    return sorted({each for one, _ in ordered if one.aggregation not in LABELLED for each in _looks(one) if each})
+
+
+def _op(features: FeatureSet, view: View, feature: Feature, place: int, table: list[list[int]]) -> list[int]:
+    """An op without its chain and windows' places."""
+    code, (window, _) = _CODES[feature.aggregation], _looks(feature)
+    measure = -1 if feature.measure is None else view.measures.index(feature.measure)
     if not window and feature.aggregation is Aggregation.SECONDS_SINCE_FIRST:
         code = layout.SINCE_EVER
     scale = features.fields[feature.measure.field].scale if feature.measure and feature.measure.field >= 0 else 1
@@ -199,7 +214,7 @@ def _op(features: FeatureSet, view: View, feature: Feature, place: int, table: l
 def _ratios(features: FeatureSet) -> list[list[int]]:
     place = {name: at for at, name in enumerate(features.names)}
     ratios = (one for view in features.views for one in view.features if one.aggregation is Aggregation.RATIO)
-    return [[0, layout.RATIO, 0, place[one.of[0]], place[one.of[1]], 0, place[one.name], 0, 1] for one in ratios]
+    return [[0, layout.RATIO, 0, place[one.of[0]], place[one.of[1]], 0, place[one.name], 0, 1, 0, 0] for one in ratios]
 
 
 def _chain(feature: Feature) -> object:
@@ -259,9 +274,11 @@ def new_scratch(plan: Plan) -> Ints:
     decay = _decay() if layout.EWMA in codes else np.zeros(0, np.int64)
     logs = _logs(plan.hashed) if layout.ENTROPY in codes else np.zeros(0, np.int64)
     at = layout.X_TABLE + 4 * size
-    scratch = np.zeros(at + len(decay) + len(logs), np.int64)
+    windows = int((plan.views[:, layout.V_OPS] - plan.views[:, layout.V_WINDOWS]).max(initial=0))
+    scratch = np.zeros(at + len(decay) + len(logs) + windows, np.int64)
     scratch[layout.X_SIZE], scratch[layout.X_DECAY], scratch[layout.X_LOG] = size, at, at + len(decay)
-    scratch[at:] = np.concatenate([decay, logs])
+    scratch[layout.X_LOWS] = lows = len(scratch) - windows
+    scratch[at:lows] = np.concatenate([decay, logs])
     return scratch
 
 
