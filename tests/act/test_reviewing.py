@@ -538,3 +538,20 @@ def test_of_two_who_ask_at_once_each_gets_another_item(room):
     assert len({item.holder for item in room.queue.find("acme")}) == 2
     with pytest.raises(ConflictError):
         room.queue.renew("acme", room.queue.find("acme")[0].id, "cy", 1)
+
+
+def test_answers_that_are_no_review_walk_through_no_open_items(room):
+    """One update of all of them would: the queue is the longer, the dearer every payment."""
+    room.fill(*[{"action": Action.REVIEW}] * 3)
+    updates = []
+
+    def note(_connection, _cursor, statement, *_more):
+        updates.extend([statement] * statement.upper().startswith("UPDATE REVIEW_ITEM"))
+
+    sa.event.listen(room.database.engine, "before_cursor_execute", note)
+    room.fill(*[{"action": Action.ALLOW}] * 5)
+    assert updates == []
+    room.log.add("ev-0-0", Action.ALLOW)  # answered again, by policy
+    room.intake.consume(room.log)
+    assert len(updates) == 1
+    assert {item.about.event_id for item in room.queue.find("acme")} == {"ev-1-1", "ev-2-2"}

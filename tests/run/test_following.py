@@ -6,9 +6,13 @@ import json
 import time
 
 from vedette.core.clock import SystemClock
+from vedette.core.errors import DataError
+from vedette.core.log import SqliteLog
 from vedette.core.settings import Settings
 from vedette.run import following as module
 from vedette.run.following import following
+from vedette.run.metrics import Meters
+from vedette.run.pipeline.stream import LOOK_S, Stage, Turns
 from vedette.run.platform import Platform
 
 FOLLOWING = {
@@ -59,3 +63,29 @@ def test_what_follows_catches_up_and_does_nothing_twice(tmp_path, monkeypatch):
         table = server.store.table("cloudtrail").dataset([TENANT])
         assert table is not None
         assert table.count_rows() == 40
+
+
+def test_a_stage_that_stood_at_the_end_is_passed_over_until_something_comes_or_a_second_is_over(tmp_path, clock):
+    asked, place, broken = [], [0], []
+
+    def step():
+        asked.append(place[0])
+        if broken:
+            raise DataError("test.stage.broken", broken.pop())
+        taken = log.end("event", 0) - place[0]
+        place[0] += taken
+        return taken
+
+    with SqliteLog(tmp_path, clock) as log:
+        turns = Turns(log, Meters(), clock)
+        stages = (Stage("one", "event", step, lambda _part: place[0]),)
+        assert [turns.go(stages) for _ in range(5)] == [0] * 5
+        assert asked == [0]
+        log.append("event", "key", [b"{}", b"{}"])
+        broken.append("no")
+        assert [turns.go(stages) for _ in range(5)] == [0, 2, 0, 0, 0]  # what failed is tried again at once
+        assert asked == [0, 0, 0, 2]
+        clock.advance(LOOK_S)
+        place[0] = 1  # begun anew
+        assert [turns.go(stages) for _ in range(3)] == [1, 0, 0]
+        assert asked == [0, 0, 0, 2, 1, 2]
