@@ -72,6 +72,7 @@ def test_a_storm_is_few_groups_and_the_chain_inside_it_leads():
     mixed = [*parts, *chain]
     rng.shuffle(mixed)
     assert group_parts(mixed, TIME) == groups
+    assert group_parts(mixed, TIME, limit=2) == groups[:2]
     assert len(group_parts(parts, TIME)) == 3
 
 

@@ -129,13 +129,16 @@ def to_part(alert: Alert | _Slim, fades: int, merged: str = "") -> Part:
     )
 
 
-def group_parts(parts: Sequence[Part], now: int, titles: Mapping[str, str] | None = None) -> list[Group]:
+def group_parts(
+    parts: Sequence[Part], now: int, titles: Mapping[str, str] | None = None, *, limit: int | None = None
+) -> list[Group]:
     """Groups of alerts, the highest score first; of equal ones by id. Any order of the alerts gives the same.
 
     Args:
         parts: Open alerts.
         now: For their points, microseconds UTC.
         titles: Merge -> the title that people gave it.
+        limit: Most groups; only those that are given are made whole.
     """
     spread: defaultdict[str, set[str]] = defaultdict(set)
     on_entity: defaultdict[str, set[str]] = defaultdict(set)
@@ -156,32 +159,46 @@ def group_parts(parts: Sequence[Part], now: int, titles: Mapping[str, str] | Non
             held["entity", part.entity].append(part)
         else:
             held["rule", part.rule_id].append(part)
-    groups = [_group(kind, about, found, rarity, now, titles or {}) for (kind, about), found in held.items()]
-    return sorted(groups, key=lambda group: (-group.score, group.id))
+    points = {part.id: faded(part.fades, max(now, part.last_time)) for part in parts}
+    scores = {each: _score(found, points, rarity) for each, found in held.items()}
+    ranked = sorted(((-score, _id(*each), each) for each, score in scores.items()))[:limit]
+    return [
+        _group(group_id, each, -score, held[each], points, rarity, titles or {}) for score, group_id, each in ranked
+    ]
+
+
+def _id(kind: str, about: str) -> str:
+    return "gr_" + hashlib.sha256(msgspec.json.encode([kind, about])).hexdigest()[:26]
+
+
+def _score(parts: list[Part], points: Mapping[str, float], rarity: Mapping[str, float]) -> float:
+    by_rule: defaultdict[str, list[float]] = defaultdict(list)
+    for part in parts:
+        by_rule[part.rule_id].append(points[part.id])
+    each = (rarity[rule] * max(found) * (1 + math.log2(len(found)) / 4) for rule, found in sorted(by_rule.items()))
+    return round(math.fsum(each), 3)
 
 
 def _group(  # noqa: PLR0917 - the parts of a group
-    kind: str, about: str, parts: list[Part], rarity: Mapping[str, float], now: int, titles: Mapping[str, str]
+    group_id: str,
+    key: tuple[str, str],
+    score: float,
+    parts: list[Part],
+    points: Mapping[str, float],
+    rarity: Mapping[str, float],
+    titles: Mapping[str, str],
 ) -> Group:
-    def weight(part: Part) -> float:
-        return faded(part.fades, max(now, part.last_time))
-
-    ordered = sorted(parts, key=lambda part: (-weight(part) * rarity[part.rule_id], part.id))
-    by_rule: defaultdict[str, list[float]] = defaultdict(list)
-    for part in parts:
-        by_rule[part.rule_id].append(weight(part))
-    score = math.fsum(
-        rarity[rule] * max(found) * (1 + math.log2(len(found)) / 4) for rule, found in sorted(by_rule.items())
-    )
+    kind, about = key
+    ordered = sorted(parts, key=lambda part: (-points[part.id] * rarity[part.rule_id], part.id))
     in_time = sorted(parts, key=lambda part: (part.first_time, part.id))
     lead = ordered[0]
     title = titles.get(about, about) if kind == "merge" else lead.title
     return Group(
-        id="gr_" + hashlib.sha256(msgspec.json.encode([kind, about])).hexdigest()[:26],
+        id=group_id,
         kind=kind,
         about=about,
         title=title,
-        score=round(score, 3),
+        score=score,
         level=_LEVELS[max(part.severity_id for part in parts)],
         alerts=tuple(part.id for part in ordered[:MAX_MEMBERS]),
         count=len(parts),

@@ -172,7 +172,7 @@ class Merging:
             titles = {row.id: row.title for row in connection.execute(_MERGE.select().where(_MERGE.c.tenant == tenant))}
             now = self._clock.now()
             parts = fetch_parts(connection, tenant, now=now, merged=merged)
-        return group_parts(parts, now, titles)[: min(limit, MAX_GROUPS)]
+        return group_parts(parts, now, titles, limit=min(limit, MAX_GROUPS))
 
     def similar(self, tenant: str, alert_id: str, *, limit: int = 10) -> list[Similar]:
         """Other alerts that name the same observables, what tells most first.
