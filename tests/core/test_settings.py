@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from vedette.core.errors import DefinitionError, Problems
 from vedette.core.log import Durability
 from vedette.core.settings import Settings, load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_defaults():
@@ -28,6 +31,16 @@ def test_the_environment_wins_over_the_file(tmp_path):
         egress_allow=("10.0.0.0/8", "hooks.example"),
     )
     assert load_settings(None, {"VEDETTE_LOG_PARTITIONS": "8"}).log_partitions == 8
+
+
+def test_variables_that_are_no_settings_are_left_alone():
+    """Every variable that an option or a secret is read from; found in the program's text."""
+    text = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    options = set(re.findall(r'envvar=\[?"(VEDETTE_[A-Z_]+)"', text))
+    assert {"VEDETTE_OPERATOR", "VEDETTE_CACHE", "VEDETTE_VAULT_HOME"} <= options
+    settings = {f"VEDETTE_{name.upper()}" for name in Settings.__struct_fields__}
+    environ = dict.fromkeys((*(options - settings), "VEDETTE_SECRET_SMTP_PASSWORD"), "x")
+    assert load_settings(None, environ) == Settings()
 
 
 def test_every_wrong_key_is_told_with_its_place(tmp_path):

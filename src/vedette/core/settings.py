@@ -21,7 +21,8 @@ from vedette.core.errors import DefinitionError, Problems, Span, VedetteError
 from vedette.core.log import Durability
 
 PREFIX = "VEDETTE_"
-_FOR_TESTS = "VEDETTE_TEST_"
+ELSEWHERE = ("VEDETTE_SECRET_", "VEDETTE_VAULT_", "VEDETTE_TEST_", "VEDETTE_CACHE", "VEDETTE_OPERATOR")
+"""How the variables begin that are no settings: named secrets, the vault's own, those of tests, options of verbs."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +141,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     for key, value in given.items():
         _take(key, value, _line(text, key, path), problems, values)
     for name in sorted(environ):
-        if name.startswith(PREFIX) and not name.startswith(_FOR_TESTS):
+        if name.startswith(PREFIX) and not name.startswith(ELSEWHERE):
             _take(name.removeprefix(PREFIX).lower(), environ[name], Span(name), problems, values, text=True)
     if problems:
         raise Problems(problems)

@@ -115,7 +115,7 @@ class Triggers:
 
     def _alert(self, tenant: str, playbook: Playbook, trigger: Trigger, since: int) -> int:
         found = self._newest(tenant, since)
-        count = sum(self._answer(tenant, playbook, alert) for alert in found if _fits(trigger, alert))
+        count = sum(self._answer(tenant, playbook, alert) for alert in found if fits(trigger, alert))
         if found:
             self._newer[tenant] = max(self._newer.get(tenant, 0), found[0].created_time)
         return count
@@ -182,7 +182,7 @@ class Triggers:
         return 1
 
 
-def _fits(trigger: Trigger, alert: Alert) -> bool:
+def fits(trigger: Trigger, alert: Alert) -> bool:
     """An open alert of one of the rules and levels; one that people or rules keep quiet starts nothing."""
     return (
         alert.state not in (AlertState.SUPPRESSED, AlertState.RESOLVED)

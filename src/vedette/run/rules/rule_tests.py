@@ -97,11 +97,19 @@ class RuleTests:
                 if rule.card.tests:
                     yield from self._of(rule, whole)
 
+    def alert(self, rule: Rule | Correlation) -> Alert | None:
+        """The first alert of the rule's first test that fires, as the stream would make it; None when none does."""
+        own = Detection(closure(self.rules, [rule]), self._sources)
+        runs = (self._one(rule, test, own, None) for test in rule.card.tests if test.positive)
+        return next(filter(None, (run.alert() for run in runs)), None)
+
     def _of(self, rule: Rule | Correlation, whole: Detection | None) -> Iterator[Tested]:
         own = Detection(closure(self.rules, [rule]), self._sources)
         for test in rule.card.tests:
-            run = self._mocked(rule, test) if test.lists else _Run(rule, test, own, whole, self._sources)
-            yield run.result()
+            yield self._one(rule, test, own, whole).result()
+
+    def _one(self, rule: Rule | Correlation, test: CardTest, own: Detection, whole: Detection | None) -> _Run:
+        return self._mocked(rule, test) if test.lists else _Run(rule, test, own, whole, self._sources)
 
     def _mocked(self, rule: Rule | Correlation, test: CardTest) -> _Run:
         """A test with its own look-ups."""
@@ -173,6 +181,15 @@ class _Run:
             problem=problem,
             why=why,
         )
+
+    def alert(self) -> Alert | None:
+        """The first alert that the test makes."""
+        try:
+            events = list(to_events(self.test.steps, self._source(), self.sources))
+        except DataError:
+            return None
+        signals = [one for one in deliver(self.own, events) if one.rule_id == self.rule.id]
+        return _first(signals, self.rule.card.group or Grouping()) if signals else None
 
     def _source(self) -> str:
         """The rule's one source; empty when it reads several."""
@@ -291,8 +308,7 @@ def _not_for(wanted: set[str], found: set[str]) -> str:
 def _unexpected(expect: Expected, signals: Sequence[Signal], grouping: Grouping | None) -> str:
     """What the first alert says otherwise."""
     chosen = grouping or Grouping()
-    alerts = group(((signal, signal.event_time) for signal in signals), default=chosen)
-    first = min(alerts.values(), key=lambda alert: (alert.first_time, alert.id))
+    first = _first(signals, chosen)
     lead = next(signal for signal in signals if signal.id == first.lead)
     said = _said(first, key_text(lead, chosen))
     wanted: dict[str, Any] = msgspec.structs.asdict(expect)
@@ -300,6 +316,11 @@ def _unexpected(expect: Expected, signals: Sequence[Signal], grouping: Grouping 
         wanted["entities"] = tuple(sorted(expect.entities))
     wrong = [name for name, value in wanted.items() if value is not None and value != said[name]]
     return "; ".join(f"{name} is {_text(said[name])}, not {_text(wanted[name])}" for name in wrong)
+
+
+def _first(signals: Sequence[Signal], grouping: Grouping) -> Alert:
+    alerts = group(((signal, signal.event_time) for signal in signals), default=grouping)
+    return min(alerts.values(), key=lambda alert: (alert.first_time, alert.id))
 
 
 def _said(alert: Alert, key: str) -> dict[str, Any]:
