@@ -24,7 +24,7 @@ BATCH: Final = 1_000
 """Charges of one batch request."""
 PUSH_BYTES: Final = 4 << 20
 """Bytes of one push of events."""
-LAZY: Final = frozenset({"store", "register", "sightings", "quality"})
+LAZY: Final = frozenset({"store", "reviews", "register", "sightings", "quality"})
 """Stages that no alert on an attack waits for; the day ends when they are done too."""
 TOO_MANY, TRIES, WAIT_S = 429, 100, 0.2
 """Told to slow down, the company's own systems wait, and try so often."""
