@@ -63,9 +63,12 @@ class Followers:
         store: Where the tables of events are.
         meters: Counts what they do.
         detection: Sigma rules that run on the stream; None: nothing but what is shipped, and indicators.
+        joins: Whether alerts that come later join open cases by themselves.
     """
 
-    def __init__(self, parts: Parts, store: Store, meters: Meters, detection: Detection | None = None) -> None:
+    def __init__(
+        self, parts: Parts, store: Store, meters: Meters, detection: Detection | None = None, *, joins: bool = True
+    ) -> None:
         self._meters = meters
         self._turns = Turns(parts.log, meters, parts.clock)
         self._evidence = parts.evidence
@@ -74,7 +77,7 @@ class Followers:
         self._hunt = Hunt(parts, store, make_lookout(parts.library, parts.clock, parts.sources))
         self.telling = Telling(parts.told, parts.log, parts.settings.home / "locks" / "telling.lock")
         self.collector = Collector(parts.evidence, parts.log, parts.clock)
-        self._joining = Joining(parts)
+        self._joining = Joining(parts) if joins else None
         lookout = make_lookout(parts.library, parts.clock, parts.sources)
         self.rollout = Rollout(
             detection,
@@ -141,7 +144,7 @@ class Followers:
             Beat("index", INDEX_S, lambda: self._turns.go(self.indexing), enough=BATCH),
             Beat("quality", QUALITY_S, lambda: self._turns.go(self.judging), enough=quality_module.BATCH),
             Beat("evidence", 1.0, self.collector.collect, enough=BATCH),
-            Beat("joining", JOIN_S, self._joining.turn),
+            *([Beat("joining", JOIN_S, self._joining.turn)] if self._joining else []),
             Beat("intel", POLL_S, self._learn),
             Beat("tidy", TIDY_S, lambda: self._hunt.segments.tidy(self._parts.clock.now())),
             Beat("checkpoint", 10.0, lambda: bool(self._evidence.checkpoint()) and 0),
@@ -156,11 +159,13 @@ class Followers:
 
 
 @contextmanager
-def following(settings: Settings, clock: Clock, detection: Detection | None = None) -> Iterator[None]:
+def following(
+    settings: Settings, clock: Clock, detection: Detection | None = None, *, joins: bool = True
+) -> Iterator[None]:
     """Runs these beats over a home until the block ends; its server leaves them out (`Platform(apart=True)`)."""
     meters = Meters()
     with Parts(settings, clock=clock) as parts:
-        followers = Followers(parts, Store(settings.store_folder), meters, detection)
+        followers = Followers(parts, Store(settings.store_folder), meters, detection, joins=joins)
         with beating(followers.beats(), meters):
             yield
 
