@@ -11,10 +11,10 @@ import typer
 from vedette.act.approvals import Approval
 from vedette.act.playbooks.checks import near
 from vedette.act.playbooks.loader import load_playbook
-from vedette.act.playbooks.plan import PlannedStep, make_plan, radius
+from vedette.act.playbooks.plan import PlannedStep, plan_for, radius
 from vedette.act.playbooks.playbook import Playbook, walk
 from vedette.act.playbooks.replay import replay_runs
-from vedette.act.playbooks.responder import Responder, RunView, alert_scope, bind, run_identity
+from vedette.act.playbooks.responder import Responder, RunView, run_identity
 from vedette.cli._response import AsJson, Config, Home, Opened, Tenant, line, show_json, span
 from vedette.core.clock import MICROS, to_iso
 from vedette.core.content import shipped
@@ -326,20 +326,19 @@ def _follow(responder: Responder, runs: Any, tenant: str, run_id: str, wait: flo
 
 
 def _plan(parts: Opened, book: Playbook, alert_id: str, given: dict[str, str], by: str, *, as_json: bool) -> None:
-    alert = alert_scope(parts.alerts.get(parts.tenant, alert_id))
-    run_id = run_identity(parts.tenant, alert_id, book)
-    steps = make_plan(
-        book,
-        tenant=parts.tenant,
-        run_id=run_id,
-        requester=by,
-        alert=alert,
-        inputs=bind(book, alert, given),
-        actions=parts.actions,
-    )
+    alert = parts.alerts.get(parts.tenant, alert_id)
+    steps = plan_for(alert, book, tenant=parts.tenant, requester=by, given=given, actions=parts.actions)
     blast = radius(steps, book.caps)
     if as_json:
-        show_json({"run": run_id, "playbook": book.id, "version": book.version, "steps": steps, "blast": blast})
+        show_json(
+            {
+                "run": run_identity(parts.tenant, alert_id, book),
+                "playbook": book.id,
+                "version": book.version,
+                "steps": steps,
+                "blast": blast,
+            }
+        )
         return
     line(f"plan of {book.id} version {book.version} for alert {alert_id}; nothing is done")
     for number, step in enumerate(steps, 1):

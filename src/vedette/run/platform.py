@@ -16,9 +16,8 @@ from functools import cached_property, partial
 from typing import Any
 
 from vedette.act.playbooks.interpreter import make_interpreters
-from vedette.act.playbooks.plan import PlannedStep, make_plan
+from vedette.act.playbooks.plan import PlannedStep, plan_for
 from vedette.act.playbooks.playbook import Playbook
-from vedette.act.playbooks.responder import alert_scope, bind, run_identity
 from vedette.act.playbooks.triggers import Triggers
 from vedette.core.clock import Clock
 from vedette.core.errors import DataError, NotFoundError, VedetteError
@@ -341,16 +340,8 @@ class Platform(Parts):
         self, tenant: str, playbook: Playbook, alert_id: str, *, requester: str, inputs: Mapping[str, Any]
     ) -> list[PlannedStep]:
         """What a run would do, step by step, with what it would touch. Starts nothing."""
-        alert = alert_scope(self.alerts.get(tenant, alert_id)) if alert_id else {}
-        return make_plan(
-            playbook,
-            tenant=tenant,
-            run_id=run_identity(tenant, alert_id, playbook),
-            requester=requester,
-            alert=alert,
-            inputs=bind(playbook, alert, inputs),
-            actions=self.actions,
-        )
+        alert = self.alerts.get(tenant, alert_id) if alert_id else None
+        return plan_for(alert, playbook, tenant=tenant, requester=requester, given=inputs, actions=self.actions)
 
     def _note_versions(self) -> None:
         """Keeps since when each rule and model of this installation runs."""

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from vedette.act.actions import ActionCall, Actions
+from vedette.act.grouping import Alert
 from vedette.act.playbooks.caps import check_cap
 from vedette.act.playbooks.conditions import decide
-from vedette.act.playbooks.inputs import bind_inputs
+from vedette.act.playbooks.inputs import alert_scope, bind_inputs
 from vedette.act.playbooks.playbook import (
     ActionStep,
     ApprovalStep,
@@ -24,6 +25,7 @@ from vedette.act.playbooks.playbook import (
     walk,
 )
 from vedette.act.playbooks.references import Unknown, fill, references
+from vedette.act.playbooks.stored import run_identity
 from vedette.core.errors import VedetteError
 
 
@@ -76,6 +78,26 @@ def make_plan(
     planner = _Planner(scope, approvals, actions, tenant, run_id)
     planner.caps = playbook.caps
     return planner.steps(playbook.steps, 0, "") + planner.steps(playbook.on_error, 1, "on_error")
+
+
+def plan_for(
+    alert: Alert | None, playbook: Playbook, *, tenant: str, requester: str, given: Mapping[str, Any], actions: Actions
+) -> list[PlannedStep]:
+    """The plan of the one run that answers an alert; None: of a run that answers none.
+
+    Raises:
+        DataError: As `bind_inputs`: the inputs can be had neither from the alert nor from what is given.
+    """
+    scope = alert_scope(alert) if alert else {}
+    return make_plan(
+        playbook,
+        tenant=tenant,
+        run_id=run_identity(tenant, alert.id if alert else "", playbook),
+        requester=requester,
+        alert=scope,
+        inputs=bind_inputs(playbook.inputs, {"alert": scope, "trigger": {}}, given),
+        actions=actions,
+    )
 
 
 class Radius(msgspec.Struct, frozen=True):

@@ -14,14 +14,11 @@ from enum import StrEnum
 import msgspec
 
 from vedette.act.grouping import Alert
-from vedette.act.playbooks.inputs import alert_scope
-from vedette.act.playbooks.plan import PlannedStep, make_plan
+from vedette.act.playbooks.plan import PlannedStep, plan_for
 from vedette.act.playbooks.playbook import ApprovalStep, Playbook, TriggerType, owners, walk
-from vedette.act.playbooks.responder import bind, run_identity
 from vedette.act.playbooks.triggers import fits
 from vedette.core.errors import VedetteError
 from vedette.judge.correlation.definition import Correlation
-from vedette.judge.sigma.load import all_of
 from vedette.judge.sigma.rules import Rule
 from vedette.prove.access.policy import POLICY
 from vedette.run.cases.playbooks import load_playbooks
@@ -89,16 +86,7 @@ def way_of(parts: Parts, tenant: str, person: str) -> Way:
     """The way of an installation, asked for by that person."""
 
     def plan(book: Playbook, alert: Alert) -> list[PlannedStep]:
-        scope = alert_scope(alert)
-        return make_plan(
-            book,
-            tenant=tenant,
-            run_id=run_identity(tenant, alert.id, book),
-            requester=person,
-            alert=scope,
-            inputs=bind(book, scope, {}),
-            actions=parts.actions,
-        )
+        return plan_for(alert, book, tenant=tenant, requester=person, given={}, actions=parts.actions)
 
     def missing(secret: str) -> str:
         try:
@@ -115,12 +103,8 @@ def way_of(parts: Parts, tenant: str, person: str) -> Way:
 
 def hold(tests: RuleTests, way: Way) -> Iterator[Drill]:
     """Walks the way of every rule that carries tests. Starts no run and changes nothing."""
-    tested: dict[str, list[Tested]] = {}
-    for one in tests.run():
-        tested.setdefault(one.rule_id, []).append(one)
-    for rule in all_of(tests.rules):
-        if rule.id in tested:
-            yield _drill(rule, tested[rule.id], tests.alert(rule), way)
+    for rule, tested, alert in tests.with_alerts():
+        yield _drill(rule, tested, alert, way)
 
 
 def _drill(rule: Rule | Correlation, tested: list[Tested], alert: Alert | None, way: Way) -> Drill:

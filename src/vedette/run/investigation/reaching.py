@@ -183,7 +183,7 @@ def read_reach(
     could = _could(parts, own, routes) if own else None
     since = parts.clock.now() - RECENT
     recent = [each for each in (acts.records if acts else []) if each.time >= since]
-    needed = {each.action for each in recent if each.outcome is not Outcome.DENIED and _pair(each.action) in POLICY}
+    allowed = [each for each in recent if each.outcome is not Outcome.DENIED and _pair(each.action) in POLICY]
     granted = {f"{route.resource}.{route.verb}" for route in could.routes} if could else set[str]()
     taking = tuple(name for name, book in sorted(playbooks.items()) if _takes(book, entity.type))
     return Reach(
@@ -191,8 +191,8 @@ def read_reach(
         could=could,
         did=did,
         unused=tuple(sorted(granted - {each.name for each in did.actions})),
-        breaks=_breaks(recent, did, since),
-        instead=_instead(parts, own.principal, needed) if own else (),
+        breaks=_breaks(allowed, () if recent else did.operations, did.payments, since),
+        instead=_instead(parts, own.principal, {each.action for each in allowed}) if own else (),
         ends=Ends(route=own.ends if own else "", playbooks=taking),
     )
 
@@ -209,6 +209,11 @@ def may(principal: Principal, route: Route) -> bool:
     """Whether the policy lets a principal use a route, as a request would be asked."""
     account = min(principal.accounts, default=None) if route.by_account else None
     return not permit(principal, route.resource, route.verb, account=account)
+
+
+def is_ours(parts: Parts, tenant: str, entity: Entity) -> bool:
+    """Whether it is an API key or an app of the tenant, used or not."""
+    return entity.type in {KEY, APP} and _own(parts, tenant, entity) is not None
 
 
 def _own(parts: Parts, tenant: str, entity: Entity) -> _Own | None:
@@ -314,14 +319,13 @@ def _paid(rows: Sequence[Row]) -> tuple[Paid, ...]:
     )
 
 
-def _breaks(recent: Sequence[AuditRecord], did: Did, since: int) -> tuple[Breaks, ...]:
+def _breaks(
+    allowed: Sequence[AuditRecord], operations: Sequence[Used], payments: Sequence[Paid], since: int
+) -> tuple[Breaks, ...]:
     """What was done of late: requests by what they ask for, calls elsewhere, and the merchants that were paid."""
-    allowed = [each for each in recent if each.outcome is not Outcome.DENIED and _pair(each.action) in POLICY]
     asked = _used((each.action, each.time, False) for each in allowed)
-    called = (
-        () if recent else tuple(each for each in did.operations if each.last >= since and each.count > each.refused)
-    )
-    paid = [each for each in did.payments if each.last >= since]
+    called = [each for each in operations if each.last >= since and each.count > each.refused]
+    paid = [each for each in payments if each.last >= since]
     return (
         *(Breaks(what=each.name, count=each.count, last=each.last) for each in (*asked, *called)),
         *(Breaks(what=f"payments of {each.merchant}", count=each.payments, last=each.last) for each in paid),

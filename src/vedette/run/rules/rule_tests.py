@@ -89,27 +89,30 @@ class RuleTests:
 
     def run(self) -> Iterator[Tested]:
         """Runs the test of every rule and correlation that can match, file by file."""
+        for _, runs in self._each():
+            for run in runs:
+                yield run.result()
+
+    def with_alerts(self) -> Iterator[tuple[Rule | Correlation, list[Tested], Alert | None]]:
+        """Each rule with what became of its tests, and the first alert of its first test that fires, if any."""
+        for rule, each in self._each():
+            runs = list(each)
+            fired = (run.alert() for run in runs if run.test.positive)
+            yield rule, [run.result() for run in runs], next(filter(None, fired), None)
+
+    def _each(self) -> Iterator[tuple[Rule | Correlation, Iterator[_Run]]]:
         both = sorted(all_of(self.rules), key=attrgetter("path"))
         for _, held in groupby(both, key=attrgetter("path")):
             file = list(held)
             whole = Detection(closure(self.rules, file), self._sources) if len(file) > 1 else None
             for rule in file:
                 if rule.card.tests:
-                    yield from self._of(rule, whole)
+                    yield rule, self._of(rule, whole)
 
-    def alert(self, rule: Rule | Correlation) -> Alert | None:
-        """The first alert of the rule's first test that fires, as the stream would make it; None when none does."""
-        own = Detection(closure(self.rules, [rule]), self._sources)
-        runs = (self._one(rule, test, own, None) for test in rule.card.tests if test.positive)
-        return next(filter(None, (run.alert() for run in runs)), None)
-
-    def _of(self, rule: Rule | Correlation, whole: Detection | None) -> Iterator[Tested]:
+    def _of(self, rule: Rule | Correlation, whole: Detection | None) -> Iterator[_Run]:
         own = Detection(closure(self.rules, [rule]), self._sources)
         for test in rule.card.tests:
-            yield self._one(rule, test, own, whole).result()
-
-    def _one(self, rule: Rule | Correlation, test: CardTest, own: Detection, whole: Detection | None) -> _Run:
-        return self._mocked(rule, test) if test.lists else _Run(rule, test, own, whole, self._sources)
+            yield self._mocked(rule, test) if test.lists else _Run(rule, test, own, whole, self._sources)
 
     def _mocked(self, rule: Rule | Correlation, test: CardTest) -> _Run:
         """A test with its own look-ups."""
@@ -162,11 +165,10 @@ class _Run:
         rule, test = self.rule, self.test
         problem, why = "", tuple[str, ...]()
         try:
-            events = list(to_events(test.steps, self._source(), self.sources))
+            events, signals = self._fired()
         except DataError as error:
             problem = str(error)
         else:
-            signals = [one for one in deliver(self.own, events) if one.rule_id == rule.id]
             problem = _unmet(test, signals) or self._others(events)
             if problem:
                 why = self._why(events)
@@ -185,11 +187,15 @@ class _Run:
     def alert(self) -> Alert | None:
         """The first alert that the test makes."""
         try:
-            events = list(to_events(self.test.steps, self._source(), self.sources))
+            _, signals = self._fired()
         except DataError:
             return None
-        signals = [one for one in deliver(self.own, events) if one.rule_id == self.rule.id]
         return _first(signals, self.rule.card.group or Grouping()) if signals else None
+
+    def _fired(self) -> tuple[list[Event], list[Signal]]:
+        """The events, and the rule's signals for them."""
+        events = list(to_events(self.test.steps, self._source(), self.sources))
+        return events, [one for one in deliver(self.own, events) if one.rule_id == self.rule.id]
 
     def _source(self) -> str:
         """The rule's one source; empty when it reads several."""

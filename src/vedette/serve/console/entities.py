@@ -14,6 +14,7 @@ from vedette.core.clock import DAY
 from vedette.core.errors import NotFoundError
 from vedette.core.event import Entity
 from vedette.judge.decisions.register import Filters, Row
+from vedette.run.investigation.reaching import APP, KEY, PERSON, is_ours
 from vedette.run.platform import Platform
 from vedette.sense.sightings import TOPIC, Cursor
 from vedette.serve.console import listing, neighbours
@@ -34,7 +35,7 @@ TAIL = 400
 ALERTS = 200
 SPANS = {"7 days": 7 * DAY, "a day": DAY, "an hour": DAY // 24}
 """How long before its last event a graph begins."""
-REACHING = frozenset({"key", "app", "user"})
+REACHING = frozenset({KEY, APP, PERSON})
 """Types of what acts, and so can be compromised."""
 
 Looks = Annotated[Visitor, look("events", "read")]
@@ -124,7 +125,7 @@ def show_entity(
     entity, tenant = Entity(type, id), visitor.tenant
     seen = platform.sightings.seen(tenant, entity)
     alerts = platform.alerts.find(tenant, entity=entity, limit=20) if visitor.may("alerts", "read") else None
-    if not seen.count and not alerts and not _is_ours(platform, tenant, entity):
+    if not seen.count and not alerts and not is_ours(platform, tenant, entity):
         raise NotFoundError("entities.entity.unknown", "no event and no alert is about such an entity")
     start = moment_of(after)
     before = Cursor(*start) if start else None
@@ -213,13 +214,6 @@ def show_reach(
 def _cases(platform: Platform, tenant: str, alerts: Sequence[Alert]) -> list[Any]:
     ids = dict.fromkeys(found for alert in alerts if (found := platform.cases.of_alert(tenant, alert.id)))
     return [platform.cases.get(tenant, each) for each in ids]
-
-
-def _is_ours(platform: Platform, tenant: str, entity: Entity) -> bool:
-    """Whether it is an API key or an app of the tenant, which may not have been used yet."""
-    keys = (key.id for key in platform.access.keys(tenant)) if entity.type == "key" else ()
-    apps = (app.id for app in platform.access.apps.list(tenant)) if entity.type in {"key", "app"} else ()
-    return entity.id in {*keys, *apps}
 
 
 def _features(
