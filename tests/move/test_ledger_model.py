@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_model import Model
 
-from vedette.move.ledger import batch, book, ledgers
+from vedette.move.ledger import batch, book
 from vedette.move.ledger.ledgers import Ledgers
 from vedette.move.ledger.nouns import U128_MAX, Account, AccountStatus, Transfer
 
@@ -70,6 +70,7 @@ BATCHES = st.lists(
     st.tuples(st.integers(0, 2_000_000), st.lists(PLAIN | RESOLVING | TIMED | ODD, max_size=8)), min_size=1, max_size=6
 )
 _tenants = itertools.count()
+RUN = batch.run
 
 
 class Bases:
@@ -80,7 +81,7 @@ class Bases:
 
     def __call__(self, events, kind, working, *, base):
         self.last = base
-        return batch.run(events, kind, working, base=base)
+        return RUN(events, kind, working, base=base)
 
 
 def compare(ledger, clock, batches, tenant):
@@ -88,7 +89,7 @@ def compare(ledger, clock, batches, tenant):
     assert set(ledger.create_accounts(tenant, ACCOUNTS)) == {AccountStatus.CREATED}
     model.accounts = {a.id: a for a in ACCOUNTS}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ledgers, "run", bases)
+        patched.setattr(batch, "run", bases)
         for gap, transfers in batches:
             clock.micros += gap
             got = ledger.create_transfers(tenant, transfers)

@@ -331,6 +331,16 @@ class Database:
         with _passing(), self._single.connect() as connection:
             yield connection
 
+    @contextmanager
+    def bare(self) -> Iterator[Connection]:
+        """A connection for one who begins and ends transactions by itself, in the driver's own words.
+
+        Raises:
+            TransientError: `core.db.unavailable`.
+        """
+        with _passing(), self.engine.connect() as connection:
+            yield connection
+
     def migrate(self, component: str, migrations: Sequence[Migration]) -> None:
         """Brings a component's tables up to its newest step. Safe to call at every start and from several processes.
 

@@ -19,6 +19,8 @@ _Event = TypeVar("_Event", Account, Transfer)
 _Status = TypeVar("_Status", AccountStatus, TransferStatus)
 
 
+GRAIN: Final = 999
+"""Nanoseconds of a microsecond after its first: what the clock calls now is a whole microsecond."""
 _LINKED: Final = 1
 """The same bit for accounts and transfers."""
 _IMPORTED: Final[dict[type, int]] = {
@@ -105,3 +107,14 @@ def _envelope(event: Account | Transfer, kind: type[_Status], now: int, flag: in
     if not 0 < event.timestamp <= TIMESTAMP_MAX:
         return kind.IMPORTED_EVENT_TIMESTAMP_OUT_OF_RANGE
     return kind.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_ADVANCE if event.timestamp >= now else None
+
+
+def run_each(
+    batches: Sequence[Sequence[Transfer]], book: WorkingSet[Transfer, TransferStatus], base: int
+) -> list[list[TransferStatus]]:
+    """Decides batches of transfers one after the other; the first event is stamped `base`."""
+    statuses = []
+    for batch in batches:
+        statuses.append(run(batch, TransferStatus, book, base=base))
+        base += len(batch)
+    return statuses

@@ -7,8 +7,8 @@ come at the same time share a transaction; each stays a batch of its own, with i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple, TypeVar
 
 from vedette.core.clock import Clock
@@ -16,7 +16,8 @@ from vedette.core.db import Connection, Database, sa
 from vedette.core.errors import DataError, TransientError
 from vedette.move.group import Group
 from vedette.move.ledger import schema
-from vedette.move.ledger.batch import run
+from vedette.move.ledger.ahead import Ahead
+from vedette.move.ledger.batch import GRAIN, run, run_each
 from vedette.move.ledger.book import Book
 from vedette.move.ledger.nouns import (
     MAX_BATCH,
@@ -35,8 +36,6 @@ _TRIES: Final = 8
 """Batches that make one id on different accounts collide at most once per id; then one sees the other."""
 _PENDING: Final = int(TransferFlags.PENDING)
 _IMPORTED: Final = int(TransferFlags.IMPORTED)
-_GRAIN: Final = 999
-"""Nanoseconds of a microsecond after its first."""
 _Result = TypeVar("_Result")
 
 
@@ -63,6 +62,7 @@ class Ledgers:
     def __init__(self, db: Database, clock: Clock) -> None:
         self.db = db
         self._clock = clock
+        self._ahead = None if db.is_sqlite else Ahead(db, clock)
         self._group: Group[_Call, list[TransferStatus]] = Group(self._together, limit=MAX_BATCH)
         db.migrate("ledger", schema.MIGRATIONS)
 
@@ -175,21 +175,30 @@ class Ledgers:
         return statuses
 
     def _together(self, calls: Sequence[_Call]) -> list[list[TransferStatus]]:
+        # In order of the tenants: two groups must not wait for each other in a circle.
         by_tenant: dict[str, list[int]] = {}
-        for place, call in enumerate(calls):
-            by_tenant.setdefault(call.tenant, []).append(place)
+        for place in sorted(range(len(calls)), key=lambda place: calls[place].tenant):
+            by_tenant.setdefault(calls[place].tenant, []).append(place)
+        given = {tenant: [calls[place].transfers for place in places] for tenant, places in by_tenant.items()}
+        told = (self._ahead and self._ahead.attempt(given)) or self._usually(given)
+        answers: list[list[TransferStatus]] = [[] for _ in calls]
+        for tenant, places in by_tenant.items():
+            for place, statuses in zip(places, told[tenant], strict=True):
+                answers[place] = statuses
+        return answers
+
+    def _usually(self, given: Mapping[str, Sequence[Sequence[Transfer]]]) -> dict[str, list[list[TransferStatus]]]:
         for turn in range(_TRIES):
-            found: dict[int, list[TransferStatus]] = {}
-            # Alone in its transaction, a group that collides is done again as a whole; see `_collided`.
-            with suppress(sa.exc.IntegrityError), self.db.begin() as connection:
-                # In order of the tenants: two groups must not wait for each other in a circle.
-                for tenant, places in sorted(by_tenant.items()):
-                    batches = [calls[place].transfers for place in places]
-                    hopeful = turn == 0 and not self.db.is_sqlite
-                    statuses, _ = self._move(Rows(connection, tenant), batches, None, hopeful=hopeful)
-                    found |= zip(places, statuses, strict=True)
-            if len(found) == len(calls):
-                return [found[place] for place in range(len(calls))]
+            hopeful = turn == 0 and not self.db.is_sqlite
+            found: dict[str, list[list[TransferStatus]]] = {}
+            try:
+                with self.db.begin() as connection:
+                    for tenant, batches in given.items():
+                        found[tenant] = self._move(Rows(connection, tenant), batches, None, hopeful=hopeful)[0]
+            except sa.exc.IntegrityError:
+                # Alone in its transaction, a group that collides is done again as a whole; see `_collided`.
+                continue
+            return found
         raise _contended()
 
     def _create_transfers(
@@ -209,7 +218,7 @@ class Ledgers:
         count = sum(map(len, batches))
         last = self._clock.now() * 1_000 if now is None else now
         # What the clock calls now is a whole microsecond.
-        due = rows.due(last - count + (_GRAIN if now is None else 0), MAX_BATCH)
+        due = rows.due(last - count + (GRAIN if now is None else 0), MAX_BATCH)
         book = _load(rows, batches, due, known=not hopeful)
         if now is None:
             last = max(last, max((row.touched for row in book.rows.values()), default=0) + 1 + count)
@@ -228,11 +237,7 @@ def _decide(
     # Looked at under lock: another batch may have resolved some meanwhile.
     lapsed = [book.transfers[id_] for id_ in due if book.pendings[id_] is PendingStatus.PENDING]
     book.expire(lapsed, before)
-    statuses, base = [], before + 1
-    for batch in batches:
-        statuses.append(run(batch, TransferStatus, book, base=base))
-        base += len(batch)
-    return statuses, len(lapsed)
+    return run_each(batches, book, before + 1), len(lapsed)
 
 
 def _contended() -> TransientError:

@@ -76,9 +76,13 @@ class Rows:
 
     def lock(self, ids: Iterable[int]) -> dict[int, Row]:
         """Accounts as working rows, locked in id order before their balances are read."""
-        found = {}
         # `no key`: the lock of one who changes balances, which lets others still refer to the row.
-        for raw in self._among(f"select {_WORKING} from ledger_account", ids, "" if self._sqlite else _FOR_UPDATE):
+        return self.working(ids, "" if self._sqlite else _FOR_UPDATE)
+
+    def working(self, ids: Iterable[int], ending: str = "") -> dict[int, Row]:
+        """Accounts as working rows, as they are now."""
+        found = {}
+        for raw in self._among(f"select {_WORKING} from ledger_account", ids, ending):
             row = Row(to_int(raw[0]), raw[1], raw[2])
             row.debits_pending, row.debits_posted = to_int(raw[3]), to_int(raw[4])
             row.credits_pending, row.credits_posted = to_int(raw[5]), to_int(raw[6])

@@ -1,0 +1,137 @@
+"""A transaction of known statements in one round trip, in the words of PostgreSQL's own protocol.
+
+All statements, the commit among them, are sent before the first answer is read; the server begins with the first while
+the others are still made. It stops at the first that fails, and does not reach the commit then.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import Any, Final, NamedTuple
+
+from psycopg import OperationalError
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
+
+from vedette.core.db import Connection
+from vedette.core.errors import TransientError
+
+_PREPARED: Final = "vedette_prepared"
+
+
+class Statement(NamedTuple):
+    """One statement by its name, with its values."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    """Each as PostgreSQL writes it."""
+
+
+_BEGIN: Final = Statement("vedette_begin")
+_COMMIT: Final = Statement("vedette_commit")
+_AROUND: Final[Mapping[str, str]] = {_BEGIN.name: "begin", _COMMIT.name: "commit"}
+
+
+class RefusedError(Exception):
+    """The server refused a statement; nothing of the transaction was kept.
+
+    Args:
+        place: Of the statement, from 0.
+        state: SQLSTATE.
+    """
+
+    def __init__(self, place: int, state: str) -> None:
+        super().__init__(place, state)
+        self.place = place
+        self.state = state
+
+
+def commit(connection: Connection, texts: Mapping[str, str], statements: Iterable[Statement]) -> None:
+    """Does the statements in one transaction, and returns once the server told that it is committed.
+
+    Args:
+        connection: From `Database.bare`, outside a transaction.
+        texts: Name -> statement, with `$1` for its first value; prepared once on every connection.
+        statements: In order, each sent as it comes. Their answers are not looked at: a statement fails where something
+            does not hold.
+
+    Raises:
+        RefusedError: Nothing was kept.
+        TransientError: `core.db.unavailable`: the connection broke; whether it was committed is not known.
+    """
+    driver: Any = connection.connection.driver_connection
+    pg = driver.pgconn
+    try:
+        _prepare(connection, pg, texts)
+        pg.enter_pipeline_mode()
+        count = 0
+        for statement in chain((_BEGIN,), statements, (_COMMIT,)):
+            count += 1
+            pg.send_query_prepared(statement.name.encode(), [value.encode() for value in statement.values])
+            _flush(pg)
+        pg.pipeline_sync()
+        _flush(pg)
+        results = _results(pg, count)
+        pg.exit_pipeline_mode()
+    except OperationalError as error:
+        connection.invalidate()
+        message = f"the database cannot do this now: {type(error).__name__}"
+        raise TransientError("core.db.unavailable", message, retry_after=1.0) from error
+    except BaseException:
+        connection.invalidate()
+        raise
+    for place, (status, detail) in enumerate(results):
+        if status == ExecStatus.FATAL_ERROR:
+            driver.rollback()
+            raise RefusedError(place - 1, detail)
+    if results[-1] != (ExecStatus.COMMAND_OK, "COMMIT"):
+        # A commit that the server turned into a rollback is no error to it.
+        connection.invalidate()
+        raise RefusedError(count - 2, "")
+
+
+def _prepare(connection: Connection, pg: Any, texts: Mapping[str, str]) -> None:
+    known: set[str] = connection.info.setdefault(_PREPARED, set())
+    for name, text in {**_AROUND, **texts}.items() if not known.issuperset(texts) else ():
+        if name not in known:
+            result = pg.prepare(name.encode(), text.encode())
+            if result.status != ExecStatus.COMMAND_OK:
+                raise OperationalError(pg.get_error_message())
+            known.add(name)
+
+
+def _flush(pg: Any) -> None:
+    if not pg.flush():
+        return
+    waiting = select.poll()
+    waiting.register(pg.socket, select.POLLIN | select.POLLOUT)
+    while pg.flush():
+        waiting.poll()
+        pg.consume_input()
+
+
+def _results(pg: Any, count: int) -> list[tuple[int, str]]:
+    """Status of each statement, with its tag, or its SQLSTATE if it failed."""
+    waiting = select.poll()
+    waiting.register(pg.socket, select.POLLIN)
+    found: list[tuple[int, str]] = []
+    while True:
+        while pg.is_busy():
+            waiting.poll()
+            pg.consume_input()
+        result = pg.get_result()
+        if pg.status != ConnStatus.OK:
+            raise OperationalError("the connection broke")
+        if result is None:
+            continue
+        if result.status == ExecStatus.PIPELINE_SYNC:
+            break
+        if result.status == ExecStatus.FATAL_ERROR:
+            detail = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+        else:
+            detail = (result.command_status or b"").decode()
+        found.append((result.status, detail))
+    if len(found) != count:
+        raise OperationalError("not as many answers as statements")
+    return found
