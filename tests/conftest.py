@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -127,46 +128,79 @@ def _pongs(url: str) -> bool:
             return False
 
 
-def _start_postgres(binaries: Path, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A server of our own: its data in `folder`, on loopback. Retries when another run takes the port first."""
-    # PostgreSQL refuses to run as root; its package brings a user for it.
-    account: dict[str, object] = {}
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
-        account = {"user": "postgres", "group": "postgres", "extra_groups": []}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **account}
-    data = folder / "data"
-    subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", "vedette", "--auth=trust", "--encoding=UTF8", "--no-sync"],
-        check=True,
-        **quiet,
-    )
-    for _ in range(5):
-        port = free_port()
-        settings = [f"-cport={port}", "-clisten_addresses=127.0.0.1", f"-cunix_socket_directories={folder}"]
-        server = subprocess.Popen([binaries / "postgres", "-D", data, *settings], **quiet)
-        url = f"postgresql://vedette@127.0.0.1:{port}/postgres"
-        while server.poll() is None:
-            if _answers(url):
-                return server, url
-            time.sleep(0.05)
-    pytest.fail("PostgreSQL did not start")
+class PostgresServer:
+    """A server of our own: its data in `folder`, on loopback. `url` is good until the next `start`."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self._binaries, self._folder = binaries, folder
+        # PostgreSQL refuses to run as root; its package brings a user for it.
+        account: dict[str, object] = {}
+        if os.geteuid() == 0:
+            shutil.chown(folder, "postgres", "postgres")
+            account = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        self._quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **account}
+        arguments = ["-D", folder / "data", "-U", "vedette", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        subprocess.run([binaries / "initdb", *arguments], check=True, **self._quiet)
+        self.start()
+
+    def start(self) -> None:
+        """Retries when another run takes the port first, or what was killed is not quite gone."""
+        for _ in range(50):
+            port = free_port()
+            settings = [f"-cport={port}", "-clisten_addresses=127.0.0.1", f"-cunix_socket_directories={self._folder}"]
+            command = [self._binaries / "postgres", "-D", self._folder / "data", *settings]
+            self._process = subprocess.Popen(command, **self._quiet)
+            self.url = f"postgresql://vedette@127.0.0.1:{port}/postgres"
+            while self._process.poll() is None:
+                if _answers(self.url):
+                    return
+                time.sleep(0.05)
+            time.sleep(0.1)
+        pytest.fail("PostgreSQL did not start")
+
+    def kill(self) -> None:
+        """SIGKILL of all its processes."""
+        pid = self._process.pid
+        listed = Path(f"/proc/{pid}/task/{pid}/children")
+        children = listed.read_text().split() if listed.exists() else []
+        self._process.kill()
+        self._process.wait()
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+
+    def stop(self) -> None:
+        """In order."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout=300)
 
 
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """URL of a fresh PostgreSQL server, stopped at the end. Not installed: skip, which fails where CI is set."""
+def _postgres() -> Iterator[PostgresServer]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not found:
         pytest.skip("PostgreSQL is not installed")
     folder = Path(tempfile.mkdtemp(prefix="vedette-pg-"))
     try:
-        server, url = _start_postgres(found[-1].parent, folder)
-        yield url
-        server.send_signal(signal.SIGINT)
-        server.wait(timeout=300)
+        server = PostgresServer(found[-1].parent, folder)
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of a fresh PostgreSQL server, stopped at the end. Not installed: skip, which fails where CI is set."""
+    for server in _postgres():
+        yield server.url
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    """A fresh PostgreSQL server for one test, to be killed and started again."""
+    yield from _postgres()
 
 
 @pytest.fixture(scope="session")

@@ -218,6 +218,7 @@ class Database:
         self._single = engine if self.is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._written = engine.execution_options(vedette_written=True)
         self._reading = engine.execution_options(vedette_read=True)
+        self._own: list[Connection] = []
         self._waiting: list[_Turn[Any]] = []
         self._lock = threading.Lock()
         self._leading = threading.Lock()
@@ -331,15 +332,19 @@ class Database:
         with _passing(), self._single.connect() as connection:
             yield connection
 
-    @contextmanager
-    def bare(self) -> Iterator[Connection]:
-        """A connection for one who begins and ends transactions by itself, in the driver's own words.
+    def own(self) -> Connection:
+        """A connection outside the pool, for one who begins and ends transactions by itself in the driver's own words.
+
+        It keeps what was prepared on it, which the pool's lose with every rollback. Closed with the database.
 
         Raises:
             TransientError: `core.db.unavailable`.
         """
-        with _passing(), self.engine.connect() as connection:
-            yield connection
+        with _passing():
+            connection = self.engine.connect()
+            connection.detach()
+        self._own = [*(one for one in self._own if not one.closed and not one.invalidated), connection]
+        return connection
 
     def migrate(self, component: str, migrations: Sequence[Migration]) -> None:
         """Brings a component's tables up to its newest step. Safe to call at every start and from several processes.
@@ -391,6 +396,8 @@ class Database:
 
     def close(self) -> None:
         """Gives back every connection."""
+        for connection in self._own:
+            connection.close()
         self.engine.dispose()
 
 

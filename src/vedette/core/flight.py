@@ -37,13 +37,13 @@ class RefusedError(Exception):
     """The server refused a statement; nothing of the transaction was kept.
 
     Args:
-        place: Of the statement, from 0.
+        name: Of the statement.
         state: SQLSTATE.
     """
 
-    def __init__(self, place: int, state: str) -> None:
-        super().__init__(place, state)
-        self.place = place
+    def __init__(self, name: str, state: str) -> None:
+        super().__init__(name, state)
+        self.name = name
         self.state = state
 
 
@@ -51,7 +51,7 @@ def commit(connection: Connection, texts: Mapping[str, str], statements: Iterabl
     """Does the statements in one transaction, and returns once the server told that it is committed.
 
     Args:
-        connection: From `Database.bare`, outside a transaction.
+        connection: From `Database.own`; void after anything but `RefusedError`.
         texts: Name -> statement, with `$1` for its first value; prepared once on every connection.
         statements: In order, each sent as it comes. Their answers are not looked at: a statement fails where something
             does not hold.
@@ -60,35 +60,40 @@ def commit(connection: Connection, texts: Mapping[str, str], statements: Iterabl
         RefusedError: Nothing was kept.
         TransientError: `core.db.unavailable`: the connection broke; whether it was committed is not known.
     """
-    driver: Any = connection.connection.driver_connection
-    pg = driver.pgconn
+    pg: Any = connection.connection.dbapi_connection.pgconn  # type: ignore[union-attr]
     try:
         _prepare(connection, pg, texts)
         pg.enter_pipeline_mode()
-        count = 0
+        names = []
         for statement in chain((_BEGIN,), statements, (_COMMIT,)):
-            count += 1
+            names.append(statement.name)
             pg.send_query_prepared(statement.name.encode(), [value.encode() for value in statement.values])
             _flush(pg)
         pg.pipeline_sync()
         _flush(pg)
-        results = _results(pg, count)
+        results = _results(pg, len(names))
         pg.exit_pipeline_mode()
     except OperationalError as error:
-        connection.invalidate()
+        _drop(connection, pg)
         message = f"the database cannot do this now: {type(error).__name__}"
         raise TransientError("core.db.unavailable", message, retry_after=1.0) from error
     except BaseException:
-        connection.invalidate()
+        _drop(connection, pg)
         raise
-    for place, (status, detail) in enumerate(results):
+    for name, (status, detail) in zip(names, results, strict=True):
         if status == ExecStatus.FATAL_ERROR:
-            driver.rollback()
-            raise RefusedError(place - 1, detail)
+            # Not by the driver, which would forget what is prepared.
+            pg.exec_(b"rollback")
+            raise RefusedError(name, detail)
     if results[-1] != (ExecStatus.COMMAND_OK, "COMMIT"):
         # A commit that the server turned into a rollback is no error to it.
-        connection.invalidate()
-        raise RefusedError(count - 2, "")
+        _drop(connection, pg)
+        raise RefusedError(_COMMIT.name, "")
+
+
+def _drop(connection: Connection, pg: Any) -> None:
+    pg.finish()
+    connection.invalidate()
 
 
 def _prepare(connection: Connection, pg: Any, texts: Mapping[str, str]) -> None:
@@ -96,8 +101,10 @@ def _prepare(connection: Connection, pg: Any, texts: Mapping[str, str]) -> None:
     for name, text in {**_AROUND, **texts}.items() if not known.issuperset(texts) else ():
         if name not in known:
             result = pg.prepare(name.encode(), text.encode())
+            if pg.status != ConnStatus.OK:
+                raise OperationalError("the connection broke")
             if result.status != ExecStatus.COMMAND_OK:
-                raise OperationalError(pg.get_error_message())
+                raise RefusedError(name, _state(result))
             known.add(name)
 
 
@@ -127,11 +134,12 @@ def _results(pg: Any, count: int) -> list[tuple[int, str]]:
             continue
         if result.status == ExecStatus.PIPELINE_SYNC:
             break
-        if result.status == ExecStatus.FATAL_ERROR:
-            detail = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
-        else:
-            detail = (result.command_status or b"").decode()
-        found.append((result.status, detail))
+        failed = result.status == ExecStatus.FATAL_ERROR
+        found.append((result.status, _state(result) if failed else (result.command_status or b"").decode()))
     if len(found) != count:
         raise OperationalError("not as many answers as statements")
     return found
+
+
+def _state(result: Any) -> str:
+    return (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()

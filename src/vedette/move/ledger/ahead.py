@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from vedette.core.clock import Clock
-from vedette.core.db import Database
+from vedette.core.db import Connection, Database
 from vedette.core.flight import RefusedError, Statement, commit
 from vedette.move.ledger.batch import GRAIN, run_each
 from vedette.move.ledger.book import Book, Row
@@ -73,8 +73,11 @@ _ADD_BALANCES: Final = _adding(
 )
 
 
+_PROVED: Final = "vedette_ledger_as_known"
+_DIVISION: Final = "22012"
+"""SQLSTATE of a division by zero: something was not as it was taken to be."""
 _TEXTS: Final = {
-    "vedette_ledger_as_known": _AS_KNOWN,
+    _PROVED: _AS_KNOWN,
     "vedette_ledger_free": _FREE,
     "vedette_ledger_untaken": _UNTAKEN,
     "vedette_ledger_transfers": _ADD_TRANSFERS,
@@ -83,8 +86,6 @@ _TEXTS: Final = {
     "vedette_ledger_balances": _ADD_BALANCES,
     "vedette_ledger_set": _SET,
 }
-_DIVISION: Final = "22012"
-"""SQLSTATE of a division by zero: something was not as it was taken to be."""
 _Told = dict[str, list[list[TransferStatus]]]
 
 
@@ -101,6 +102,7 @@ class Ahead:
         self._clock = clock
         self._rows: dict[str, dict[int, Row]] = {}
         """Tenant -> accounts as the last group left them. Thrown away when that proves wrong."""
+        self._connection: Connection | None = None
         self._alone = threading.Lock()
         """Held while the rows change: what one thread takes for known, no other may move meanwhile."""
         self._pause = 0
@@ -123,6 +125,11 @@ class Ahead:
         finally:
             self._alone.release()
 
+    def learn(self, tenant: str, rows: Mapping[int, Row]) -> None:
+        """Accounts as this process left them on the usual way."""
+        with self._alone:
+            self._rows.setdefault(tenant, {}).update(rows)
+
     def _attempt(self, batches: Mapping[str, Sequence[Sequence[Transfer]]]) -> _Told | None:
         if self._pause:
             self._pause -= 1
@@ -131,11 +138,12 @@ class Ahead:
             return None
         told: _Told = {}
         try:
-            with self._db.bare() as connection:
-                commit(connection, _TEXTS, self._statements(batches, told))
+            if self._connection is None or self._connection.invalidated:
+                self._connection = self._db.own()
+            commit(self._connection, _TEXTS, self._statements(batches, told))
         except RefusedError as refused:
             self._rows = {}
-            if refused.state == _DIVISION:
+            if (refused.name, refused.state) == (_PROVED, _DIVISION):
                 self._pause = self._wrong = min(2 * self._wrong + 1, MAX_PAUSE)
             return None
         except BaseException:

@@ -18,7 +18,7 @@ from vedette.move.group import Group
 from vedette.move.ledger import schema
 from vedette.move.ledger.ahead import Ahead
 from vedette.move.ledger.batch import GRAIN, run, run_each
-from vedette.move.ledger.book import Book
+from vedette.move.ledger.book import Book, Row
 from vedette.move.ledger.nouns import (
     MAX_BATCH,
     Account,
@@ -44,6 +44,16 @@ class _Call(NamedTuple):
 
     tenant: str
     transfers: Sequence[Transfer]
+
+
+class _Moved(NamedTuple):
+    """What batches came to."""
+
+    statuses: list[list[TransferStatus]]
+    lapsed: int
+    """Reservations whose time had passed before them."""
+    rows: dict[int, Row]
+    """Accounts as they are left."""
 
 
 class Ledgers:
@@ -98,7 +108,7 @@ class Ledgers:
     def expire(self, tenant: str, *, now: int | None = None, within: Connection | None = None) -> int:
         """Gives back the reservations whose time has passed, at most `MAX_BATCH`; answers how many there were."""
         with self._joined(within) as connection:
-            return self._move(Rows(connection, tenant), [[]], now, hopeful=False)[1]
+            return self._move(Rows(connection, tenant), [[]], now, hopeful=False).lapsed
 
     def lookup_accounts(self, tenant: str, ids: Sequence[int], *, within: Connection | None = None) -> list[Account]:
         """The accounts of those ids that exist, in the order asked for."""
@@ -190,27 +200,28 @@ class Ledgers:
     def _usually(self, given: Mapping[str, Sequence[Sequence[Transfer]]]) -> dict[str, list[list[TransferStatus]]]:
         for turn in range(_TRIES):
             hopeful = turn == 0 and not self.db.is_sqlite
-            found: dict[str, list[list[TransferStatus]]] = {}
+            moved: dict[str, _Moved] = {}
             try:
                 with self.db.begin() as connection:
                     for tenant, batches in given.items():
-                        found[tenant] = self._move(Rows(connection, tenant), batches, None, hopeful=hopeful)[0]
+                        moved[tenant] = self._move(Rows(connection, tenant), batches, None, hopeful=hopeful)
             except sa.exc.IntegrityError:
                 # Alone in its transaction, a group that collides is done again as a whole; see `_collided`.
                 continue
-            return found
+            if self._ahead is not None:
+                for tenant, one in moved.items():
+                    self._ahead.learn(tenant, one.rows)
+            return {tenant: one.statuses for tenant, one in moved.items()}
         raise _contended()
 
     def _create_transfers(
         self, connection: Connection, tenant: str, batches: Sequence[Sequence[Transfer]], now: int | None
     ) -> list[list[TransferStatus]]:
         rows = Rows(connection, tenant)
-        return self._collided(connection, lambda hopeful: self._move(rows, batches, now, hopeful=hopeful)[0])
+        return self._collided(connection, lambda hopeful: self._move(rows, batches, now, hopeful=hopeful).statuses)
 
-    def _move(
-        self, rows: Rows, batches: Sequence[Sequence[Transfer]], now: int | None, *, hopeful: bool
-    ) -> tuple[list[list[TransferStatus]], int]:
-        """Statuses of batches one after the other, and how many reservations lapsed before them.
+    def _move(self, rows: Rows, batches: Sequence[Sequence[Transfer]], now: int | None, *, hopeful: bool) -> _Moved:
+        """Decides batches one after the other and writes what they come to.
 
         Hopeful: takes every id for a new one, which saves a look at each. If all are created, the unique key proves it
         right or undoes everything; if not, it looks and decides again.
@@ -227,7 +238,7 @@ class Ledgers:
             book = _load(rows, batches, due, known=True)
             statuses, lapsed = _decide(book, batches, due, last - count)
         _store(rows, book)
-        return statuses, lapsed
+        return _Moved(statuses, lapsed, book.rows)
 
 
 def _decide(
