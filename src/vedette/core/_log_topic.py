@@ -11,6 +11,7 @@ go of the interpreter, and every other thread of a busy process is a reason to w
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
 import threading
@@ -19,8 +20,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -29,7 +32,7 @@ from vedette.core.errors import DataError, DefinitionError, PermanentError, Tran
 
 BUSY_S = 5.0
 """How long a writer waits for another process's commit."""
-LINGER_S = 0.002
+LINGER_S = 0.0035
 """How long the sync thread gathers commits that nobody waits for; with the fsync itself this stays near 5 ms."""
 GROUP_RECORDS, GROUP_BYTES = 4_096, 4 * 1024 * 1024
 """Most that one row holds, unless one append alone is larger: bounds what a reader decodes to find one record."""
@@ -161,13 +164,13 @@ class Topic:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._work = threading.Condition(self._lock)
-        self._sync = threading.Condition(self._lock)
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._large = threading.Event()
         self._waiting: deque[Append] = deque()
         self._waiting_bytes = 0
         self._unsynced: list[Append] = []
         self._since_checkpoint = 0
-        self._dirty = False
+        self._dirty = self._resting = False
         self._writer_gone = False
         self._closing = False
         self._failed: str = ""
@@ -241,9 +244,8 @@ class Topic:
             live = [append for append in group if append.done.set_running_or_notify_cancel()]
             with self._writing:
                 self._write_group(live)
-        with self._lock:
-            self._writer_gone = True
-            self._sync.notify()
+        self._writer_gone = True
+        self._bell.put(None)
 
     def _write_group(self, group: list[Append]) -> None:
         """Commits a group and tells its callers; called by whoever holds `_writing`."""
@@ -297,11 +299,11 @@ class Topic:
         waiters = [append for append in group if append.synced]
         with self._lock:
             # A thread that gathers commits is not woken for each of them: a wake-up costs more than a commit's share.
-            wake = waiters or not self._dirty
-            self._dirty = True
+            wake = waiters or self._resting
+            self._dirty, self._resting = True, False
             self._unsynced += waiters
-            if wake:
-                self._sync.notify()
+        if wake:
+            self._bell.put(None)
         for append in group:
             if not append.synced:
                 append.done.set_result(append.first)
@@ -316,8 +318,8 @@ class Topic:
             self._failed = "the writer stopped"
             left = [append for append in self._waiting if append.done.set_running_or_notify_cancel()]
             self._waiting.clear()
-            self._writer_gone = True
-            self._sync.notify()
+        self._writer_gone = True
+        self._bell.put(None)
         for append in [*group, *left]:
             append.done.set_exception(error)
 
@@ -325,12 +327,17 @@ class Topic:
 
     def _sync_loop(self) -> None:
         while True:
+            # One look each few milliseconds while commits come; none at all while nothing does.
+            with suppress(Empty):
+                self._bell.get(timeout=None if self._resting else LINGER_S)
             with self._lock:
-                self._sync.wait_for(lambda: self._dirty or self._writer_gone)
-                if not self._dirty:
+                waiters, self._unsynced = self._unsynced, []
+                dirty, self._dirty = self._dirty, False
+                self._resting = not dirty
+            if not dirty:
+                if self._writer_gone:
                     break
-                self._sync.wait_for(lambda: self._unsynced or self._closing, timeout=LINGER_S)
-                waiters, self._unsynced, self._dirty = self._unsynced, [], False
+                continue
             try:
                 # Times of the file alone are not worth a commit of the file system's journal.
                 os.fdatasync(self._wal)
@@ -349,7 +356,7 @@ class Topic:
             self._large.clear()
             # An error leaves the WAL to grow meanwhile; when the disk is truly broken, appends say so.
             with suppress(sqlite3.Error):
-                _checkpoint(connection)
+                _checkpoint(connection, partial(_bring_to_disk, self._wal))
         connection.close()
 
     # Reading
@@ -410,7 +417,6 @@ class Topic:
         with self._lock:
             self._closing = True
             self._work.notify()
-            self._sync.notify()
         for thread in self._threads:
             thread.join()
         for reader in self._readers:
@@ -419,11 +425,21 @@ class Topic:
         self._connection.close()
 
 
-def _checkpoint(connection: sqlite3.Connection) -> None:
+def _bring_to_disk(handle: int) -> None:
+    """Syncs the file system of an open file, where the machine can.
+
+    The database's own file may not be opened beside SQLite: closing it would give back the locks of every connection.
+    """
+    sync = getattr(ctypes.CDLL(None), "syncfs", None)
+    if sync is not None:
+        sync(handle)
+
+
+def _checkpoint(connection: sqlite3.Connection, sync: Callable[[], None]) -> None:
     """Copies the WAL back; lets it be written over from its start when it is large.
 
-    While the one thing that stops writers is done, little may be left to copy: each look takes what came during the
-    one before, which is less each time.
+    While the one thing that stops writers is done, little may be left to copy and to bring to the disk: each look takes
+    what came during the one before, which is less each time, and waits for the disk by itself.
     """
     before = 0
     for _ in range(MOST_COPIES):
@@ -433,6 +449,8 @@ def _checkpoint(connection: sqlite3.Connection) -> None:
         if pages - before <= FEW_PAGES:
             break
         before = copied
+        sync()
+    sync()
     connection.execute("pragma wal_checkpoint(restart)")
 
 

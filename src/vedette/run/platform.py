@@ -380,7 +380,7 @@ class Platform(Parts):
             Beat("ages", 60.0, self._tell_ages),
             Beat("channels", 2.0, self._message),
             Beat("urgency", 10.0, lambda: sum(map(self.urgency.weigh, self.access.tenants())) and 0),
-            Beat("lists", 2.0, self._relist),
+            Beat("lists", 1.0, self._relist),
             # Never at once again: it takes a bounded share of a processor.
             Beat("dataloss", dataloss.TURN_S, self.dataloss.turn, enough=1 << 30),
             Beat("access", 60.0, self._flush),

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from vedette.core.errors import ConflictError, DefinitionError
 from vedette.core.execute import nouns
-from vedette.core.execute.nouns import POLL_S, Interpreter, Json
+from vedette.core.execute.nouns import POLL_S, QUEUE_S, Interpreter, Json
 from vedette.core.execute.runs import QUEUE, SCHEMA, WORKFLOW, Runs
 from vedette.core.execute.steps import DurableSteps
 from vedette.core.execute.turn import WALKING, Turn, open_turn, refuse
@@ -83,7 +83,7 @@ class Execution:
 
         self._workflow = execute
         DBOS.launch()
-        DBOS.register_queue(QUEUE, polling_interval_sec=POLL_S)
+        DBOS.register_queue(QUEUE, polling_interval_sec=QUEUE_S)
 
     def begin(self, run_id: str, kind: str, definition: Json, inputs: Json) -> Any:
         """Begins a run at once, or finds it begun."""

@@ -16,7 +16,9 @@ VERSION = "vedette-runs-1"
 begun before would wait for ever. What may change is the data's own version, which the interpreter reads."""
 
 POLL_S = 0.2
-"""How often a waiting run looks for a message, and the executor for runs another process started."""
+"""How often a waiting run looks for a message."""
+QUEUE_S = 1.0
+"""How often the executor looks for runs that another process started. Its own begin at once."""
 
 MAX_ATTEMPTS = 20
 """Most attempts of one step."""

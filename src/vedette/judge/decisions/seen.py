@@ -8,6 +8,7 @@ crash the rest is read from the log again, so nothing here can be lost that the 
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 
 FLUSH_ENTRIES = 2_000
 """Entries gathered in memory before they are written."""
+KEY_BYTES = 16
 MOST_ASKED = 500
 """Keys of one question to the file."""
 
@@ -22,11 +24,16 @@ _SCHEMA = """
 create table if not exists seen (key blob primary key, place integer not null) strict, without rowid;
 create table if not exists mark (one integer primary key check (one = 1), next integer not null) strict;
 """
+# One statement: for each of many, decisions that are being made would wait for the interpreter.
+_ADD = f"""
+insert into seen select substr(:keys, {KEY_BYTES} * key + 1, {KEY_BYTES}), value from json_each(:places) where true
+on conflict (key) do update set place = excluded.place
+"""
 
 
 def key_of(tenant: str, event_id: str) -> bytes:
     """16 bytes of SHA-256 over tenant and event id."""
-    return hashlib.sha256(f"{len(tenant)}:{tenant}{event_id}".encode("utf-8", "surrogatepass")).digest()[:16]
+    return hashlib.sha256(f"{len(tenant)}:{tenant}{event_id}".encode("utf-8", "surrogatepass")).digest()[:KEY_BYTES]
 
 
 class Seen:
@@ -107,10 +114,10 @@ def _write(path: Path, entries: dict[bytes, int], following: int) -> None:
     """Entries and mark in one transaction: both or neither."""
     connection = _connect(path)
     try:
+        ordered = sorted(entries.items())
+        keys, places = b"".join(key for key, _ in ordered), json.dumps([place for _, place in ordered])
         connection.execute("begin immediate")
-        connection.executemany(
-            "insert into seen values (?, ?) on conflict (key) do update set place = excluded.place", entries.items()
-        )
+        connection.execute(_ADD, {"keys": keys, "places": places})
         connection.execute(
             "insert into mark values (1, ?) on conflict (one) do update set next = excluded.next", (following,)
         )

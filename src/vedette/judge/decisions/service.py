@@ -38,7 +38,7 @@ MAX_WAITING = 4_096
 MAX_GROUP = 16
 """Most requests that share a commit: bounds how long the first of them waits for the last. Sixteen share the fixed cost
 of a group to within a tenth of what sixty-four would, and after a pause the first answers leave three times sooner."""
-PACE_S = 0.003
+PACE_S = 0.004
 """From the start of one group to the start of the next, at least: what a group costs beside its requests is paid so
 seldom that a thousand requests a second leave half a processor free. Commits by themselves take half a millisecond."""
 SLICE = 32

@@ -30,6 +30,7 @@ LABELS, REFUNDS = "labels", "refunds"
 _FIELDS: Mapping[str, str] = {CARD_BLOCKLIST: "card_fingerprint", EMAIL_BLOCKLIST: "email"}
 _FRAUDULENT = "fraudulent"
 PRODUCT: Final = "product"
+_NAMED = (LABEL_SOURCE.encode(), PRODUCT.encode())
 
 
 class _Kind(msgspec.Struct):
@@ -109,6 +110,8 @@ class Learning:
         return changes
 
     def _learn(self, value: bytes) -> Iterator[ListChange]:
+        if not any(name in value for name in _NAMED):
+            return  # most are payments, and need not be decoded
         source = _kind(value).source
         if source not in {LABEL_SOURCE, PRODUCT}:
             return
