@@ -6,8 +6,12 @@
 indexes, and one UPDATE of the balances they change: no look at the ids, no limits, no statuses. It takes turns with the
 ledger, batch by batch, so that both see the same machine. *Plain* is the same with the primary key as its only index.
 
-*Naive* is one transaction a transfer: lock both rows, update them, insert: by 32 clients, as single transfers of 32
-clients of the ledger are, which share commits. It checks neither limits nor repeats.
+*Naive* is one transaction a transfer, of 32 clients with a connection each: lock both accounts in id order and read
+them, check currency and limits, insert unless the id is there, update both balances, commit. On PostgreSQL its tables
+have the ledger's columns and indexes; on SQLite fewer, and the write lock is what locks. It knows neither two phases
+nor chains, and of a repeat only that it is one. Single transfers of 32 clients of the ledger share commits.
+
+*Insert* is the floor of a transaction a transfer: one INSERT into a table of four columns, committed by itself.
 
 Uniform: 1,000 accounts; hot: every transfer credits one.
 """
@@ -165,20 +169,57 @@ def together(clients: int, seconds: float, make: Callable[[int], Callable[[Trans
     return sum(done) / (time.perf_counter() - began)
 
 
+def allowed(t: Transfer, debit: Sequence[int], credit: Sequence[int]) -> bool:
+    """By currency and limits, from rows of ledger, flags and the four balances."""
+    return (
+        debit[0] == credit[0] == t.ledger
+        and not (debit[1] & 2 and debit[2] + debit[3] + t.amount > debit[5])
+        and not (credit[1] & 4 and credit[4] + credit[5] + t.amount > credit[3])
+    )
+
+
+WORKING = "id, ledger, flags, debits_pending, debits_posted, credits_pending, credits_posted"
+
+
 def naive_postgres(url: str) -> Callable[[int], Callable[[Transfer], None]]:
+    lock = (
+        f"select {WORKING} from naive_account where id = any(%s::numeric[]) and tenant = 'bench' order by id for update"
+    )
+    add = f"insert into naive_transfer (tenant, {TRANSFER}) values ('bench'{', %s' * 13}) on conflict do nothing"
+    update = (
+        "update naive_account set {0}_posted = {0}_posted + %s, touched = %s"
+        " where id = %s::numeric and tenant = 'bench'"
+    )
+
     def make(_n: int) -> Callable[[Transfer], None]:
         connection = psycopg.connect(url, options=f"-csearch_path={SCHEMA}")
 
         def act(t: Transfer) -> None:
-            with connection.transaction():
-                # In id order, or two transfers in opposite directions would wait for each other.
-                for id_ in sorted((t.debit_account_id, t.credit_account_id)):
-                    connection.execute("select 1 from naive_account where id = %s for update", (id_,))
-                for column, id_ in (("debits", t.debit_account_id), ("credits", t.credit_account_id)):
-                    statement = f"update naive_account set {column} = {column} + %s where id = %s"
-                    connection.execute(statement, (t.amount, id_))
-                row = (t.id, t.debit_account_id, t.credit_account_id, t.amount)
-                connection.execute("insert into naive_transfer values (%s, %s, %s, %s)", row)
+            # In id order, or two transfers in opposite directions would wait for each other.
+            ids = [t.debit_account_id, t.credit_account_id]
+            held = {row[0]: row[1:] for row in connection.execute(lock, (ids,))}
+            if not allowed(t, held[t.debit_account_id], held[t.credit_account_id]):
+                raise SystemExit("refused by the naive way")
+            now = time.time_ns()
+            row = (t.id, *ids, t.amount, None, 0, 0, 0, 0, t.ledger, t.code, 0, now)
+            if connection.execute(add, row).rowcount != 1:
+                raise SystemExit("the naive way has this id")
+            connection.execute(update.format("debits"), (t.amount, now, t.debit_account_id))
+            connection.execute(update.format("credits"), (t.amount, now, t.credit_account_id))
+            connection.commit()
+
+        return act
+
+    return make
+
+
+def inserts_postgres(url: str) -> Callable[[int], Callable[[Transfer], None]]:
+    def make(_n: int) -> Callable[[Transfer], None]:
+        connection = psycopg.connect(url, options=f"-csearch_path={SCHEMA}", autocommit=True)
+
+        def act(t: Transfer) -> None:
+            row = (t.id, t.debit_account_id, t.credit_account_id, t.amount)
+            connection.execute("insert into single_transfer values (%s, %s, %s, %s) on conflict do nothing", row)
 
         return act
 
@@ -191,11 +232,18 @@ def naive_sqlite(path: Path) -> Callable[[int], Callable[[Transfer], None]]:
         connection.execute("pragma synchronous=full")
 
         def act(t: Transfer) -> None:
+            ids = (t.debit_account_id, t.credit_account_id)
             connection.execute("begin immediate")
-            for column, id_ in (("debits", t.debit_account_id), ("credits", t.credit_account_id)):
-                connection.execute(f"update naive_account set {column} = {column} + ? where id = ?", (t.amount, id_))
-            row = (t.id.to_bytes(16, "big"), t.debit_account_id, t.credit_account_id, t.amount)
-            connection.execute("insert into naive_transfer values (?, ?, ?, ?)", row)
+            query = f"select {WORKING} from naive_account where id in (?, ?)"
+            held = {row[0]: row[1:] for row in connection.execute(query, ids)}
+            if not allowed(t, held[ids[0]], held[ids[1]]):
+                raise SystemExit("refused by the naive way")
+            row = (t.id.to_bytes(16, "big"), *ids, t.amount)
+            if connection.execute("insert or ignore into naive_transfer values (?, ?, ?, ?)", row).rowcount != 1:
+                raise SystemExit("the naive way has this id")
+            for column, id_ in zip(("debits", "credits"), ids, strict=True):
+                statement = f"update naive_account set {column}_posted = {column}_posted + ? where id = ?"
+                connection.execute(statement, (t.amount, id_))
             connection.execute("commit")
 
         return act
@@ -203,23 +251,40 @@ def naive_sqlite(path: Path) -> Callable[[int], Callable[[Transfer], None]]:
     return make
 
 
-def singles(
-    name: str, db: Database, ledger: Ledger, seconds: float, naive: Callable[[int], Callable[[Transfer], Any]]
-) -> None:
-    wide = "blob" if db.is_sqlite else "numeric(39)"
+def make_naive(db: Database) -> None:
     with db.begin() as connection:
-        connection.exec_driver_sql("create table naive_account (id bigint primary key, debits bigint, credits bigint)")
+        if db.is_sqlite:
+            columns = WORKING.replace("id,", "id integer primary key,", 1)
+            connection.exec_driver_sql(f"create table naive_account ({columns})")
+            connection.exec_driver_sql("create table naive_transfer (id blob primary key, debit, credit, amount)")
+            values = ", ".join(f"({n + 1}, 978, 0, 0, 0, 0, 0)" for n in range(ACCOUNTS))
+            connection.exec_driver_sql(f"insert into naive_account values {values}")
+            return
         connection.exec_driver_sql(
-            f"create table naive_transfer (id {wide} primary key, debit bigint, credit bigint, amount bigint)"
+            "create table single_transfer (id numeric(39) primary key, debit bigint, credit bigint, amount bigint)"
         )
-        values = ", ".join(f"({n + 1}, 0, 0)" for n in range(ACCOUNTS))
-        connection.exec_driver_sql(f"insert into naive_account values {values}")
+        for table in ("transfer", "account"):
+            connection.exec_driver_sql(f"create table naive_{table} (like ledger_{table} including indexes)")
+        connection.exec_driver_sql("alter table naive_account set (fillfactor = 50)")
+        connection.exec_driver_sql(
+            "insert into naive_account select tenant, id, ledger, code, flags, user_data_128, user_data_64,"
+            " user_data_32, 0, 0, 0, 0, timestamp, touched from ledger_account"
+        )
+
+
+Clients = Callable[[int], Callable[[Transfer], Any]]
+
+
+def singles(name: str, ledger: Ledger, seconds: float, naive: Clients, inserts: Clients | None) -> None:
+    make_naive(ledger.db)
     for load in LOADS:
         hot = load == "hot"
         mine = together(CLIENTS, seconds, lambda _n: lambda t: post(ledger, [t]), hot=hot)
         theirs = together(CLIENTS, seconds, naive, hot=hot)
         show(name, load, f"ledger, {CLIENTS} clients, one each", mine, f"{mine / theirs:.1f} times the naive way")
         show(name, load, f"naive,  {CLIENTS} clients, one each", theirs)
+    if inserts is not None:
+        show(name, "", f"insert, {CLIENTS} clients, one each", together(CLIENTS, seconds, inserts, hot=False))
 
 
 def run(
@@ -227,14 +292,14 @@ def run(
     db: Database,
     seconds: float,
     sizes: Sequence[int],
-    naive: Callable[[int], Callable[[Transfer], None]],
+    peers: tuple[Clients, Clients | None],
 ) -> None:
     ledger = Ledger(Ledgers(db, SystemClock()), "bench")
     ledger.create_accounts([Account(id=n + 1, ledger=978, code=1) for n in range(ACCOUNTS)])
     if not db.is_sqlite:
         make_bare(db)
     batches(name, db, ledger, seconds, sizes)
-    singles(name, db, ledger, seconds, naive)
+    singles(name, ledger, seconds, *peers)
     report = check(db)
     print(f"{name:<11}checked {report.transfers:,} transfers: {report.found} problems", flush=True)
 
@@ -250,14 +315,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "money.db"
         db = open_database(path)
-        run("SQLite", db, options.seconds, options.sizes, naive_sqlite(path))
+        run("SQLite", db, options.seconds, options.sizes, (naive_sqlite(path), None))
         db.close()
     if options.postgres:
         db = open_database(options.postgres, schema=SCHEMA)
         with db.begin() as connection:
             connection.exec_driver_sql(f"drop schema {SCHEMA} cascade")
             connection.exec_driver_sql(f"create schema {SCHEMA}")
-        run("PostgreSQL", db, options.seconds, options.sizes, naive_postgres(options.postgres))
+        run(
+            "PostgreSQL",
+            db,
+            options.seconds,
+            options.sizes,
+            (naive_postgres(options.postgres), inserts_postgres(options.postgres)),
+        )
         db.close()
 
 

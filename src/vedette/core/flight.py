@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from psycopg import OperationalError
@@ -64,11 +63,14 @@ def commit(connection: Connection, texts: Mapping[str, str], statements: Iterabl
     try:
         _prepare(connection, pg, texts)
         pg.enter_pipeline_mode()
-        names = []
-        for statement in chain((_BEGIN,), statements, (_COMMIT,)):
+        names = [_BEGIN.name]
+        _send(pg, _BEGIN)
+        for statement in statements:
             names.append(statement.name)
-            pg.send_query_prepared(statement.name.encode(), [value.encode() for value in statement.values])
+            _send(pg, statement)
             _flush(pg)
+        names.append(_COMMIT.name)
+        _send(pg, _COMMIT)
         pg.pipeline_sync()
         _flush(pg)
         results = _results(pg, len(names))
@@ -106,6 +108,10 @@ def _prepare(connection: Connection, pg: Any, texts: Mapping[str, str]) -> None:
             if result.status != ExecStatus.COMMAND_OK:
                 raise RefusedError(name, _state(result))
             known.add(name)
+
+
+def _send(pg: Any, statement: Statement) -> None:
+    pg.send_query_prepared(statement.name.encode(), [value.encode() for value in statement.values])
 
 
 def _flush(pg: Any) -> None:
