@@ -23,6 +23,7 @@ from server_process import Server, make_key, vedette
 from vedette.core import moment
 from vedette.core.clock import SystemClock
 from vedette.core.errors import DataError, DefinitionError, TransientError
+from vedette.core.settings import Settings
 from vedette.run import backup
 from vedette.run.backup import restore_backup, take_backup, verify_backup
 
@@ -229,6 +230,37 @@ def test_nothing_is_written_over(world: tuple[Path, Path, Clients], tmp_path: Pa
     with pytest.raises(DefinitionError) as caught:
         take_backup(tmp_path / "none", tmp_path / "new", SystemClock())
     assert caught.value.code == "backup.home.missing"
+
+
+def test_shared_secrets_are_in_the_copy(tmp_path: Path) -> None:
+    home, shared, fresh = tmp_path / "west", tmp_path / "both", tmp_path / "fresh"
+    home.mkdir()
+    kept = {"keys/idempotency": b"key", "secrets/hook": b"secret", "keys/deep/er": b"one more"}
+    for name, content in {**kept, "notes.txt": b"not of the product"}.items():
+        path = shared / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o600)
+    with pytest.raises(DefinitionError) as caught:
+        take_backup(home, tmp_path / "copy", SystemClock(), shared=tmp_path / "none")
+    assert caught.value.code == "backup.shared.missing"
+    take_backup(home, tmp_path / "copy", SystemClock(), shared=shared)
+    shutil.rmtree(shared)
+    restore_backup(tmp_path / "copy", fresh)
+    restored = Settings(home=fresh, shared=fresh / "shared")
+    assert (restored.own_secrets_folder / "idempotency").read_bytes() == b"key"
+    assert (restored.secrets_folder / "hook").read_bytes() == b"secret"
+    there = {
+        path.relative_to(fresh / "shared").as_posix(): path for path in (fresh / "shared").rglob("*") if path.is_file()
+    }
+    assert {name: path.read_bytes() for name, path in there.items()} == kept
+    assert {path.stat().st_mode & 0o777 for path in there.values()} == {0o600}
+    # The restored home holds it by itself; another folder beside it would have no place in a copy.
+    manifest = take_backup(fresh, tmp_path / "again", SystemClock(), shared=fresh / "shared")
+    assert {entry.path for entry in manifest.files} == {f"shared/{name}" for name in kept}
+    with pytest.raises(DefinitionError) as caught:
+        take_backup(fresh, tmp_path / "third", SystemClock(), shared=tmp_path)
+    assert caught.value.code == "backup.shared.collides"
 
 
 def pair(folder: Path) -> list[sqlite3.Connection]:

@@ -19,8 +19,8 @@ MAKE_EXAMPLES = """Examples:
 
   vedette backup make /backups/2026-11-22 --home /var/lib/vedette --json
 
-The copy is of one moment, though the server goes on; what VEDETTE_DATABASE_URL names is in it, by `pg_dump`. It holds
-signing keys: keep it as safe as the installation."""
+The copy is of one moment, though the server goes on; what VEDETTE_DATABASE_URL names is in it, by `pg_dump`, and so are
+the keys/ and secrets/ of VEDETTE_SHARED. It holds signing keys: keep it as safe as the installation."""
 
 VERIFY_EXAMPLES = """Example:
 
@@ -32,7 +32,10 @@ RESTORE_EXAMPLES = """Examples:
 
   VEDETTE_DATABASE_URL=postgresql://127.0.0.1/empty vedette backup restore /backups/2026-11-22 --home /var/lib/vedette
 
-  vedette ledger check --home /var/lib/vedette && vedette audit verify --home /var/lib/vedette     # then serve it"""
+  vedette ledger check --home /var/lib/vedette && vedette audit verify --home /var/lib/vedette     # then serve it
+
+What services shared is in the folder shared of the new home: let VEDETTE_SHARED name it, or copy it to where they all
+look."""
 
 Folder = Annotated[Path, typer.Argument(metavar="BACKUP", help="Folder of the backup.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -55,7 +58,9 @@ def make(
 ) -> None:
     """Copy an installation as it is at one moment."""
     with progress() as tell:
-        manifest = take_backup(home, target, SystemClock(), tell, database_url=settings_of(home).database_url)
+        settings = settings_of(home)
+        url, shared = settings.database_url, settings.shared
+        manifest = take_backup(home, target, SystemClock(), tell, database_url=url, shared=shared)
     _show(manifest, as_json=as_json)
 
 

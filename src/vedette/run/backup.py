@@ -6,7 +6,8 @@ that none is missing that signed anything.
 
 A restored copy continues where that moment was. What happened later is lost, and an anchor that is elsewhere tells so:
 `vedette audit verify` misses the records it has signed. Webhooks that were waiting go out with the ids they had.
-A PostgreSQL database is dumped by its own tools from the same moment. Outside of this: Redis, which is filled from the
+A PostgreSQL database is dumped by its own tools from the same moment. Secrets that several services share are held in a
+folder `shared`, and restored into the new home under that name. Outside of this: Redis, which is filled from the
 log, and the vault, which has a home of its own and keys that a backup must not hold.
 """
 
@@ -35,6 +36,9 @@ CHUNK = 1 << 20
 
 _HEADER = b"SQLite format 3\x00"
 _KEYS = "keys"
+SHARED = "shared"
+"""Where a backup, and the home it is restored to, has what services share."""
+_SHARED_FOLDERS = {_KEYS, "secrets"}
 _LEFT_OUT = {"cache", "locks"}
 """Made anew by whoever needs them."""
 _SUFFIXES = ("-wal", "-shm", "-journal", ".lock")
@@ -66,7 +70,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def take_backup(
-    home: Path, target: Path, clock: Clock, tell: Tell = lambda *_: None, *, database_url: str = ""
+    home: Path,
+    target: Path,
+    clock: Clock,
+    tell: Tell = lambda *_: None,
+    *,
+    database_url: str = "",
+    shared: Path | None = None,
 ) -> Manifest:
     """Copies a home folder that may be in use.
 
@@ -78,15 +88,18 @@ def take_backup(
         clock: Time of the manifest.
         tell: Hears what is copied, how many files are done, and of how many.
         database_url: PostgreSQL that the installation keeps money, state and runs in; empty: it has none.
+        shared: Folder of the secrets that it shares with other services; None: it has its own.
 
     Raises:
-        DefinitionError: `backup.home.missing`, `backup.target.exists`, `backup.tool.missing`.
+        DefinitionError: `backup.home.missing`, `backup.shared.missing`, `backup.shared.collides`,
+            `backup.target.exists`, `backup.tool.missing`.
         TransientError: `backup.database.busy` when somebody holds a write lock for more than `moment.LOCK_S`;
             `backup.database.unreachable`.
         VedetteError: `backup.tool.failed`.
     """
     if not home.is_dir():
         raise DefinitionError("backup.home.missing", "there is no home folder here", at=str(home))
+    beside = _beside(home, shared)
     _make_empty(target)
     there = _files(home)
     databases = sorted(path for path in there if _is_database(path))
@@ -107,12 +120,31 @@ def take_backup(
     for path in _files(home):
         if _first(path, home) == _KEYS:
             _copy(path, target / path.relative_to(home))
+    if beside is not None:
+        for path in _files(beside):
+            if _first(path, beside) in _SHARED_FOLDERS:
+                _copy(path, target / SHARED / path.relative_to(beside))
     names = tuple(path.relative_to(home).as_posix() for path in databases)
     files = tuple(_entry(path, target) for path in sorted(_files(target)))
     manifest = Manifest(1, __version__, taken, names, files)
     (target / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     sync_folder(target)
     return manifest
+
+
+def _beside(home: Path, shared: Path | None) -> Path | None:
+    """The folder of shared secrets, when a copy of the home does not hold it already."""
+    if shared is None or shared.resolve().is_relative_to(home.resolve()):
+        return None
+    if not shared.is_dir():
+        hint = "VEDETTE_SHARED names the folder with the keys/ and secrets/ of all services"
+        raise DefinitionError(
+            "backup.shared.missing", "there is no folder of shared secrets", hint=hint, at=str(shared)
+        )
+    if (home / SHARED).exists():
+        message = "the home has something of the name under which shared secrets are kept"
+        raise DefinitionError("backup.shared.collides", message, at=str(home / SHARED))
+    return shared
 
 
 def verify_backup(folder: Path, tell: Tell = lambda *_: None) -> Manifest:
