@@ -41,7 +41,7 @@ def made(number: int, **more):
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def served(tmp_path_factory):
     home = tmp_path_factory.mktemp("taxii") / "home"
     writer = make_key(home, "indicators:write")

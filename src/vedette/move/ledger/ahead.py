@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 
 from vedette.core.clock import Clock
@@ -63,7 +64,11 @@ def _adding(table: str, columns: str, types: str) -> str:
     return f"insert into {table} (tenant, {columns}) select $1::text, * from unnest({given})"  # names of ours
 
 
-_ADD_TRANSFERS: Final = _adding("ledger_transfer", TRANSFER, f"{'numeric ' * 7} bigint bigint bigint int int bigint")
+_FIELDS: Final = [name for name in TRANSFER.split(", ") if name != "pending_id"]
+"""Resolutions go the usual way."""
+_ADD_TRANSFERS: Final = _adding(
+    "ledger_transfer", ", ".join(_FIELDS), f"{'numeric ' * 6} bigint bigint bigint int int bigint"
+)
 _ADD_PENDINGS: Final = _adding("ledger_pending", "id, status, expires_at", "numeric text bigint")
 _ADD_FAILED: Final = _adding("ledger_failed", "id", "numeric")
 _ADD_BALANCES: Final = _adding(
@@ -200,7 +205,7 @@ def _effects(tenant: str, book: Book) -> Iterator[Statement]:
     # In id order: two processes that make the same ids must not wait for each other in a circle.
     created = sorted(book.created, key=lambda t: t.id)
     if created:
-        yield _statement("transfers", tenant, map(_transfer, created))
+        yield _statement("transfers", tenant, map(attrgetter(*_FIELDS), created))
     pendings = [(t.id, "pending", t.expires_at or _NULL) for t in created if t.flags & _PENDING]
     if pendings:
         yield _statement("pendings", tenant, pendings)
@@ -210,24 +215,6 @@ def _effects(tenant: str, book: Book) -> Iterator[Statement]:
         yield _statement("balances", tenant, book.history)
     if book.changed:
         yield _statement("set", tenant, ((id_, *row.balances()) for id_, row in sorted(book.changed.items())))
-
-
-def _transfer(t: Transfer) -> tuple[object, ...]:
-    return (
-        t.id,
-        t.debit_account_id,
-        t.credit_account_id,
-        t.amount,
-        _NULL,  # resolutions go the usual way
-        t.user_data_128,
-        t.user_data_64,
-        t.user_data_32,
-        t.timeout,
-        t.ledger,
-        t.code,
-        t.flags,
-        t.timestamp,
-    )
 
 
 def _statement(name: str, tenant: str, rows: Iterable[Sequence[object]]) -> Statement:
