@@ -140,6 +140,20 @@ def test_two_processes_that_guess_lose_nothing(postgres, clock):
 
 
 @pytest.mark.postgres
+def test_memory_is_bounded_on_the_usual_way_too(postgres, clock, monkeypatch):
+    monkeypatch.setattr(ahead, "MEMORY", 4)
+    ledgers = Ledgers(postgres, clock)
+    ledgers.create_accounts(TENANT, accounts(40))
+    counted = Counted(ledgers)
+    for debit in range(1, 40, 2):
+        clock.micros += 10
+        pair = [move(debit, debit, debit + 1, flags=2), Transfer(id=100 + debit, pending_id=debit, flags=4)]
+        assert ledgers.create_transfers(TENANT, pair) == [CREATED, CREATED]
+    assert counted.ahead == 0
+    assert len(ledgers._ahead._rows[TENANT]) <= 4 + 2
+
+
+@pytest.mark.postgres
 def test_a_burnt_id_and_a_taken_one_are_found(postgres, clock):
     ledgers, other = Ledgers(postgres, clock), Ledgers(postgres, clock)
     ledgers.create_accounts(TENANT, [Account(id=1, ledger=1, code=1, flags=2), *accounts(3)[1:]])

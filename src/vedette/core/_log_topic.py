@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -356,7 +355,7 @@ class Topic:
             self._large.clear()
             # An error leaves the WAL to grow meanwhile; when the disk is truly broken, appends say so.
             with suppress(sqlite3.Error):
-                _checkpoint(connection, partial(_bring_to_disk, self._wal))
+                _checkpoint(connection, self._wal)
         connection.close()
 
     # Reading
@@ -435,7 +434,7 @@ def _bring_to_disk(handle: int) -> None:
         sync(handle)
 
 
-def _checkpoint(connection: sqlite3.Connection, sync: Callable[[], None]) -> None:
+def _checkpoint(connection: sqlite3.Connection, wal: int) -> None:
     """Copies the WAL back; lets it be written over from its start when it is large.
 
     While the one thing that stops writers is done, little may be left to copy and to bring to the disk: each look takes
@@ -446,11 +445,10 @@ def _checkpoint(connection: sqlite3.Connection, sync: Callable[[], None]) -> Non
         _busy, pages, copied = connection.execute("pragma wal_checkpoint(passive)").fetchone()
         if pages * PAGE_BYTES <= RESTART_BYTES:
             return
+        _bring_to_disk(wal)
         if pages - before <= FEW_PAGES:
             break
         before = copied
-        sync()
-    sync()
     connection.execute("pragma wal_checkpoint(restart)")
 
 

@@ -17,7 +17,7 @@ from vedette.core.clock import Clock
 from vedette.core.db import Connection, Database
 from vedette.core.flight import RefusedError, Statement, commit
 from vedette.move.ledger.batch import GRAIN, run_each
-from vedette.move.ledger.book import Book, Row
+from vedette.move.ledger.book import Book, Row, last_stamp
 from vedette.move.ledger.nouns import Transfer, TransferFlags, TransferStatus
 from vedette.move.ledger.rows import TRANSFER, Rows
 
@@ -133,7 +133,14 @@ class Ahead:
     def learn(self, tenant: str, rows: Mapping[int, Row]) -> None:
         """Accounts as this process left them on the usual way."""
         with self._alone:
-            self._rows.setdefault(tenant, {}).update(rows)
+            self._room(tenant).update(rows)
+
+    def _room(self, tenant: str) -> dict[int, Row]:
+        """What is remembered of a tenant, emptied when that is too much."""
+        known = self._rows.setdefault(tenant, {})
+        if len(known) > MEMORY:
+            known.clear()
+        return known
 
     def _attempt(self, batches: Mapping[str, Sequence[Sequence[Transfer]]]) -> _Told | None:
         if self._pause:
@@ -159,13 +166,11 @@ class Ahead:
 
     def _known(self, tenant: str, batches: Sequence[Sequence[Transfer]]) -> bool:
         """Whether memory has all accounts of these transfers, after a look at those it had not."""
-        known = self._rows.setdefault(tenant, {})
-        missing = _accounts(batches) - known.keys()
-        if not missing:
+        wanted = _accounts(batches)
+        if wanted <= self._rows.get(tenant, {}).keys():
             return True
-        if len(known) > MEMORY:
-            known.clear()
-            missing = _accounts(batches)
+        known = self._room(tenant)
+        missing = wanted - known.keys()
         with self._db.read() as reading:
             found = Rows(reading, tenant).working(missing)
         known.update(found)
@@ -180,7 +185,7 @@ class Ahead:
             now = self._clock.now() * 1_000
             due = now - len(transfers) + GRAIN
             yield Statement("vedette_ledger_free", (tenant, _array(t.id for t in transfers), str(due)))
-            last = max(now, max(row.touched for row in rows.values()) + 1 + len(transfers))
+            last = last_stamp(now, rows, len(transfers))
             book = Book(rows=rows, transfers={}, pendings={})
             told[tenant] = run_each(given, book, last - len(transfers) + 1)
             statuses = [status for batch in told[tenant] for status in batch]

@@ -9,7 +9,7 @@ noted in a journal, so that a broken chain can be taken back exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, TypeVar
 
@@ -99,6 +99,11 @@ class Row:
             self.flags,
             self.touched,
         ) = held
+
+
+def last_stamp(now: int, rows: Mapping[int, Row], count: int) -> int:
+    """Timestamp of the last of so many transfers: now, or as soon as what touched these accounts before allows."""
+    return max(now, max((row.touched for row in rows.values()), default=0) + 1 + count)
 
 
 class Book:

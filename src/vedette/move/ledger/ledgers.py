@@ -18,7 +18,7 @@ from vedette.move.group import Group
 from vedette.move.ledger import schema
 from vedette.move.ledger.ahead import Ahead
 from vedette.move.ledger.batch import GRAIN, run, run_each
-from vedette.move.ledger.book import Book, Row
+from vedette.move.ledger.book import Book, Row, last_stamp
 from vedette.move.ledger.nouns import (
     MAX_BATCH,
     Account,
@@ -232,7 +232,7 @@ class Ledgers:
         due = rows.due(last - count + (GRAIN if now is None else 0), MAX_BATCH)
         book = _load(rows, batches, due, known=not hopeful)
         if now is None:
-            last = max(last, max((row.touched for row in book.rows.values()), default=0) + 1 + count)
+            last = last_stamp(last, book.rows, count)
         statuses, lapsed = _decide(book, batches, due, last - count)
         if hopeful and any(status is not TransferStatus.CREATED for batch in statuses for status in batch):
             book = _load(rows, batches, due, known=True)
