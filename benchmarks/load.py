@@ -21,7 +21,7 @@ import time
 from collections import Counter, deque
 from typing import Any
 
-from vedette.serve.turns import come_first
+from vedette.core.turns import come_first
 
 CONNECTIONS = 64
 NUMBER = b"########"

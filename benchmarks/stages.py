@@ -28,8 +28,9 @@ from vedette.judge.decisions.opening import BACKFILL, open_books
 from vedette.judge.decisions.recorder import Wanted
 from vedette.judge.decisions.service import settle
 from vedette.sense.sources import load_sources
+from vedette.serve.door.plain import read_request
 from vedette.serve.errors import Reply
-from vedette.serve.lane import read_request, write_reply
+from vedette.serve.lane import write_reply
 
 COUNT = 2_000
 GROUPS = (1, 2, 4, 8, 16)

@@ -37,7 +37,7 @@ HOMES = {
     "judge": "sigma lark lightgbm sklearn",
     "act": "boto3 botocore cvss pydantic_ai reportlab weasyprint",
     "run": "confluent_kafka pyspark prometheus_client opentelemetry",
-    "serve": "fastapi segno starlette uvicorn",
+    "serve": "fastapi segno starlette uvicorn uvloop",
     "cli": "typer rich",
 }
 """Room -> libraries that only it imports; other rooms use them through it."""

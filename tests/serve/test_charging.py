@@ -76,7 +76,7 @@ def test_who_may_not_is_refused_and_recorded(world):
 
 def test_an_old_memory_of_a_key_is_looked_up_again(world, ways, monkeypatch):
     access, looked = world.platform.access, []
-    monkeypatch.setattr(access, "_max_age", 0.0)
+    monkeypatch.setattr(access, "max_age", 0.0)
     inner = access.authenticate
     monkeypatch.setattr(access, "authenticate", lambda *a, **n: looked.append(1) or inner(*a, **n))
     monkeypatch.setattr(world.platform.charges, "create", None)

@@ -38,11 +38,16 @@ RULES = "block if :amount_in_usd: > 400\n"
 
 
 def worker_of(server):
-    """The process that answers: the supervisor's child that holds the most memory."""
+    """The process that answers; 0 while there is none."""
+    return child_of(server, b"--inherit\0follow", b"vedette.serve.door", without=True)
+
+
+def child_of(server, *words, without=False):
+    """The supervisor's child with one of these words in its command, or with none of them; 0 while there is none."""
     pid = server.process.pid
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    marked = [one for one in found if b"--inherit\0follow" not in Path(f"/proc/{one}/cmdline").read_bytes()]
-    return int(marked[0]) if marked else 0
+    commands = {one: Path(f"/proc/{one}/cmdline").read_bytes() for one in found}
+    return next((int(one) for one, command in commands.items() if any(w in command for w in words) != without), 0)
 
 
 @pytest.fixture
@@ -118,6 +123,29 @@ def test_a_worker_that_dies_or_hangs(served, fault):
                 again = client.decide(card(number))
                 assert (again.action, again.decision["seq"]) == (answer.action, answer.decision["seq"])
     assert f"worker.{'ended' if fault == signal.SIGKILL else 'hung'}" in signals(server.home)
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_door_that_dies_or_hangs(served, fault):
+    server, secret, _ = served
+    payer = Payer(server.url, secret, 200_000)
+    payer.start()
+    for _ in range(2):
+        until(lambda: any(answer.decision for answer in list(payer.told.values())[-3:]))
+        door, worker = child_of(server, b"vedette.serve.door"), worker_of(server)
+        os.kill(door, fault)
+        until(lambda door=door: child_of(server, b"vedette.serve.door") not in {0, door}, 10)
+        count = len(payer.told)
+        until(lambda count=count: any(answer.decision for answer in list(payer.told.values())[count:]), 10)
+        assert worker_of(server) == worker  # which did not even notice
+    payer.end()
+    assert payer.slowest < HUNG_S + IN_TIME_S
+    with Client(server.url, secret) as client:
+        for number, answer in payer.told.items():
+            if answer.decision is not None and answer.decision["fallback"] is None:
+                again = client.decide(card(number))
+                assert (again.action, again.decision["seq"]) == (answer.action, answer.decision["seq"])
+    assert f"door.{'ended' if fault == signal.SIGKILL else 'hung'}" in signals(server.home)
 
 
 def asked(server, secret, number, **changes):

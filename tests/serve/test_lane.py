@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from serve_world import card
 from server_process import PATIENCE_S, Server, make_key
 
+from vedette.serve.door.plain import Call, is_begun, read_request
 from vedette.serve.errors import Reply
-from vedette.serve.hot import Call
-from vedette.serve.lane import read_request, write_reply
+from vedette.serve.lane import write_reply
 
 
 def request(body=b"{}", more=b"", length=None):
@@ -86,11 +86,21 @@ def test_plain_requests_take_the_short_way():
     )
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def test_the_beginning_of_a_plain_request_is_waited_for():
+    whole = request(b'{"a": 1}')
+    start = whole.index(b"\r\n") + 2
+    assert all(is_begun(whole[:size], 1_000) for size in range(start, len(whole)))
+    assert not any(is_begun(whole[:size], 1_000) for size in (0, start - 1, len(whole)))
+    assert not is_begun(whole + b"x", 1_000)
+    assert not is_begun(whole[:-1], len(whole) - 1)
+    assert not is_begun(request(b"{}", b"Transfer-Encoding: chunked\r\n")[:-1], 1_000)
+
+
+@pytest.fixture(scope="module", params=[(), ("--supervised",)], ids=["alone", "door"])
+def served(request, tmp_path_factory):
     home = tmp_path_factory.mktemp("lane") / "home"
     secret = make_key(home, "decisions:write")
-    server = Server(home)
+    server = Server(home, *request.param)
     server.start()
     yield server, secret
     assert server.stop() == 0

@@ -12,6 +12,7 @@ from vedette.cli._rules import Pipeline, today
 from vedette.cli._settings import environment
 from vedette.core.clock import SystemClock
 from vedette.core.settings import load_settings
+from vedette.core.turns import come_first
 from vedette.judge.decisions.parts import Policy, Reasoning
 from vedette.judge.sigma.pipelines import load_pipelines
 from vedette.run.payments.lastgood import load_or_last
@@ -20,7 +21,6 @@ from vedette.run.platform import Platform
 from vedette.serve.hardening import forbid_dumps
 from vedette.serve.server import run_server
 from vedette.serve.supervised import FOLLOW, follow, inherited, supervise
-from vedette.serve.turns import come_first
 
 EXAMPLES = """Examples:
 

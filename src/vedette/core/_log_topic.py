@@ -28,6 +28,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from vedette.core.errors import DataError, DefinitionError, PermanentError, TransientError
+from vedette.core.turns import step_back
 
 BUSY_S = 5.0
 """How long a writer waits for another process's commit."""
@@ -350,6 +351,7 @@ class Topic:
         self._large.set()
 
     def _checkpoint_loop(self) -> None:
+        step_back()
         connection = connect(self._path)
         while self._large.wait() and not self._writer_gone:
             self._large.clear()

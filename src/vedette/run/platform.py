@@ -380,7 +380,9 @@ class Platform(Parts):
             Beat("ages", 60.0, self._tell_ages),
             Beat("channels", 2.0, self._message),
             Beat("urgency", 10.0, lambda: sum(map(self.urgency.weigh, self.access.tenants())) and 0),
-            Beat("lists", 1.0, self._relist),
+            # A little at a time: whoever decides waits for the interpreter meanwhile.
+            Beat("lists", 0.25, self.learning.step),
+            Beat("relist", 1.0, self.desk.relist),
             # Never at once again: it takes a bounded share of a processor.
             Beat("dataloss", dataloss.TURN_S, self.dataloss.turn, enough=1 << 30),
             Beat("access", 60.0, self._flush),
@@ -479,12 +481,6 @@ class Platform(Parts):
     def _watch_cases(self) -> int:
         """Reminders of tasks, warnings of clocks, and links of custody that a kill kept from the evidence tree."""
         return self.work.remind() + self.clocks.warn() + self.custody.settle()
-
-    def _relist(self) -> int:
-        """Lists learn, and rules are asked with the lists as they are now."""
-        learned = self.learning.step()
-        self.desk.relist()
-        return learned
 
     def _is_decided(self, tenant: str, event_id: str) -> bool:
         try:

@@ -1,7 +1,7 @@
-"""Supervision: a parent that holds the listening socket, and replaces children that ended or hang.
+"""Supervision: a parent that holds the listening sockets, and replaces children that ended or hang.
 
 A child writes a byte into its pipe ten times a second. One that was silent for `SILENCE_S` is killed with SIGKILL and
-started again; connections wait in the parent's socket meanwhile, so none is refused. A child that only waits for its
+started again; connections wait in the parent's sockets meanwhile, so none is refused. A child that only waits for its
 turn on a busy machine (it is runnable and had no processor time) is given `STARVED_S`.
 """
 
@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,15 +58,15 @@ class Supervisor:
 
     Args:
         commands: Name, command and whether it gives signs of life. `{beat}` in a command becomes the number of the
-            child's end of its pipe, `{listen}` that of the listening socket.
-        listener: Handed to every child.
+            child's end of its pipe, `{NAME}` that of a socket.
+        sockets: Handed to every child, by their names.
         tell: Told what happens.
     """
 
     def __init__(
-        self, commands: Iterable[tuple[str, Sequence[str], bool]], listener: socket.socket, tell: Tell
+        self, commands: Iterable[tuple[str, Sequence[str], bool]], sockets: Mapping[str, socket.socket], tell: Tell
     ) -> None:
-        self._listener = listener
+        self._sockets = {name: each.fileno() for name, each in sockets.items()}
         self._tell = tell
         self._children = [_Child(name, command, beats) for name, command, beats in commands]
         self._ending = False
@@ -117,9 +117,9 @@ class Supervisor:
     def _start(self, child: _Child, now: float) -> None:
         ours, theirs = os.pipe()
         os.set_blocking(ours, False)
-        listen = self._listener.fileno()
-        command = [part.replace("{beat}", str(theirs)).replace("{listen}", str(listen)) for part in child.command]
-        child.process = subprocess.Popen(command, pass_fds=(theirs, listen))  # noqa: S603 - our own module
+        numbers = {**self._sockets, "beat": theirs}
+        command = [_filled(part, numbers) for part in child.command]
+        child.process = subprocess.Popen(command, pass_fds=tuple(numbers.values()))  # noqa: S603 - our own module
         os.close(theirs)
         child.pipe, child.started, child.beat, child.alive = ours, now, now, False
         self._note(child, "started")
@@ -155,6 +155,13 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _filled(part: str, numbers: Mapping[str, int]) -> str:
+    """A word of a command with the numbers of files in place of their names."""
+    for name, number in numbers.items():
+        part = part.replace(f"{{{name}}}", str(number))
+    return part
 
 
 def usage(pid: int) -> tuple[str, float]:

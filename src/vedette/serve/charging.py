@@ -23,8 +23,9 @@ from vedette.prove.audit import write_all
 from vedette.prove.dlp import refuse_pans
 from vedette.run.platform import Platform
 from vedette.serve.body import MAX_BODY
+from vedette.serve.door.plain import Call
 from vedette.serve.errors import Reply, to_refusal
-from vedette.serve.hot import Call, Hot
+from vedette.serve.hot import Hot
 from vedette.serve.line import Line
 from vedette.serve.misuse import note
 from vedette.serve.policy import bearer

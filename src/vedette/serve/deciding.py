@@ -8,11 +8,13 @@ from vedette.core.errors import VedetteError
 from vedette.core.event import Event
 from vedette.judge.decisions.lines import to_json
 from vedette.prove.access import Principal
+from vedette.run.payments.scoring import Hold
 from vedette.run.platform import Platform
 from vedette.serve.body import MAX_BODY
+from vedette.serve.door.plain import Call
 from vedette.serve.errors import Reply, done, internal, to_refusal
 from vedette.serve.gate import SHARE_S, Gate
-from vedette.serve.hot import Call, Hot, Told
+from vedette.serve.hot import Hot, Told
 from vedette.serve.routes.decisions import DecisionRequest
 from vedette.serve.shapes import JSON, MAX_DEPTH, check_media, convert
 
@@ -34,20 +36,20 @@ class HotDeciding(Hot):
             platform.access, lambda code: platform.meters.failure("gate", code), SHARE_S * platform.settings.patience
         )
 
-    def begin(self, call: Call, told: Told) -> bool:
+    def begin(self, call: Call, told: Told, hold: Hold | None = None) -> bool:
         """Answers at once, when the caller is known and the tenant's service is open."""
-        taken = done(lambda: self._begin(call, told), failed=self.failed, where=self.where)
+        taken = done(lambda: self._begin(call, told, hold), failed=self.failed, where=self.where)
         if taken is None:
             self._tell(internal(), told)
         return taken is not False
 
-    def _begin(self, call: Call, told: Told) -> bool:
+    def _begin(self, call: Call, told: Told, hold: Hold | None) -> bool:
         try:
-            principal = self._gate.known(call.authorization, RESOURCE, VERB)
+            principal = self._gate.known(call.authorization, RESOURCE, VERB, call.origin)
             if principal is None:
                 return False
             event = self._take(principal, call)
-            return self._platform.desk.submit(event, lambda answer: self._tell(_reply(answer), told))
+            return self._platform.desk.submit(event, lambda answer: self._tell(_reply(answer), told), hold)
         except VedetteError as error:
             self._tell(to_refusal(error), told)
         return True

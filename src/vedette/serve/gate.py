@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from vedette.core.errors import DeniedError, TransientError, VedetteError
@@ -20,6 +20,8 @@ SHARE_S = 0.008
 """How long one call usually waits for the database or the audit log."""
 GRACE_S = 30.0
 """How long a caller is believed without asking, while the database does not answer."""
+RENEWED = 0.5
+"""Part of the time for which a caller is believed after which one who asks is looked up again."""
 THREADS = 4
 MAX_WAITING = 64
 """Questions to the database that may be open; further callers are answered from memory at once."""
@@ -39,16 +41,21 @@ class Gate:
         self._share_s = share_s
         self._stalled = stalled
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gate")
-        self._open: dict[str, asyncio.Future[Principal]] = {}
+        self._open: dict[str, Future[Principal]] = {}
         self._records: set[asyncio.Future[None]] = set()
 
-    def known(self, header: str | None, resource: str, verb: str) -> Principal | None:
+    def known(self, header: str | None, resource: str, verb: str, origin: str) -> Principal | None:
         """The caller, when memory tells who it is and that it is allowed to; None where `admit` has to look.
+
+        A caller who keeps asking is looked up again before its memory is too old: nobody waits for that.
 
         Raises:
             DeniedError: `access.unauthenticated`.
         """
-        principal = self._access.recall(bearer(header))
+        secret, soon = bearer(header), self._access.max_age * RENEWED
+        principal = self._access.recall(secret, max_age=soon)
+        if principal is None and (principal := self._access.recall(secret)) is not None:
+            self._ask(secret, origin, soon)
         return None if principal is None or permit(principal, resource, verb) else principal
 
     async def admit(self, header: str | None, resource: str, verb: str, origin: str) -> Principal:
@@ -66,14 +73,8 @@ class Gate:
 
     async def _prove(self, secret: str, origin: str) -> Principal:
         asked = self._open.get(secret)
-        if asked is None and len(self._open) < MAX_WAITING:
-            asked = asyncio.get_running_loop().run_in_executor(
-                self._threads, lambda: self._access.authenticate(secret, origin=origin)
-            )
-            self._open[secret] = asked
-            asked.add_done_callback(lambda done: self._answered(secret, done))
-            if found := await self._wait(asked):
-                return found
+        if asked is None and (asked := self._ask(secret, origin)) and (found := await self._wait(asked)):
+            return found
         # An earlier question is open: it has had its share, so this call does not wait again for a caller known before.
         known = self._access.recall(secret, max_age=GRACE_S)
         if known is None and asked is not None and (found := await self._wait(asked)):
@@ -83,16 +84,28 @@ class Gate:
             raise TransientError("access.stalled", "the key cannot be checked at the moment", retry_after=1.0)
         return known
 
-    async def _wait(self, asked: asyncio.Future[Principal]) -> Principal | None:
+    def _ask(self, secret: str, origin: str, max_age: float | None = None) -> Future[Principal] | None:
+        """Asks the database who this is, in a thread; None when that is being asked, or too much is."""
+        if secret in self._open or len(self._open) >= MAX_WAITING:
+            return None
+
+        def prove() -> Principal:
+            return self._access.authenticate(secret, origin=origin, max_age=max_age)
+
+        asked = self._open[secret] = self._threads.submit(prove)
+        asked.add_done_callback(lambda done: self._answered(secret, done))
+        return asked
+
+    async def _wait(self, asked: Future[Principal]) -> Principal | None:
         """The answer; None when it does not come within the share, or nobody can tell: the database is damaged."""
         try:
-            return await asyncio.wait_for(asyncio.shield(asked), self._share_s)
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(asked)), self._share_s)
         except DeniedError:
             raise
         except (TimeoutError, VedetteError):
             return None
 
-    def _answered(self, secret: str, done: asyncio.Future[Principal]) -> None:
+    def _answered(self, secret: str, done: Future[Principal]) -> None:
         self._open.pop(secret, None)
         if not done.cancelled():
             done.exception()  # looked at, or the loop would tell of an error that nobody took

@@ -8,33 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
 from vedette.core.asgi import App, Receive, Scope, Send
 from vedette.core.errors import VedetteError
+from vedette.run.payments.scoring import Hold
 from vedette.run.platform import Platform
 from vedette.serve.body import MAX_BODY, read_body
+from vedette.serve.door.plain import ACCOUNT, Call
 from vedette.serve.errors import Reply, caught, give, internal, to_refusal
-from vedette.serve.policy import ACCOUNT
 
 Told = Callable[[Reply], None]
 """Hears the answer to one request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request as it came."""
-
-    authorization: str | None
-    media: str | None
-    """Header `Content-Type`."""
-    body: bytes
-    key: str | None = None
-    """Header `Idempotency-Key`."""
-    origin: str = ""
-    """Address of the caller."""
 
 
 class Hot(ABC):
@@ -53,12 +39,13 @@ class Hot(ABC):
         """Whether the caller's requests are answered here."""
         return True
 
-    def begin(self, call: Call, told: Told) -> bool:  # noqa: ARG002 - some can
+    def begin(self, call: Call, told: Told, hold: Hold | None = None) -> bool:  # noqa: ARG002 - some can
         """Answers without waiting for anything, when it can.
 
         Args:
             call: The request.
             told: Hears the answer, now or within the deadline.
+            hold: Takes what is to be decided, from a caller without an event loop.
 
         Returns:
             False when `answer` has to be awaited instead; `told` hears nothing then.

@@ -15,10 +15,9 @@ from vedette.core.errors import DataError, DefinitionError, DeniedError, NotFoun
 from vedette.prove.access import POLICY, Access, Principal
 from vedette.prove.dlp import refuse_pans
 from vedette.run.platform import Platform
+from vedette.serve.door.plain import ACCOUNT
 
 _MARK = "vedette_policy"
-ACCOUNT = "vedette-account"
-"""Header that names the account for which a platform's key or app acts; without it the caller acts at home."""
 SAFE = {"GET", "HEAD"}
 """Methods that keep nothing of what they are asked."""
 _CONVERTED = re.compile(r":\w+}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -18,6 +19,8 @@ from vedette.core.errors import DataError
 from vedette.run.platform import Platform
 from vedette.serve.app import build_app, hot_routes
 from vedette.serve.console.assets import check_assets
+from vedette.serve.door.doorway import Doorway
+from vedette.serve.hot import Hot
 from vedette.serve.lane import lane_of
 
 BACKLOG = 2_048
@@ -36,6 +39,8 @@ class Inherited:
     """The listening socket."""
     beat: int
     """Where signs of life are written."""
+    door: int
+    """Where the door comes: it holds the connections."""
 
 
 def run_server(
@@ -64,7 +69,7 @@ def run_server(
         host=host,
         port=port,
         tell=tell,
-        protocol=lane_of(hot),
+        hot=hot,
         inherited=inherited,
         alive=lambda: platform.desk.alive,
     )
@@ -76,7 +81,7 @@ def run_app(
     host: str,
     port: int,
     tell: Callable[[str], None],
-    protocol: type[H11Protocol] = H11Protocol,
+    hot: Sequence[Hot] = (),
     inherited: Inherited | None = None,
     alive: Callable[[], bool] = lambda: True,
 ) -> None:
@@ -87,7 +92,7 @@ def run_app(
         host: Address to listen on.
         port: Port; 0 takes a free one.
         tell: Hears `listening on http://...` when requests are answered.
-        protocol: What reads requests from connections.
+        hot: What is answered in front of the application.
         inherited: From a supervisor, in place of an address of its own.
         alive: Asked ten times a second; while it says no, the supervisor hears nothing.
 
@@ -106,15 +111,15 @@ def run_app(
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
         lifespan="on",
-        http=protocol,
+        http=lane_of(hot) if hot else H11Protocol,
     )
     address = f"http://{host}:{listener.getsockname()[1]}"
     # A thread waits this long for one that computes. Decisions wait less behind other work; changing hands costs more.
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     try:
-        beat = inherited.beat if inherited else -1
-        _Server(config, beat, alive, lambda: tell(f"listening on {address}")).run(sockets=[listener])
+        server = _Server(config, inherited, hot, alive, lambda: tell(f"listening on {address}"))
+        server.run(sockets=[] if inherited else [listener])
     finally:
         sys.setswitchinterval(before)
 
@@ -137,22 +142,42 @@ class _Server(uvicorn.Server):
     """Ends by returning. The library's own raises the signal again, which would end the process before it is closed."""
 
     def __init__(
-        self, config: uvicorn.Config, beat: int, alive: Callable[[], bool], listening: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        inherited: Inherited | None,
+        hot: Sequence[Hot],
+        alive: Callable[[], bool],
+        listening: Callable[[], None],
     ) -> None:
         super().__init__(config)
-        self._beat, self._alive, self._listening = beat, alive, listening
+        self._inherited, self._hot, self._alive, self._listening = inherited, hot, alive, listening
+        self._doorway: Doorway | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Tells that requests are answered, once everything that the application begins with has begun."""
         await super().startup(sockets=sockets)
         if self.started:
+            if self._inherited:
+                listener = socket.socket(fileno=self._inherited.door)
+                self._doorway = Doorway(listener, self._hot, self._protocol, self.server_state.connections)
             self._listening()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """What reads from a connection that the door hands over."""
+        made: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes no more from the door, and answers what is in hand."""
+        if self._doorway is not None:
+            self._doorway.close()
+        await super().shutdown(sockets=sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: a sign of life for the supervisor, whose end ends this process too."""
-        if self._beat >= 0 and self._alive():
+        if self._inherited and self._alive():
             try:
-                os.write(self._beat, b".")
+                os.write(self._inherited.beat, b".")
             except BrokenPipeError:
                 self.should_exit = True
             except BlockingIOError:

@@ -1,24 +1,30 @@
-"""`vedette serve --supervised`: a worker that is replaced when it ends or hangs, and what follows the log beside it."""
+"""`vedette serve --supervised`: a door that holds connections, a worker that answers, a follower of the log.
+
+Each is replaced when it ends; door and worker also when they hang.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
+import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from vedette.core.clock import SystemClock
 from vedette.core.errors import VedetteError
 from vedette.core.log import SqliteLog
 from vedette.core.settings import Settings
+from vedette.core.turns import step_back
 from vedette.run.following import following
 from vedette.run.pipeline.detection import Detection
 from vedette.run.pipeline.faults import Faults
 from vedette.run.supervision import Supervisor
-from vedette.serve.server import Inherited, listen
-from vedette.serve.turns import step_back
+from vedette.serve.server import BACKLOG, Inherited, listen
 
 _LOG = logging.getLogger("vedette.serve")
 
@@ -42,11 +48,10 @@ def supervise(
     """
     listener = listen(host, port)
     plain = [sys.executable, "-m", "vedette", *(one for one in arguments if one != FLAG)]
-    commands = [
-        ("worker", [*plain, INHERIT, "{listen}:{beat}"], True),
-        ("follower", [*plain, INHERIT, FOLLOW], False),
-    ]
-    with SqliteLog(settings.log_folder, SystemClock(), partitions=settings.log_partitions) as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="vedette-") as folder,
+        SqliteLog(settings.log_folder, SystemClock(), partitions=settings.log_partitions) as log,
+    ):
         faults = Faults(log, SystemClock())
 
         def told(name: str, what: str) -> None:
@@ -57,15 +62,24 @@ def supervise(
                 except VedetteError as error:
                     _LOG.warning("supervisor: %s", error.code)
 
-        Supervisor(commands, listener, told).run()
+        # Nobody else may come there: the folder is this user's alone.
+        worker = Path(folder) / "worker"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+            door.bind(str(worker))
+            door.listen(BACKLOG)
+            commands = [
+                ("worker", [*plain, INHERIT, "{listen}:{beat}:{door}"], True),
+                ("follower", [*plain, INHERIT, FOLLOW], False),
+                ("door", [sys.executable, "-m", "vedette.serve.door", "{listen}", "{beat}", str(worker)], True),
+            ]
+            Supervisor(commands, {"listen": listener, "door": door}, told).run()
 
 
 def inherited(text: str) -> Inherited | None:
     """What a supervisor handed over; None without one."""
     if not text:
         return None
-    numbers, _, beat = text.partition(":")
-    return Inherited(int(numbers), int(beat))
+    return Inherited(*map(int, text.split(":")))
 
 
 def follow(settings: Settings, detection: Detection | None) -> None:

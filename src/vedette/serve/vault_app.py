@@ -37,9 +37,10 @@ from vedette.prove.secrets import Secret, Secrets
 from vedette.prove.vault.cards import Card, Purpose
 from vedette.prove.vault.vault import Vault
 from vedette.serve.body import read_body
+from vedette.serve.door.plain import ACCOUNT
 from vedette.serve.errors import give, guard, to_refusal
 from vedette.serve.hardening import forbid_dumps
-from vedette.serve.policy import ACCOUNT, bearer
+from vedette.serve.policy import bearer
 from vedette.serve.server import run_app
 from vedette.serve.shapes import JSON, check_media, convert
 

@@ -1,6 +1,7 @@
 """The service: what HTTP routes and pipelines await. It keeps the deadline whatever stalls.
 
-One writer thread takes what waits as a group, so concurrent requests share two commits and one question to the model.
+One writer thread takes what waits as a group, so concurrent requests share two commits and one question to the model;
+a thread that has read several requests may bring them as a group itself (`work`).
 On a busy service a group begins at the earliest `PACE_S` after the one before, so that there is something to share; on
 a quiet one nobody waits for anybody. A request whose answer does not
 come within its budget is answered by rules over the event alone and the merchant's policy, marked with the part that
@@ -46,16 +47,19 @@ SLICE = 32
 
 
 Told = Callable[[Answer], None]
-"""Hears the answer to one request, in the thread of the loop that asked."""
+"""Hears the answer to one request, in the thread of the loop that asked where there is one."""
 
 
 @dataclass(slots=True, eq=False)
-class _Pending:
+class Pending:
     """One request on its way. Whoever sets `answer` first, under the lock, has given the answer."""
 
     event: Event
-    loop: asyncio.AbstractEventLoop
     told: Told
+    loop: asyncio.AbstractEventLoop | None = None
+    """Whose thread hears the answer; None: the thread that gives it."""
+    due: float = 0.0
+    """When it is to be given up, in seconds of the monotonic clock; with a loop, `late` does that."""
     late: asyncio.TimerHandle | None = None
     lock: threading.Lock = attribute(default_factory=threading.Lock)
     answer: Answer | None = None
@@ -100,9 +104,10 @@ class DecisionService:
 
     def __init__(self, recorder: Recorder, *, deadline_s: float = DEADLINE_S) -> None:
         self._recorder = recorder
-        self._budget = deadline_s * SERVICE_SHARE
+        self.budget = deadline_s * SERVICE_SHARE
+        """Seconds after which a request is given up."""
         self._lots: deque[_Lot] = deque()
-        self._waiting: queue.SimpleQueue[_Pending | Label | _Lot | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Pending | Label | _Lot | None] = queue.SimpleQueue()
         self._given: list[Decision] = []
         self.fallbacks: dict[str, int] = {}
         """Answers by policy so far, by code."""
@@ -111,6 +116,9 @@ class DecisionService:
         self.lost_labels: dict[str, int] = {}
         """Labels that could not be recorded, by error code: their sender must send them again."""
         self._paced = 0.0
+        self._turn = threading.Lock()
+        """Held by the thread that uses the recorder."""
+        self._broken = False
         self._thread = threading.Thread(target=self._work, name="decisions", daemon=True)
         settle()
         self._thread.start()
@@ -151,8 +159,8 @@ class DecisionService:
             self.refused += 1
             raise TransientError("decision.queue.full", "too much waits", retry_after=1.0)
         loop = asyncio.get_running_loop()
-        pending = _Pending(event, loop, told)
-        pending.late = loop.call_later(self._budget, self._give_up, pending)
+        pending = Pending(event, told, loop)
+        pending.late = loop.call_later(self.budget, self.give_up, pending)
         self._waiting.put(pending)
 
     def decide_many(self, events: Sequence[Event]) -> list[Answer]:
@@ -181,10 +189,33 @@ class DecisionService:
             raise TransientError("decision.queue.full", "too much waits", retry_after=1.0)
         self._waiting.put(label)
 
+    def work(self, group: Sequence[Pending]) -> None:
+        """Decides on requests in the caller's thread, and tells each there.
+
+        Args:
+            group: At most `MAX_GROUP`, without a loop; `give_up` those that are due meanwhile, in another thread.
+        """
+        try:
+            with self._turn:
+                self._decide(group)
+        except BaseException:
+            self._broken = True
+            raise
+
+    def give_up(self, pending: Pending) -> None:
+        """Answers by policy, unless there is an answer by now."""
+        if pending.answer is not None:
+            return
+        mine = self._by_policy(pending.event, self._recorder.decider.stage)
+        if pending.claim(mine):
+            pending.tell()
+        else:
+            self.fallbacks[mine.fallback or ""] -= 1
+
     @property
     def alive(self) -> bool:
-        """False when the writer thread has ended: the process should be replaced."""
-        return self._thread.is_alive()
+        """False when a writer has ended of a bug: the process should be replaced."""
+        return self._thread.is_alive() and not self._broken
 
     async def close(self) -> None:
         """Answers what waits, ends the thread and closes the recorder."""
@@ -194,14 +225,6 @@ class DecisionService:
         self._waiting.put(None)
         self._thread.join()
         self._recorder.close()
-
-    def _give_up(self, pending: _Pending) -> None:
-        """Answers by policy in the loop's thread, unless the writer has answered by now."""
-        if pending.answer is None:
-            mine = self._by_policy(pending.event, self._recorder.decider.stage)
-            if not pending.claim(mine):
-                self.fallbacks[mine.fallback or ""] -= 1
-        pending.tell()
 
     def _by_policy(self, event: Event, part: str) -> Decision:
         decision = self._recorder.decider.fall_back(event, part)
@@ -213,13 +236,18 @@ class DecisionService:
 
     def _work(self) -> None:
         for group in self._groups():
-            try:
-                self._answer(group)
-            except VedetteError as error:
-                self._refused(group, error)
-            self._go_on()
+            with self._turn:
+                self._decide(group)
+                self._go_on()
         while self._lots:
-            self._go_on()
+            with self._turn:
+                self._go_on()
+
+    def _decide(self, group: Sequence[Pending]) -> None:
+        try:
+            self._answer(group)
+        except VedetteError as error:
+            self._refused(group, error)
 
     def _go_on(self) -> None:
         """Decides on some more of the first lot."""
@@ -237,7 +265,7 @@ class DecisionService:
             self._lots.popleft()
             lot.done.set_result(lot.answers)
 
-    def _refused(self, group: list[_Pending], error: VedetteError) -> None:
+    def _refused(self, group: Sequence[Pending], error: VedetteError) -> None:
         """The log took nothing, or took the events and not the decisions: the next group puts that right."""
         for pending in group:
             answer: Answer = self._by_policy(pending.event, "log") if error.code.startswith("log.") else error
@@ -246,9 +274,9 @@ class DecisionService:
             if isinstance(pending.answer, Decision):
                 self._given.append(pending.answer)
 
-    def _groups(self) -> Iterator[list[_Pending]]:
+    def _groups(self) -> Iterator[list[Pending]]:
         """What waits, in order, at most `MAX_GROUP` at a time; labels in between are learned at their place."""
-        group: list[_Pending] = []
+        group: list[Pending] = []
         while True:
             try:
                 item = self._waiting.get(block=not (group or self._lots))
@@ -261,9 +289,9 @@ class DecisionService:
             if isinstance(item, _Lot):
                 self._lots.append(item)
                 continue
-            if isinstance(item, _Pending):
+            if isinstance(item, Pending):
                 group.append(item)
-            if group and (not isinstance(item, _Pending) or len(group) >= MAX_GROUP):
+            if group and (not isinstance(item, Pending) or len(group) >= MAX_GROUP):
                 yield group
                 group = []
             if isinstance(item, Label):
@@ -283,11 +311,12 @@ class DecisionService:
 
     def _learn(self, label: Label) -> None:
         try:
-            self._recorder.learn([label])
+            with self._turn:
+                self._recorder.learn([label])
         except VedetteError as error:
             self.lost_labels[error.code] = self.lost_labels.get(error.code, 0) + 1
 
-    def _answer(self, group: list[_Pending]) -> None:
+    def _answer(self, group: Sequence[Pending]) -> None:
         if not group:
             return
         wanted = [
@@ -305,22 +334,25 @@ class DecisionService:
         self._recorder.amend(self._given)
         self._given = []
 
-    def _late(self, pending: _Pending, recorded: Answer) -> None:
+    def _late(self, pending: Pending, recorded: Answer) -> None:
         """The caller was answered by policy while the decision was being recorded: the log must say so."""
         mine = pending.answer
         if isinstance(mine, Decision) and isinstance(recorded, Decision) and recorded.fallback != mine.fallback:
             self._given.append(mine)
 
 
-def _wake(answered: Sequence[_Pending]) -> None:
+def _wake(answered: Sequence[Pending]) -> None:
     """Tells callers that they have an answer: each loop is woken once."""
     for loop in {pending.loop for pending in answered}:
+        if loop is None:
+            _tell_all([pending for pending in answered if pending.loop is None])
+            continue
         # A caller that was answered by policy may have left, and closed its loop behind it: nobody waits there.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(_tell_all, [pending for pending in answered if pending.loop is loop])
 
 
-def _tell_all(answered: Sequence[_Pending]) -> None:
+def _tell_all(answered: Sequence[Pending]) -> None:
     for pending in answered:
         pending.tell()
 

@@ -133,7 +133,7 @@ class Access:
             changed=self._forget,
         )
         self._random_bytes = random_bytes
-        self._max_age = max_age
+        self.max_age = max_age
         self._cache: dict[bytes, _Cached] = {}
         self._used: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -297,10 +297,15 @@ class Access:
 
     # Proof
 
-    def authenticate(self, secret: str | Secret, *, origin: str = "") -> Principal:
+    def authenticate(self, secret: str | Secret, *, origin: str = "", max_age: float | None = None) -> Principal:
         """Who this API key, personal token or token of an app belongs to, a person with the roles held now.
 
         Microseconds when it was seen within `max_age`, else an indexed read.
+
+        Args:
+            secret: What the caller shows.
+            origin: Where the request came from, for the record of a refusal.
+            max_age: Oldest memory in seconds to believe, where that is less than usual.
 
         Raises:
             DeniedError: `access.key.invalid`, with the same text for an unknown, a revoked and an expired key or
@@ -311,7 +316,8 @@ class Access:
             raise self._refused(origin)
         digest = hashlib.sha256(text.encode()).digest()
         cached = self._cache.get(digest)
-        if cached is None or self._clock.monotonic() - cached.read_at >= self._max_age:
+        age = self.max_age if max_age is None else max_age
+        if cached is None or self._clock.monotonic() - cached.read_at >= age:
             cached = self._read(digest, text[:3])
         now = self._clock.now()
         if cached is None:
@@ -351,7 +357,7 @@ class Access:
                 the database does not answer: what another process revokes meanwhile is not known.
         """
         cached = self._cache.get(hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest())
-        age = self._max_age if max_age is None else max_age
+        age = self.max_age if max_age is None else max_age
         now = self._clock.now()
         if cached is None or self._clock.monotonic() - cached.read_at >= age:
             return None

@@ -29,7 +29,7 @@ from vedette.judge.decisions.parts import Policy, Reasoning, Risks
 from vedette.judge.decisions.policies import load_policies
 from vedette.judge.decisions.recorder import Answer
 from vedette.judge.decisions.remote import Remotes
-from vedette.judge.decisions.service import DecisionService
+from vedette.judge.decisions.service import DecisionService, Pending
 from vedette.judge.models.model import Model, load_model
 from vedette.judge.payment.attributes import with_features
 from vedette.judge.payment.files import load_lists, load_rules
@@ -45,6 +45,9 @@ from vedette.run.payments.loops import Loops
 from vedette.run.payments.shipped import set_for, shipped_sets
 from vedette.sense.features.definition import FeatureSet
 from vedette.sense.sources import Source
+
+Hold = Callable[[DecisionService, Pending], None]
+"""Takes a request that its caller has decided by `DecisionService.work`. It may raise as `submit`."""
 
 DEADLINE_S = 0.040
 """What the service may take of the 50 ms in which the caller has an answer; HTTP has the rest."""
@@ -331,8 +334,13 @@ class Desk:
         self._meters.decision(decision.action, decision.fallback or "", self._clock.monotonic() - started)
         return decision
 
-    def submit(self, event: Event, told: Callable[[Answer], None]) -> bool:
+    def submit(self, event: Event, told: Callable[[Answer], None], hold: Hold | None = None) -> bool:
         """As `decide` for an event from `take`, without waiting: `told` hears the answer in the same thread.
+
+        Args:
+            event: The event.
+            told: Hears the answer.
+            hold: Takes the request, for a caller who has it decided; the service's own thread does without.
 
         Returns:
             False when the tenant's service is not open yet; nobody will hear anything then.
@@ -351,7 +359,10 @@ class Desk:
                 self._meters.decision(answer.action, answer.fallback or "", taken)
             told(answer)
 
-        found[1].submit(event, counted)
+        if hold is None:
+            found[1].submit(event, counted)
+        else:
+            hold(found[1], Pending(event, counted))
         return True
 
     async def _ready(self, tenant: str, point: str = "") -> DecisionService:

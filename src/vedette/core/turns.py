@@ -17,8 +17,8 @@ from typing import Final
 TURN_NS: Final = 100_000
 """The shortest turn that Linux gives."""
 NICENESS: Final = 10
-"""Of what follows the log, on a machine that has not processors enough for it and for payments. It runs as a batch too:
-when it wakes it takes no processor from a payment that is being decided on."""
+"""Of what nobody waits for, on a machine that has not processors enough for it and for payments. It runs as a batch
+too: when it wakes it takes no processor from a payment that is being decided on."""
 
 _SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 """Number of the system call, for which Python has no name."""
@@ -42,7 +42,12 @@ def come_first() -> bool:
 
 
 def step_back() -> None:
-    """Leaves processors to others, for this process and what it will start."""
+    """Leaves processors to others, for this thread and those that it will start; on Linux only.
+
+    The turns that `come_first` asked for stay short.
+    """
+    if platform.system() != "Linux":
+        return
     os.nice(NICENESS)
     with suppress(OSError):  # where the machine does not let us, being nice is all
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -10,7 +10,7 @@ import pytest
 
 SHOW = """
 import ctypes, os, struct, sys, threading
-from vedette.serve.turns import TURN_NS, come_first, step_back
+from vedette.core.turns import TURN_NS, come_first, step_back
 
 def turn():
     held = ctypes.create_string_buffer(56)
