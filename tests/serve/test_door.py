@@ -64,11 +64,15 @@ class Worker:
     """The worker's end, by hand."""
 
     def __init__(self, path):
+        self.path, self.plugs = path, []
+        self.open()
+
+    def open(self):
+        self.path.unlink(missing_ok=True)
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.bind(str(path))
+        self.socket.bind(str(self.path))
         self.socket.listen(16)
         self.socket.setblocking(False)
-        self.plugs = []
 
     async def accept(self, purpose):
         """The next door that comes for this: its plug, and the client it brings."""
@@ -301,6 +305,39 @@ async def test_nobody_at_the_other_end():
             visitor = visit()
             await visitor.send(data)
             assert await visitor.read() == b""
+        worker.open()
+        visitor = visit()
+        await visitor.send(request())
+        plug, _ = await worker.accept(FRAMES)
+        (ask,) = await plug.asks()
+        await plug.tell((ask.number, answer(b"1")))
+        assert await visitor.read() == answer(b"1")
+
+
+@door_test
+async def test_who_reads_slowly_has_its_answer_before_it_is_handed_over():
+    async with opened() as (visit, worker):
+        slow, large = visit(), answer(b"x" * 16_000_000)
+        await slow.send(request())
+        plug, _ = await worker.accept(FRAMES)
+        (ask,) = await plug.asks()
+        odd = b"GET / HTTP/1.1\r\n"
+        await slow.send(odd)
+        await asyncio.sleep(0.1)
+        await plug.tell((ask.number, large))
+        await asyncio.sleep(0.1)
+        await slow.send(b"Host: x\r\n\r\n")
+        got = b""
+        while len(got) < len(large):
+            got += await slow.read()
+        assert got == large
+        plug, client = await worker.accept(CLIENT)
+        found = await plug.read()
+        client.settimeout(PATIENCE_S)
+        while len(found) < len(odd) + 11:
+            found += client.recv(100)
+        assert found == odd + b"Host: x\r\n\r\n"
+        client.close()
 
 
 def test_nobody_else_may_come_to_the_worker(tmp_path):

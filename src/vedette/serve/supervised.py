@@ -29,6 +29,8 @@ from vedette.serve.server import BACKLOG, Inherited, listen
 _LOG = logging.getLogger("vedette.serve")
 
 FLAG, INHERIT, FOLLOW = "--supervised", "--inherit", "follow"
+LONGEST = 64
+"""A socket's name has 107 bytes at most."""
 
 
 def supervise(
@@ -49,7 +51,7 @@ def supervise(
     listener = listen(host, port)
     plain = [sys.executable, "-m", "vedette", *(one for one in arguments if one != FLAG)]
     with (
-        tempfile.TemporaryDirectory(prefix="vedette-") as folder,
+        tempfile.TemporaryDirectory(prefix="vedette-", dir=_short()) as folder,
         SqliteLog(settings.log_folder, SystemClock(), partitions=settings.log_partitions) as log,
     ):
         faults = Faults(log, SystemClock())
@@ -73,6 +75,11 @@ def supervise(
                 ("door", [sys.executable, "-m", "vedette.serve.door", "{listen}", "{beat}", str(worker)], True),
             ]
             Supervisor(commands, {"listen": listener, "door": door}, told).run()
+
+
+def _short() -> str | None:
+    """A folder for temporary files under which the name of a socket is not too long; None: the usual one."""
+    return "/tmp" if len(tempfile.gettempdir()) > LONGEST else None  # noqa: S108 - a folder of our own is made there
 
 
 def inherited(text: str) -> Inherited | None:

@@ -45,13 +45,15 @@ class Door:
 
     @property
     def link(self) -> _Link:
-        """To the worker that takes requests now, or will when it has started."""
+        """To the worker that takes requests now, or will when it has started.
+
+        Raises:
+            OSError: Nobody will.
+        """
         if self._link is None or self._link.gone:
-            self._link = _Link(self)
-            plug = self._plug(FRAMES)
-            self._link.task = self._loop.create_task(
-                self._loop.create_unix_connection(lambda link=self._link: link, sock=plug)  # type: ignore[misc]
-            )
+            plug, link = self._plug(FRAMES), _Link(self)
+            link.task = self._loop.create_task(self._loop.create_unix_connection(lambda: link, sock=plug))
+            self._link = link
         return self._link
 
     def hand(self, client: socket.socket, read: bytes) -> None:
@@ -115,6 +117,11 @@ class Client(asyncio.BufferedProtocol):
         self._behind = b""
         """What came behind it."""
         self._close = False
+        """Whether it goes after its answer."""
+        self._going = False
+        """Whether it goes to the worker."""
+        self._clogged = False
+        """Whether it does not take its answers."""
         self.since = self._loop.time()
         """When it asked last."""
 
@@ -168,14 +175,19 @@ class Client(asyncio.BufferedProtocol):
     def told(self, answer: bytes) -> None:
         """Takes the answer to the request in hand."""
         read, self._read, self._link, self.since = self._read, b"", None, self._loop.time()
-        behind, self._behind = self._behind, b""
         if not answer:
-            self._hand(read + behind)
+            self._hand(read + self._behind)
             return
         self._transport.write(answer)
         if self._close or self._door.closing:
             self._transport.close()
-        elif behind:
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Takes what came behind the last request, unless its answers are not taken or it is on its way."""
+        if self._behind and not (self._clogged or self._going or self._link):
+            behind, self._behind = self._behind, b""
             self._transport.resume_reading()
             self._take(behind)
 
@@ -183,6 +195,7 @@ class Client(asyncio.BufferedProtocol):
         """Hands this client over, when it has all of its last answer."""
         if self._transport.is_closing():
             return
+        self._going = True
         self._transport.pause_reading()
         if self._transport.get_write_buffer_size():
             self._loop.call_later(LATER_S, self._hand, data)
@@ -194,12 +207,15 @@ class Client(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """Does not take its answers: nothing more is read from it."""
+        self._clogged = True
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Takes them again."""
-        if not self._behind:
+        self._clogged = False
+        if not (self._behind or self._going):
             self._transport.resume_reading()
+        self._go_on()
 
     def look(self, now: float) -> None:
         """Is looked at every `LOOK_S`."""
