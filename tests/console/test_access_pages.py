@@ -70,8 +70,8 @@ def test_from_a_one_time_password_to_a_key(visit, newcomer, axe):
     page.get_by_label("Password", exact=True).fill(GOOD)
     page.keyboard.press("Enter")
     picture = page.locator("img.enrol-picture")
-    picture.wait_for()
-    assert picture.evaluate("each => each.complete && each.naturalWidth > 100")
+    expect(picture).to_have_js_property("complete", True)
+    assert picture.evaluate("each => each.naturalWidth") > 100
     axe(page)
     key = page.locator(".enrol code").inner_text()
     shown = TOTP(b32decode(key), 6, SHA1(), 30).generate(int(time.time())).decode()

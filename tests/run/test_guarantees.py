@@ -21,7 +21,9 @@ def missing(text):
         for file, name in proofs:
             path = TESTS / file
             tree = ast.parse(path.read_text()) if path.exists() else ast.Module([], [])
-            if name not in {each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)}:
+            if name not in {
+                each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+            }:
                 found.append(f"{file}::{name}")
     return found, len(rows)
 
