@@ -57,6 +57,7 @@ from vedette.run.pipeline.learning import Learning
 from vedette.run.pipeline.rollout import Edition, Rollout
 from vedette.run.pipeline.stream import Stage, advance
 from vedette.run.pipeline.teaching import Handing
+from vedette.run.rules.trend import Trend
 from vedette.run.service import join
 from vedette.run.verifying import Verifier
 from vedette.run.webhooks import SigningSecrets
@@ -167,7 +168,7 @@ class Platform(Parts):
         self.learning, self.handing  # noqa: B018 - from here on labels are read
         # Their tables are made here, so that who looks at a page makes none.
         self.merging, self.silence, self.ages, self.channels, self.attention, self.dataloss  # noqa: B018
-        self.reviewing, self.bounty  # noqa: B018
+        self.reviewing, self.bounty, Trend(self.state)
 
     def _bounded_risks(self) -> BoundedRisks:
         def look(tenant: str, entities: Sequence[Entity]) -> Mapping[Entity, int]:
