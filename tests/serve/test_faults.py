@@ -96,6 +96,15 @@ class Payer(threading.Thread):
         self.client.close()
 
 
+def assert_kept(server, secret, payer):
+    """What was acknowledged is there, as it was told."""
+    with Client(server.url, secret) as client:
+        for number, answer in payer.told.items():
+            if answer.decision is not None and answer.decision["fallback"] is None:
+                again = client.decide(card(number))
+                assert (again.action, again.decision["seq"]) == (answer.action, answer.decision["seq"])
+
+
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_dies_or_hangs(served, fault):
     server, secret, _ = served
@@ -116,12 +125,7 @@ def test_a_worker_that_dies_or_hangs(served, fault):
     by_policy = [answer for answer in payer.told.values() if answer.decision is None]
     assert {(answer.action, answer.fallback) for answer in by_policy} <= {("review", "fallback.service")}
     assert payer.client.counts["fallbacks"].get("fallback.service", 0) == len(by_policy)
-    # What was acknowledged is there, as it was told.
-    with Client(server.url, secret) as client:
-        for number, answer in payer.told.items():
-            if answer.decision is not None and answer.decision["fallback"] is None:
-                again = client.decide(card(number))
-                assert (again.action, again.decision["seq"]) == (answer.action, answer.decision["seq"])
+    assert_kept(server, secret, payer)
     assert f"worker.{'ended' if fault == signal.SIGKILL else 'hung'}" in signals(server.home)
 
 
@@ -140,11 +144,7 @@ def test_a_door_that_dies_or_hangs(served, fault):
         assert worker_of(server) == worker  # which did not even notice
     payer.end()
     assert payer.slowest < HUNG_S + IN_TIME_S
-    with Client(server.url, secret) as client:
-        for number, answer in payer.told.items():
-            if answer.decision is not None and answer.decision["fallback"] is None:
-                again = client.decide(card(number))
-                assert (again.action, again.decision["seq"]) == (answer.action, answer.decision["seq"])
+    assert_kept(server, secret, payer)
     assert f"door.{'ended' if fault == signal.SIGKILL else 'hung'}" in signals(server.home)
 
 
