@@ -15,6 +15,7 @@ import ctypes
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -48,6 +49,8 @@ KEPT_BYTES = 2 * RESTART_BYTES
 """A larger WAL is cut when it is begun anew: above what it usually reaches, so that it usually keeps its size."""
 FEW_PAGES, MOST_COPIES = 64, 4
 """What may be left to copy when writers are stopped; how often it is tried to come there."""
+CALM_S = 0.01
+"""A disk that takes longer to sync what is left is busy with something else, and would hold writers up."""
 PAGE_BYTES = 4_096
 MAX_PARTITIONS = 1_024
 FORMAT = 1
@@ -440,17 +443,22 @@ def _checkpoint(connection: sqlite3.Connection, wal: int) -> None:
     """Copies the WAL back; lets it be written over from its start when it is large.
 
     While the one thing that stops writers is done, little may be left to copy and to bring to the disk: each look takes
-    what came during the one before, which is less each time, and waits for the disk by itself.
+    what came during the one before, which is less each time, and waits for the disk by itself. A disk that stays busy
+    is left for the next time, unless the WAL has grown too large.
     """
     before = 0
     for _ in range(MOST_COPIES):
         _busy, pages, copied = connection.execute("pragma wal_checkpoint(passive)").fetchone()
         if pages * PAGE_BYTES <= RESTART_BYTES:
             return
+        began = time.monotonic()
         _bring_to_disk(wal)
-        if pages - before <= FEW_PAGES:
+        if pages - before <= FEW_PAGES and time.monotonic() - began < CALM_S:
             break
         before = copied
+    else:
+        if pages * PAGE_BYTES < KEPT_BYTES:
+            return
     connection.execute("pragma wal_checkpoint(restart)")
 
 
