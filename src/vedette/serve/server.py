@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import sys
@@ -17,18 +16,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vedette.core.errors import DataError
 from vedette.run.platform import Platform
+from vedette.run.supervision import give_sign
 from vedette.serve.app import build_app, hot_routes
 from vedette.serve.console.assets import check_assets
+from vedette.serve.door.door import BACKLOG, DRAIN_S, KEEP_ALIVE_S
 from vedette.serve.door.doorway import Doorway
 from vedette.serve.hot import Hot
 from vedette.serve.lane import lane_of
 
-BACKLOG = 2_048
-"""Connections that may wait to be accepted."""
-KEEP_ALIVE_S = 75
 SWITCH_S = 0.0002
-DRAIN_S = 10
-"""Seconds that requests in hand have to end when the server stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +171,8 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: a sign of life for the supervisor, whose end ends this process too."""
-        if self._inherited and self._alive():
-            try:
-                os.write(self._inherited.beat, b".")
-            except BrokenPipeError:
-                self.should_exit = True
-            except BlockingIOError:
-                pass
+        if self._inherited and self._alive() and not give_sign(self._inherited.beat):
+            self.should_exit = True
         return bool(await super().on_tick(counter))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

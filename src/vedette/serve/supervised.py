@@ -24,7 +24,8 @@ from vedette.run.following import following
 from vedette.run.pipeline.detection import Detection
 from vedette.run.pipeline.faults import Faults
 from vedette.run.supervision import Supervisor
-from vedette.serve.server import BACKLOG, Inherited, listen
+from vedette.serve.door.door import BACKLOG
+from vedette.serve.server import Inherited, listen
 
 _LOG = logging.getLogger("vedette.serve")
 

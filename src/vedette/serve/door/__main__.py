@@ -6,11 +6,13 @@ import asyncio
 import os
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from vedette.core.turns import come_first
+from vedette.run.supervision import give_sign
 from vedette.serve.door.door import run_door
 from vedette.serve.hardening import forbid_dumps
 
@@ -21,18 +23,8 @@ def main() -> None:
     come_first()
     listener, beat, worker = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), Path(sys.argv[3])
     os.set_blocking(beat, False)
-
-    def alive() -> bool:
-        try:
-            os.write(beat, b".")
-        except BlockingIOError:
-            pass
-        except BrokenPipeError:
-            return False
-        return True
-
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_door(listener, worker, alive))
+        runner.run(run_door(listener, worker, partial(give_sign, beat)))
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ from vedette.serve.door.wire import CLIENT, FRAMES, LEAVING, Ask, Reader, Told, 
 READ_BYTES = 64 * 1024
 """Read at a time: a longer request is not plain. Fits into the buffer of a socket of the machine."""
 BACKLOG = 2_048
-KEEP_ALIVE_S = 75.0
+"""Connections that may wait to be accepted."""
+KEEP_ALIVE_S = 75
 """A client that asks nothing for so long is let go."""
 LOOK_S, BEAT_S, LATER_S = 5.0, 0.1, 0.01
-DRAIN_S = 10.0
-"""Seconds that requests in hand have when the door closes."""
+DRAIN_S = 10
+"""Seconds that requests in hand have to end when a server or the door stops."""
 
 
 class Door:

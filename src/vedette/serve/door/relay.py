@@ -21,6 +21,7 @@ import msgspec
 
 from vedette.core.errors import TransientError
 from vedette.judge.decisions.service import MAX_GROUP, MAX_WAITING, DecisionService, Pending
+from vedette.serve.door.door import DRAIN_S
 from vedette.serve.door.wire import LEAVING, Ask, Reader, Told, frame
 from vedette.serve.errors import Reply
 from vedette.serve.hot import Hot
@@ -33,8 +34,6 @@ LATE_S = 0.010
 """Longer than this no group takes while all goes well."""
 LOOK_S = 0.002
 """How often the second thread looks who is due."""
-DRAIN_S = 10.0
-"""How long answers may take after the door has asked for the last one."""
 
 LOST = (OSError, msgspec.MsgspecError)
 """The door is gone, or talks nonsense."""
@@ -194,7 +193,8 @@ class Relay:
                 if self._since == since:
                     data = self._plug.recv(READ_BYTES, socket.MSG_DONTWAIT)
                     self._take(data)
-                    time.sleep(0 if data else LOOK_S)
+                    if not data:
+                        time.sleep(LOOK_S)
             finally:
                 self._reading.release()
         now = time.monotonic()
