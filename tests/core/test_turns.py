@@ -52,3 +52,22 @@ def test_what_follows_steps_back_and_cannot_come_first_any_more():
     nicer, batch, asked = show("follow")
     assert int(nicer) in range(11)  # the nicest there is cannot be nicer
     assert not (batch == asked == "True")
+
+
+SHARES = """
+import time
+from vedette.core.turns import Shares
+
+shares = Shares()
+until = time.thread_time() + 0.2
+while time.thread_time() < until:
+    pass
+ran, waited = shares.look()
+print(ran >= 0.2, waited >= 0, shares.look()[0] < 0.1)
+"""
+
+
+@pytest.mark.skipif(kernel() == (0, 0), reason="Linux alone counts")
+def test_what_threads_had_of_the_processors_is_counted_from_look_to_look():
+    done = subprocess.run([sys.executable, "-c", SHARES], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "True"]

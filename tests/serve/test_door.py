@@ -22,6 +22,7 @@ from server_process import Server
 
 from vedette.judge.decisions.service import Pending
 from vedette.serve.door import door as door_module
+from vedette.serve.door import relay
 from vedette.serve.door.door import run_door
 from vedette.serve.door.doorway import Doorway
 from vedette.serve.door.plain import Call
@@ -462,7 +463,7 @@ def test_what_comes_together_is_decided_together():
     async def work():
         service = Service()
         async with answering(Deciding(service)) as (plug, _, _path):
-            await asyncio.get_running_loop().sock_sendall(plug.socket, FRAMES)
+            await send_off(plug)
             await plug.ask(b"1", b"2", b"odd 3")
             await plug.ask(b"4", path="/v1/nobody")
             told = await plug.answers(4)
@@ -475,11 +476,52 @@ def test_what_comes_together_is_decided_together():
     asyncio.run(work())
 
 
+async def send_off(plug):
+    await asyncio.get_running_loop().sock_sendall(plug.socket, FRAMES)
+
+
+@pytest.mark.parametrize(("linger", "quiet"), [(PATIENCE_S, 0.0), (0.0, PATIENCE_S)])
+def test_who_comes_to_a_quiet_service_or_has_waited_its_time_waits_for_nobody(monkeypatch, linger, quiet):
+    async def work():
+        service = Service()
+        async with answering(Deciding(service)) as (plug, _, _path):
+            await send_off(plug)
+            for number in range(3):
+                await plug.ask(b"%d" % number)
+                await plug.answers(number + 1)
+            assert service.groups == [[b"0"], [b"1"], [b"2"]]
+
+    monkeypatch.setattr(relay, "LINGER_S", linger)
+    monkeypatch.setattr(relay, "QUIET_S", quiet)
+    asyncio.run(work())
+
+
+def test_on_a_busy_service_a_request_waits_until_there_are_enough_for_a_group(monkeypatch):
+    async def work():
+        service = Service()
+        async with answering(Deciding(service)) as (plug, _, _path):
+            await send_off(plug)
+            await plug.ask(b"1")  # nothing was decided on before: it waits for nobody
+            await plug.answers(1)
+            await plug.ask(b"2", b"odd 3")
+            assert 3 in await plug.answers(2)
+            await plug.ask(b"4")
+            await plug.ask(b"5")
+            assert service.groups == [[b"1"]]
+            await plug.ask(b"6")
+            await plug.answers(6)
+            assert service.groups == [[b"1"], [b"2", b"4", b"5", b"6"]]
+
+    monkeypatch.setattr(relay, "LINGER_S", PATIENCE_S)
+    monkeypatch.setattr(relay, "QUIET_S", PATIENCE_S)
+    asyncio.run(work())
+
+
 def test_while_a_group_stalls_others_read_on_and_answer_by_policy_who_is_due():
     async def work():
         service = Service()
         async with answering(Deciding(service)) as (plug, _, _path):
-            await asyncio.get_running_loop().sock_sendall(plug.socket, FRAMES)
+            await send_off(plug)
             service.go_on.clear()
             await plug.ask(b"1")
             assert await asyncio.to_thread(service.begun.wait, PATIENCE_S)
@@ -501,12 +543,12 @@ def test_who_leaves_hears_its_answers_and_ends():
     async def work():
         service = Service()
         async with answering(Deciding(service)) as (plug, connections, _path):
-            await asyncio.get_running_loop().sock_sendall(plug.socket, FRAMES)
+            await send_off(plug)
             await plug.ask(b"1")
             await plug.answers(1)
-            (relay,) = connections
+            (mine,) = connections
             await plug.ask(b"odd 2")
-            relay.shutdown()
+            mine.shutdown()
             plug.socket.shutdown(socket.SHUT_WR)
             told = await plug.answers(3)
             assert (told[2], told[LEAVING]) == (b"awaited odd 2", b"")

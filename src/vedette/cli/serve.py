@@ -20,7 +20,7 @@ from vedette.run.pipeline.detection import load_detection
 from vedette.run.platform import Platform
 from vedette.serve.hardening import forbid_dumps
 from vedette.serve.server import run_server
-from vedette.serve.supervised import FOLLOW, follow, inherited, supervise
+from vedette.serve.supervised import FOLLOW, INSIST, follow, inherited, supervise
 
 EXAMPLES = """Examples:
 
@@ -90,8 +90,8 @@ def serve(
     detection = (
         load_detection(sigma, cache=settings.home / "cache", pipelines=pipelines, today=today()) if sigma else None
     )
-    if inherit == FOLLOW:
-        follow(settings, detection)
+    if inherit in {FOLLOW, INSIST}:
+        follow(settings, detection, insists=inherit == INSIST)
         return
     come_first()  # before any thread begins
     files = {"model": model, "rules": rules, "lists": lists, "policies": policies}

@@ -11,7 +11,10 @@ import ctypes
 import os
 import platform
 import struct
+import threading
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 TURN_NS: Final = 100_000
@@ -44,10 +47,49 @@ def come_first() -> bool:
 def step_back() -> None:
     """Leaves processors to others, for this thread and those that it will start; on Linux only.
 
-    The turns that `come_first` asked for stay short.
+    The turns that `come_first` asked for stay short. Once is enough: doing it again changes nothing.
     """
-    if platform.system() != "Linux":
+    if platform.system() != "Linux" or os.sched_getscheduler(0) == os.SCHED_BATCH:
         return
     os.nice(NICENESS)
     with suppress(OSError):  # where the machine does not let us, being nice is all
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def let_others_pass() -> None:
+    """Leaves processors to whoever else wants them, for every thread of this process but the caller's; on Linux only.
+
+    Such a thread is stopped at once for any other, where one that only stepped back may end its turn. It gets next to
+    nothing while others want all processors, and cannot be given its place back: watch `Shares`, and begin anew.
+    """
+    for thread in _threads():
+        if int(thread.name) != threading.get_native_id():
+            with suppress(OSError):  # it ended just now, or the machine does not let us
+                os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+
+
+class Shares:
+    """What the threads of this process had of the processors since the last look, of what they wanted."""
+
+    def __init__(self) -> None:
+        self._before = _times()
+
+    def look(self) -> tuple[float, float]:
+        """Seconds that they ran, and seconds that they were ready to and did not; zeros where nobody counts them."""
+        before, self._before = self._before, _times()
+        since = [(now - was) / 1e9 for was, now in zip(before, self._before, strict=True)]
+        return max(0.0, since[0]), max(0.0, since[1])
+
+
+def _threads() -> Iterator[Path]:
+    return Path("/proc/self/task").glob("[0-9]*")
+
+
+def _times() -> tuple[int, int]:
+    """Nanoseconds that the threads ran and waited so far."""
+    ran = waited = 0
+    for thread in _threads():
+        with suppress(OSError):
+            first, second, _ = (thread / "schedstat").read_bytes().split()
+            ran, waited = ran + int(first), waited + int(second)
+    return ran, waited

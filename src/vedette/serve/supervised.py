@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from vedette.core.clock import SystemClock
 from vedette.core.errors import VedetteError
 from vedette.core.log import SqliteLog
 from vedette.core.settings import Settings
-from vedette.core.turns import step_back
+from vedette.core.turns import Shares, let_others_pass, step_back
 from vedette.run.following import following
 from vedette.run.pipeline.detection import Detection
 from vedette.run.pipeline.faults import Faults
@@ -29,9 +30,19 @@ from vedette.serve.server import Inherited, listen
 
 _LOG = logging.getLogger("vedette.serve")
 
-FLAG, INHERIT, FOLLOW = "--supervised", "--inherit", "follow"
+FLAG, INHERIT = "--supervised", "--inherit"
+FOLLOW, INSIST = "follow", "insist"
+"""What a follower is told, last."""
 LONGEST = 64
 """A socket's name has 107 bytes at most."""
+WATCH_S = 10.0
+"""How often a follower looks whether it gets what it needs of the processors."""
+LOOK_S = 1.0
+"""How often it looks whether its parent lives."""
+WAITED_S, LEAST_SHARE = 1.0, 0.2
+"""It does not when it waited so long meanwhile, and ran for less than that part of the time for which it wanted to."""
+INSIST_S = 600.0
+"""How long it then takes turns as everybody else before it tries again."""
 
 
 def supervise(
@@ -90,13 +101,41 @@ def inherited(text: str) -> Inherited | None:
     return Inherited(*map(int, text.split(":")))
 
 
-def follow(settings: Settings, detection: Detection | None) -> None:
-    """Runs what follows the log until SIGTERM, or until the supervisor is gone."""
+def follow(settings: Settings, detection: Detection | None, *, insists: bool = False) -> None:
+    """Runs what follows the log until SIGTERM, or until the supervisor is gone.
+
+    It takes what nobody else wants of the processors, as long as that is enough for it. When it is not, the process
+    begins anew in its place and insists on its part for a while: a thread that lets others pass can do nothing else.
+
+    Args:
+        settings: Whose log.
+        detection: Rules on the stream.
+        insists: Whether it takes turns as everybody else.
+    """
     step_back()
     stop = threading.Event()
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, lambda _signal, _frame: stop.set())
-    parent = os.getppid()
+    parent, until = os.getppid(), time.monotonic() + INSIST_S
+
+    def ended(seconds: float) -> bool:
+        """Waits; at once when nobody wants this process any more."""
+        last = time.monotonic() + seconds
+        while time.monotonic() < last:
+            if stop.wait(LOOK_S) or os.getppid() != parent:
+                return True
+        return False
+
     with following(settings, SystemClock(), detection):
-        while not stop.wait(1.0) and os.getppid() == parent:
-            pass
+        if not insists:
+            let_others_pass()
+        shares, starves = Shares(), False
+        while not (over := ended(WATCH_S)) and not starves:
+            starves = time.monotonic() > until if insists else _starves(*shares.look())
+    if not over:
+        _LOG.warning("follower: %s", "lets others pass again" if insists else "others want all processors")
+        os.execv(sys.executable, [*sys.orig_argv[:-1], FOLLOW if insists else INSIST])  # noqa: S606 - our own command
+
+
+def _starves(ran: float, waited: float) -> bool:
+    return waited > WAITED_S and ran < LEAST_SHARE * (ran + waited)

@@ -28,7 +28,7 @@ def to_event(data: Any, source: Source, *, tenant: str, ingest_time: int) -> Eve
 
     Raises:
         DataError: `decision.event.shape` (no object), `decision.event.no_id`, `event.time.unparsable`,
-            `event.time.future`; what `check_event` refuses.
+            `event.time.future`; what else `check_event` refuses.
     """
     if not isinstance(data, dict):
         raise DataError("decision.event.shape", "an event is a JSON object", at="$")
@@ -44,7 +44,7 @@ def to_event(data: Any, source: Source, *, tenant: str, ingest_time: int) -> Eve
     if not own or _absent(plain, own):
         hint = f"give `{own}`: a decision is kept under it, so that a retry gets the same answer"
         raise DataError("decision.event.no_id", "the event has no id of its own", hint=hint, at=f"$.{own}")
-    check_event(event, now=ingest_time)
+    refuse_pans(event.data)
     return event
 
 

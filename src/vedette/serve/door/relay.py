@@ -28,8 +28,12 @@ from vedette.serve.hot import Hot
 from vedette.serve.lane import write_reply
 
 READ_BYTES = 256 * 1024
-PACE_S = 0.004
-"""From the start of one group to the start of the next, at least: what a group costs beside its requests is shared."""
+ENOUGH = 4
+"""Requests that begin a group at once: what a group costs beside its requests is shared by then."""
+LINGER_S = 0.002
+"""The longest that a request waits for others, counted from when it came to the door. Who came is read meanwhile."""
+QUIET_S = 0.008
+"""So long after the last group began, nobody waits for others."""
 LATE_S = 0.010
 """Longer than this no group takes while all goes well."""
 LOOK_S = 0.002
@@ -63,6 +67,8 @@ class Relay:
         """Requests without an answer."""
         self._since = 0.0
         """Since when the first thread works on a group; 0 while it waits for one."""
+        self._begun = 0.0
+        """When the last group began."""
         self._ended = False
         self._tasks: set[asyncio.Task[None]] = set()
         connections.add(self)
@@ -76,7 +82,6 @@ class Relay:
             with suppress(*LOST):  # what the door asked is recorded, and told to nobody
                 while self._read():
                     self._answer()
-                    time.sleep(max(0.0, self._since + PACE_S - time.monotonic()))
                     self._since = 0.0
                 self._drain()
         finally:
@@ -88,7 +93,19 @@ class Relay:
             data = b"" if self._waiting else self._plug.recv(READ_BYTES)
             self._since = time.monotonic()
             self._take(data)
+            while data and (left := self._left()) > 0:
+                if _comes(self._plug, left):
+                    data = self._plug.recv(READ_BYTES)
+                    self._take(data)
             return bool(data or self._waiting)
+
+    def _left(self) -> float:
+        """Seconds for which what waits may wait for others still."""
+        if not 0 < len(self._waiting) < ENOUGH:
+            return 0.0
+        service, pending = self._waiting[0]
+        came = pending.due - service.budget
+        return min(came + LINGER_S, self._begun + QUIET_S) - time.monotonic()
 
     def _take(self, data: bytes) -> None:
         for ask in self._reader.take(data):
@@ -116,6 +133,8 @@ class Relay:
         """Decides on what waits, each service's together, and answers."""
         with self._reading:
             self._working, self._waiting = self._waiting, []
+        if self._working:
+            self._begun = time.monotonic()
         by_service: dict[DecisionService, list[Pending]] = {}
         for service, pending in self._working:
             by_service.setdefault(service, []).append(pending)
@@ -187,8 +206,7 @@ class Relay:
 
     def _look(self, since: float) -> None:
         """Reads what comes, and answers by policy who is due."""
-        ready, _, _ = select.select([self._plug], [], [], LOOK_S)
-        if ready and self._reading.acquire(timeout=LOOK_S):
+        if _comes(self._plug, LOOK_S) and self._reading.acquire(timeout=LOOK_S):
             try:
                 if self._since == since:
                     data = self._plug.recv(READ_BYTES, socket.MSG_DONTWAIT)
@@ -202,3 +220,10 @@ class Relay:
             if pending.due < now:
                 service.give_up(pending)
         self._send()
+
+
+def _comes(plug: socket.socket, seconds: float) -> bool:
+    """Whether there is something to read, now or within that time, which is rounded up to a millisecond."""
+    poll = select.poll()  # `select` takes no number of a file above 1,023
+    poll.register(plug, select.POLLIN)
+    return bool(poll.poll(1000 * seconds))
