@@ -60,8 +60,11 @@ def let_others_pass() -> None:
     """Leaves processors to whoever else wants them, for every thread of this process but the caller's; on Linux only.
 
     Such a thread is stopped at once for any other, where one that only stepped back may end its turn. It gets next to
-    nothing while others want all processors, and cannot be given its place back: watch `Shares`, and begin anew.
+    nothing while others want all processors, and cannot be given its place back: watch `Shares`, and begin anew. Where
+    the machine does not count them, nothing changes.
     """
+    if _times() == (0, 0):
+        return
     for thread in _threads():
         if int(thread.name) != threading.get_native_id():
             with suppress(OSError):  # it ended just now, or the machine does not let us

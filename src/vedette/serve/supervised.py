@@ -129,12 +129,12 @@ def follow(settings: Settings, detection: Detection | None, *, insists: bool = F
     with following(settings, SystemClock(), detection):
         if not insists:
             let_others_pass()
-        shares, starves = Shares(), False
-        while not (over := ended(WATCH_S)) and not starves:
-            starves = time.monotonic() > until if insists else _starves(*shares.look())
-    if not over:
-        _LOG.warning("follower: %s", "lets others pass again" if insists else "others want all processors")
-        os.execv(sys.executable, [*sys.orig_argv[:-1], FOLLOW if insists else INSIST])  # noqa: S606 - our own command
+        shares = Shares()
+        while not ended(WATCH_S):
+            if time.monotonic() > until if insists else _starves(*shares.look()):
+                _LOG.warning("follower: %s", "lets others pass again" if insists else "others want all processors")
+                # As after a kill: to finish what is in hand would take as long as whatever starves.
+                os.execv(sys.executable, [*sys.orig_argv[:-1], FOLLOW if insists else INSIST])  # noqa: S606 - ours
 
 
 def _starves(ran: float, waited: float) -> bool:
