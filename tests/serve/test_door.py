@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from server_process import Server
@@ -577,6 +578,32 @@ def test_a_client_that_is_handed_over_goes_on_here():
             assert await asyncio.wait_for(loop.sock_recv(plug.socket, 1), PATIENCE_S) == b""
 
     asyncio.run(work())
+
+
+def test_what_a_client_sends_while_it_is_handed_over_comes_behind_what_was_read():
+    async def work():
+        loop = asyncio.get_running_loop()
+        async with answering() as (plug, _, path):
+            for _ in range(100):
+                ours, theirs = socket.socketpair()
+                with ours, theirs, socket.socket(socket.AF_UNIX) as bringing:
+                    ours.setblocking(False)
+                    ours.send(b"second")
+                    ours.shutdown(socket.SHUT_WR)
+                    bringing.connect(path)
+                    socket.send_fds(bringing, [CLIENT], [theirs.fileno()])
+                    bringing.sendall(b"first ")
+                    bringing.close()
+                    theirs.close()
+                    found = b""
+                    while part := await asyncio.wait_for(loop.sock_recv(ours, 100), PATIENCE_S):
+                        found += part
+                    assert found.replace(b"echo ", b"") == b"first second"
+            plug.socket.send(b"?")
+            assert await asyncio.wait_for(loop.sock_recv(plug.socket, 1), PATIENCE_S) == b""
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # it reads before it says that it has a client
+        runner.run(work())
 
 
 @pytest.mark.parametrize("damage", [struct.pack(">I", 3) + b"abc", frame([Told(1, b"")])])

@@ -77,5 +77,32 @@ class Doorway:
             while part := await self._loop.sock_recv(plug, READ_BYTES):
                 parts.append(part)
         client.setblocking(False)
-        _, protocol = await self._loop.connect_accepted_socket(self._make, client)
-        protocol.data_received(b"".join(parts))
+        early = _Early()
+        transport, _ = await self._loop.connect_accepted_socket(lambda: early, client)
+        if transport.is_closing():
+            return
+        protocol = self._make()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(b"".join(parts) + early.data)
+        if early.ended and not protocol.eof_received():
+            transport.close()
+
+
+class _Early(asyncio.Protocol):
+    """Keeps what a client sends while the loop takes it over: uvloop reads before it says that it has it.
+
+    What the door had read comes first.
+    """
+
+    def __init__(self) -> None:
+        self.data, self.ended = b"", False
+
+    def data_received(self, data: bytes) -> None:
+        """Keeps it."""
+        self.data += data
+
+    def eof_received(self) -> bool:
+        """Keeps the connection, which has answers to come."""
+        self.ended = True
+        return True
