@@ -7,6 +7,7 @@ the real tree and on a planted breach that it must report.
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import re
 import subprocess
@@ -48,6 +49,16 @@ error may be caught."""
 
 VAULT_READERS = {"serve/vault_app.py"}
 FILE_LINES, FUNCTION_LINES = 800, 70
+
+FEATURES, MODELS = "sense/features", "judge/models"
+KERNELS = {
+    f"{FEATURES}/kernel.py": [*(f"{FEATURES}/{name}.py" for name in ("layout", "scans", "ahead")), "core/prefetch.py"],
+    f"{MODELS}/shap.py": [f"{MODELS}/blocks.py", "core/prefetch.py"],
+    f"{MODELS}/trees.py": [f"{MODELS}/readings.py"],
+    f"{MODELS}/folding.py": [f"{MODELS}/readings.py", f"{MODELS}/trees.py"],
+}
+"""Files with cached kernels, and what is compiled into them. The cache sees a change of the file alone: its `PARTS` is
+the digest of the others, so that a change of one of those shows there."""
 
 
 def room_of(path: str) -> str:
@@ -146,6 +157,16 @@ def prints(tree: Tree) -> list[str]:
     ]
 
 
+def stale_kernels(tree: Tree) -> list[str]:
+    """Compiled code that a cache holds is renewed when a part of it changes in another file."""
+    found = []
+    for path, parts in KERNELS.items():
+        digest = hashlib.sha256("".join(tree.get(part, "") for part in parts).encode()).hexdigest()[:16]
+        if path in tree and f'\nPARTS = "{digest}"\n' not in tree[path]:
+            found.append(f'{path}: write PARTS = "{digest}"')
+    return found
+
+
 REGISTRIES = re.compile(r"pypi[.]org|python[h]osted[.]org|registry[.]npm[j]s|maven[.]org")
 
 
@@ -175,7 +196,7 @@ def repository_files() -> dict[str, str]:
     return found
 
 
-CHECKS: list[Check] = [import_direction, library_homes, vault_readers, sizes, broad_catches, prints]
+CHECKS: list[Check] = [import_direction, library_homes, vault_readers, sizes, broad_catches, prints, stale_kernels]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -219,6 +240,7 @@ PLANTED: list[tuple[Check, str, str]] = [
     (broad_catches, "core/x.py", "try:\n    f()\nexcept (ValueError, BaseException) as e:\n    raise X from e"),
     (broad_catches, "core/x.py", "try:\n    f()\nexcept:\n    pass"),
     (prints, "core/x.py", "def f():\n    print(1)"),
+    (stale_kernels, "judge/models/shap.py", '\nPARTS = "55dfb8852ab8ebce"\n'),
     (registry_addresses, "requirements/x.txt", f"--index-url https://{PLANTED_HOST}/simple"),
 ]
 

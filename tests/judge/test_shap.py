@@ -102,7 +102,7 @@ def chain(depth):
     """A tree whose one long path reads a new input at each split."""
     nodes = np.arange(depth)
     right = [*range(1, depth), ~depth]
-    columns = (nodes, np.zeros(depth), np.zeros(depth, int), [~n for n in range(depth)], right)
+    columns = (nodes, nodes, np.zeros(depth), [~n for n in range(depth)], right)
     covers = np.arange(depth + 1, 1, -1).astype(float)
     return columns, (covers, np.ones(depth + 1), np.arange(depth + 1) / depth)
 

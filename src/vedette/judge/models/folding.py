@@ -15,12 +15,16 @@ import numpy.typing as npt
 from numba import njit
 
 from vedette.core.errors import UnsupportedError
-from vedette.judge.models.trees import Trees, child_of, tidied
+from vedette.judge.models.readings import read
+from vedette.judge.models.trees import Trees, child_of
 
 DEPTH = 4_096
 """Deepest walk; a tree of a model is a few dozen levels deep."""
 
 Floats = npt.NDArray[np.float64]
+
+PARTS = "85282fe15812020e"
+"""Digest of `readings.py` and `trees.py`: numba's cache sees a change of this file alone."""
 
 
 def fold(
@@ -45,19 +49,20 @@ def fold(
         UnsupportedError: `model.trees.unsupported` when a tree is deeper than `DEPTH`.
     """
     nodes, starts = trees.walk.nodes, trees.walk.starts
+    values = read(*trees.readings, vector)
     cuts = np.empty((2, len(trees.feature)))
-    counts = _reach(nodes, starts, tidied(vector), first, second, cuts)
+    counts = _reach(nodes, starts, values, first, second, cuts)
     if counts[0] < 0:
         raise UnsupportedError("model.trees.unsupported", f"a tree is deeper than {DEPTH}")
     one = np.unique(np.concatenate([cuts[0, : counts[0]], more_first]))
     other = np.unique(np.concatenate([cuts[1, : counts[1]], more_second]))
     grid = np.zeros((len(one) + 2, len(other) + 2))
-    _fill(nodes, starts, tidied(vector), first, second, one, other, grid)
+    _fill(nodes, starts, values, first, second, one, other, grid)
     return one, other, grid.cumsum(0).cumsum(1)[:-1, :-1]
 
 
 @njit(cache=True, nogil=True)
-def _reach(nodes, starts, vector, first, second, cuts):
+def _reach(nodes, starts, values, first, second, cuts):
     """Cut points that can be met with all other values fixed; counts of -1 when the stack is too small."""
     counts = np.zeros(2, np.int64)
     stack = np.empty(DEPTH, np.int64)
@@ -71,7 +76,7 @@ def _reach(nodes, starts, vector, first, second, cuts):
                 node = nodes[at]
                 side = 0 if node.feature == first else 1 if node.feature == second else -1
                 if side < 0:
-                    at = child_of(node, vector[node.feature])
+                    at = child_of(node, values)
                     continue
                 cuts[side, counts[side]] = node.threshold
                 counts[side] += 1
@@ -90,7 +95,7 @@ def _push(row, at, low, high, left, right):
 
 
 @njit(cache=True, nogil=True)
-def _fill(nodes, starts, vector, first, second, one, other, grid):
+def _fill(nodes, starts, values, first, second, one, other, grid):
     """Adds every leaf that can be reached to the cells that reach it, as a difference array."""
     stack = np.empty((DEPTH, 5), np.int64)
     for tree in range(starts.shape[0]):
@@ -113,7 +118,7 @@ def _fill(nodes, starts, vector, first, second, one, other, grid):
                     top += 1
                     at, right = node.right + node.delta, min(right, cut)
                 else:
-                    at = child_of(node, vector[node.feature])
+                    at = child_of(node, values)
             if low <= high and left <= right:
                 value = nodes[at].value
                 grid[low, left] += value

@@ -1,4 +1,4 @@
-"""Exact Shapley values of trees: what each input added to a raw score, in about 6 ns an edge of a tree.
+"""Exact Shapley values of trees: what each input added to a raw score, in about 4 ns an edge of a tree.
 
 The game is that of path-dependent TreeSHAP: an input that is left out sends a row down both ways, in the shares of the
 training rows that went there. For a leaf with inputs `j` on its path, shares `z_j`, and `o_j` 1 where the row's value
@@ -34,28 +34,33 @@ import numpy.typing as npt
 from numba import njit
 
 from vedette.core.errors import UnsupportedError
+from vedette.core.prefetch import LINE, prefetch
+from vedette.judge.models.blocks import BLOCK, collect, spread
 
 Floats = npt.NDArray[np.float64]
 
-BLOCK = 4
-"""Quadrature points of one walk: as many as one vector register holds everywhere."""
+PARTS = "9080da2f2f05daf5"
+"""Digest of `blocks.py` and `core/prefetch.py`: numba's cache sees a change of this file alone."""
+
 MAX_POINTS = 64
 """With n points a path may read 2 n different inputs."""
 _DIGITS = 40
 
 _NUMBERS = ("threshold", "share", "left", "right", "left_leaf", "right_leaf")
-_PLACES = ("feature", "parent", "same")
-ROW = np.dtype([(name, "f8") for name in _NUMBERS] + [(name, "u4") for name in _PLACES] + [("odd", "i4")])
+_PLACES = ("reading", "feature", "parent", "same")
+ROW = np.dtype([(name, "f8") for name in _NUMBERS] + [(name, "u4") for name in _PLACES])
 """One split and its two edges, which stand at twice its place and one or two after in the scratch arrays of its tree.
 
 `share`: share of training rows that the path's splits on this input let pass, above this split; `left`, `right`: the
 same below it. `parent`: edge that leads here. `same`: last edge above that split on the same input. Both are 0, an edge
 that every row goes, where there is none. `left_leaf`, `right_leaf`: value of the leaf on that side; 1 where a split is.
 """
-SPLIT = np.dtype([("threshold", "f8"), *((name, "u4") for name in _PLACES), ("odd", "i4")])
+SPLIT = np.dtype([("threshold", "f8"), *((name, "u4") for name in _PLACES)])
 """What a walk reads of a split, beside its factors."""
 ELSEWHERE, RIGHT, LEFT = 0, 1, 2
 """How a row passes a split: a split on the same input above it led the row another way, or it goes right or left."""
+WAYS, FACTORS = 3, 4
+"""How many of these there are, and how many factors of each: of the two edges, and of the sums below them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +70,16 @@ class Paths:
     groups: tuple[tuple[Any, ...], ...]
     """Splits of all trees parents first, where each tree starts, their factors, and the weights of the points."""
 
-    def add(self, vectors: Floats, out: Floats) -> None:
+    def add(self, values: Floats, out: Floats) -> None:
         """Adds each input's Shapley value, in log odds; the same bits for a row whatever rows are beside it.
 
         Args:
-            vectors: Rows of the model's inputs, tidied as the trees read them.
+            values: Rows of readings.
             out: One number for each input of each row.
         """
         sums = np.zeros((*out.shape, BLOCK))
         for group in self.groups:
-            walk(*group, vectors, sums)
+            walk(*group, values, sums)
         out += (sums[..., 0] + sums[..., 1]) + (sums[..., 2] + sums[..., 3])
 
 
@@ -83,7 +88,7 @@ def to_paths(roots: Iterable[int], columns: Sequence[Any], covers: tuple[Floats,
 
     Args:
         roots: Of each tree; negative for a single leaf, which explains nothing.
-        columns: Feature, threshold, odd, left and right of each split; negative children are leaves.
+        columns: Reading, feature, threshold, left and right of each split; negative children are leaves.
         covers: Training rows of each split and of each leaf, and the leaves' values.
 
     Raises:
@@ -131,18 +136,18 @@ def _factors(t: Floats, rows: Any) -> Floats:
         RIGHT: (one * cold[0], two * hot[1], lost, gain[1]),
         LEFT: (one * hot[0], two * cold[1], gain[0], lost),
     }
-    found = np.zeros((len(rows), len(ways), 4, BLOCK))
+    found = np.zeros((len(rows), WAYS, FACTORS, BLOCK))
     for way, factors in ways.items():
         for place, factor in enumerate(factors):
             found[:, way, place] = factor
-    return found.reshape(len(rows), len(ways), 4 * BLOCK)
+    return found.reshape(len(rows), WAYS, FACTORS * BLOCK)
 
 
 def _tree(
     root: int, columns: Sequence[Any], covers: tuple[Floats, Floats, Floats]
 ) -> tuple[list[tuple[Any, ...]], int]:
     """Rows of one tree, and the most inputs that a path reads."""
-    feature, threshold, odd, left, right = columns
+    reading, feature, threshold, left, right = columns
     split_cover, leaf_cover, leaf = covers
     rows: list[tuple[Any, ...]] = []
     deepest = 0
@@ -150,19 +155,19 @@ def _tree(
     todo: list[tuple[int, int, dict[int, tuple[int, float]]]] = [(root, 0, {})]
     while todo:
         node, parent, way = todo.pop()
-        read = int(feature[node])
-        same, share = way.get(read, (0, 1.0))
+        mine = int(feature[node])
+        same, share = way.get(mine, (0, 1.0))
         edge, shares, leaves = 2 * len(rows) + 1, [0.0, 0.0], [1.0, 1.0]
         for side, child in enumerate((int(left[node]), int(right[node]))):
             cover = split_cover[child] if child >= 0 else leaf_cover[~child]
             shares[side] = share * float(cover) / float(split_cover[node])
-            below = {**way, read: (edge + side, shares[side])}
+            below = {**way, mine: (edge + side, shares[side])}
             deepest = max(deepest, len(below))
             if child >= 0:
                 todo.append((child, edge + side, below))
             else:
                 leaves[side] = float(leaf[~child])
-        rows.append((threshold[node], share, *shares, *leaves, read, parent, same, odd[node]))
+        rows.append((threshold[node], share, *shares, *leaves, reading[node], mine, parent, same))
     return rows, deepest
 
 
@@ -195,20 +200,12 @@ def _root(points: int, place: int) -> tuple[Decimal, Decimal]:
         x -= step
 
 
-@njit(cache=True)
-def goes_left(node, value):
-    """LightGBM's numerical decision, 1 or 0, without a branch."""
-    left = np.int32(value <= node.threshold) | (np.int32(np.isnan(value)) & node.odd)
-    odd = np.int32(value == 0.0) & (node.odd >> 1)
-    left ^= odd & (left ^ (node.odd >> 2))
-    return left & 1
-
-
 @njit(cache=True, nogil=True)
-def walk(splits, starts, factors, w, vectors, sums):
+def walk(splits, starts, factors, w, values, sums):
     """Adds to each input's `sums` what four quadrature points give of its value: a tree at a time for all rows.
 
-    A tree's factors are kilobytes, and those of all trees more than a processor keeps near.
+    A tree's factors are kilobytes, and those of all trees more than a processor keeps near: the next tree's are asked
+    for while one is walked.
     """
     most = 0
     for tree in range(starts.shape[0] - 1):
@@ -216,34 +213,33 @@ def walk(splits, starts, factors, w, vectors, sums):
     # Of each edge: the product of its path's factors, then the sum of the leaves below it; whether the row goes it.
     held = np.empty((2 * most + 1, BLOCK))
     goes = np.empty(2 * most + 1, np.uint8)
-    ways = np.empty(most, np.uint8)
+    ways = np.empty(most, np.uint64)
     goes[0] = 1
     for tree in range(starts.shape[0] - 1):
         first, stop = np.uint64(starts[tree]), np.uint64(starts[tree + 1])
-        for row in range(vectors.shape[0]):
-            held[0, 0], held[0, 1], held[0, 2], held[0, 3] = w[0], w[1], w[2], w[3]
-            _down(splits, first, stop, factors, vectors[row], held, goes, ways)
+        for place in range(stop, starts[min(tree + 2, starts.shape[0] - 1)]):
+            prefetch(splits, (place,))
+            for way in range(factors.shape[1]):
+                for number in range(0, factors.shape[2], LINE // 8):
+                    prefetch(factors, (place, way, number))
+        for row in range(values.shape[0]):
+            held[0] = w
+            _down(splits, first, stop, factors, values[row], held, goes, ways)
             _up(splits, first, stop, factors, held, ways, sums[row])
 
 
 @njit(cache=True)
-def _down(splits, first, stop, factors, vector, held, goes, ways):
-    """Products of the factors of each edge's path, and the way in which the row passes each split."""
+def _down(splits, first, stop, factors, values, held, goes, ways):
+    """Products of the factors of each edge's path, and where the factors are of the way in which the row goes."""
     edge = np.uint64(1)
     for place in range(first, stop):
         node = splits[place]
-        other = edge + np.uint64(1)
-        here, left = goes[node.same], np.uint8(goes_left(node, vector[node.feature]))
-        goes[edge], goes[other] = here & left, here & (left ^ np.uint8(1))
-        way = np.uint8(here + (here & left))
+        here = goes[node.same]
+        left = here & np.uint8(values[node.reading] <= node.threshold)
+        goes[edge], goes[edge + np.uint64(1)] = left, here ^ left
+        way = np.uint64(FACTORS) * (np.uint64(WAYS) * place + np.uint64(here + left))
         ways[place - first] = way
-        by = factors[place, way]
-        up = node.parent
-        a0, a1, a2, a3 = held[up, 0], held[up, 1], held[up, 2], held[up, 3]
-        b0, b1, b2, b3 = a0 * by[4], a1 * by[5], a2 * by[6], a3 * by[7]
-        a0, a1, a2, a3 = a0 * by[0], a1 * by[1], a2 * by[2], a3 * by[3]
-        held[edge, 0], held[edge, 1], held[edge, 2], held[edge, 3] = a0, a1, a2, a3
-        held[other, 0], held[other, 1], held[other, 2], held[other, 3] = b0, b1, b2, b3
+        spread(held, node.parent, factors, way, edge)
         edge += np.uint64(2)
 
 
@@ -254,14 +250,5 @@ def _up(splits, first, stop, factors, held, ways, sums):
     for back in range(stop - first):
         place = stop - np.uint64(1) - np.uint64(back)
         edge -= np.uint64(2)
-        other = edge + np.uint64(1)
         node = splits[place]
-        by = factors[place, ways[place - first]]
-        a0, a1, a2, a3 = held[edge, 0], held[edge, 1], held[edge, 2], held[edge, 3]
-        b0, b1, b2, b3 = held[other, 0], held[other, 1], held[other, 2], held[other, 3]
-        up, mine = node.parent, node.feature
-        held[up, 0], held[up, 1], held[up, 2], held[up, 3] = a0 + b0, a1 + b1, a2 + b2, a3 + b3
-        sums[mine, 0] += a0 * by[8] + b0 * by[12]
-        sums[mine, 1] += a1 * by[9] + b1 * by[13]
-        sums[mine, 2] += a2 * by[10] + b2 * by[14]
-        sums[mine, 3] += a3 * by[11] + b3 * by[15]
+        collect(held, edge, factors, ways[place - first], node.parent, sums, node.feature)

@@ -17,14 +17,13 @@ import numpy.typing as npt
 from numba import njit
 
 from vedette.core.errors import DataError, UnsupportedError
-from vedette.judge.models.shap import Paths, goes_left, to_paths
+from vedette.judge.models.readings import NAN_LEFT, ZERO_MISSING, Readings, read, read_all, to_readings
+from vedette.judge.models.shap import Paths, to_paths
 
 GRID = 2.0**-40
 """Leaf values are multiples of this: finer than any score needs, coarse enough for exact sums below `LARGEST`."""
 LARGEST = 2.0**12
 """Largest absolute raw score, in log odds."""
-ZERO = float(np.float32(1e-35))
-"""LightGBM reads smaller absolute values as 0."""
 MAX_NODES = 10_000_000
 
 MISSING_TYPES = {"None": 0, "Zero": 1, "NaN": 2}
@@ -32,6 +31,9 @@ MISSING_TYPES = {"None": 0, "Zero": 1, "NaN": 2}
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
+
+PARTS = "1c5de389f8916b3b"
+"""Digest of `readings.py`: numba's cache sees a change of this file alone."""
 
 
 def to_grid(value: float) -> float:
@@ -58,6 +60,8 @@ class Trees:
     """Log odds that a leaf adds."""
     leaf_cover: Floats
     """Training rows that reached the leaf."""
+    readings: Readings = field(init=False, repr=False, compare=False)
+    """What the trees read of the inputs."""
     walk: Walk = field(init=False, repr=False, compare=False)
     """The same trees as the kernels read them."""
     paths: Paths = field(init=False, repr=False, compare=False)
@@ -67,20 +71,21 @@ class Trees:
 
     def __post_init__(self) -> None:
         self._check()
-        walk = _to_walk(self)
-        columns = (self.feature, self.threshold, _odd(self), self.left, self.right)
+        readings, places = to_readings(self.feature, _laws(self))
+        columns = (places, self.feature, self.threshold, self.left, self.right)
         paths = to_paths(self.roots.tolist(), columns, (self.cover, self.leaf_cover, self.leaf))
-        for name, made in (("walk", walk), ("paths", paths), ("bias", _bias(self))):
+        held = {"readings": readings, "walk": _to_walk(self, places), "paths": paths, "bias": _bias(self)}
+        for name, made in held.items():
             object.__setattr__(self, name, made)
 
     def raw(self, vector: Floats) -> float:
         """Log odds of one vector; bit-equal to LightGBM's raw score."""
-        return float(raw_kernel(*self.walk, vector))
+        return float(raw_kernel(*self.walk, *self.readings, vector))
 
     def raws(self, vectors: Floats) -> Floats:
         """Log odds of each row."""
         out = np.empty(len(vectors))
-        raws_kernel(*self.walk, np.ascontiguousarray(vectors, np.float64), out)
+        raws_kernel(*self.walk, *self.readings, np.ascontiguousarray(vectors, np.float64), out)
         return out
 
     def contributions(self, vector: Floats) -> Floats:
@@ -94,7 +99,7 @@ class Trees:
     def explained(self, vectors: Floats) -> Floats:
         """`contributions` of each row, to the bit; several rows together cost less than one after the other."""
         out = np.zeros(vectors.shape)
-        self.paths.add(tidied(vectors.reshape(-1)).reshape(vectors.shape), out)
+        self.paths.add(read_all(*self.readings, np.ascontiguousarray(vectors, np.float64)), out)
         return out
 
     def check(self, features: int) -> None:
@@ -113,6 +118,7 @@ class Trees:
         sound = (
             nodes <= MAX_NODES
             and bool((self.feature >= 0).all())
+            and not np.isnan(self.threshold).any()
             and all(column.shape == (nodes,) for column in columns)
             # A child stands behind its parent, so every walk ends.
             and all(
@@ -128,12 +134,9 @@ class Trees:
 
 
 NODE = np.dtype(
-    [("threshold", "f8"), ("value", "f8"), ("feature", "i4"), ("right", "i4"), ("delta", "i4"), ("odd", "i4")]
+    [("threshold", "f8"), ("value", "f8"), ("feature", "i4"), ("right", "i4"), ("delta", "i4"), ("reading", "i4")]
 )
-"""A node as the kernels read it: `right + delta` is its left child. Leaves are nodes whose children are themselves.
-
-`odd` says where values go that are not compared, in bits: 0 NaN goes left, 1 zeros are missing, 2 zeros go left.
-"""
+"""A node as the kernels read it: `right + delta` is its left child. Leaves are nodes whose children are themselves."""
 
 
 class Walk(NamedTuple):
@@ -152,7 +155,7 @@ class Walk(NamedTuple):
     """Per step, how many of `starts` are deep enough to move."""
 
 
-def _to_walk(trees: Trees) -> Walk:
+def _to_walk(trees: Trees, readings: Ints) -> Walk:
     inner, leaves = len(trees.feature), len(trees.leaf)
     left, right, roots = (np.where(side < 0, inner + ~side, side) for side in (trees.left, trees.right, trees.roots))
     nodes = np.zeros(inner + leaves, NODE)
@@ -161,7 +164,7 @@ def _to_walk(trees: Trees) -> Walk:
     nodes["threshold"][:inner] = trees.threshold
     nodes["feature"][:inner] = trees.feature
     nodes["value"][inner:] = trees.leaf
-    nodes["odd"][:inner] = _odd(trees)
+    nodes["reading"][:inner] = readings
     depth = np.zeros(inner + leaves, np.int32)
     for node in range(inner - 1, -1, -1):
         depth[node] = 1 + max(depth[left[node]], depth[right[node]])
@@ -173,13 +176,13 @@ def _to_walk(trees: Trees) -> Walk:
     return Walk(nodes, roots[order].astype(np.int32), places, np.array(counts, np.int32))
 
 
-def _odd(trees: Trees) -> Ints:
-    """`NODE.odd`: LightGBM's rules for NaN and 0 depend on the node alone."""
+def _laws(trees: Trees) -> Ints:
+    """How each split reads its input, which depends on the split alone."""
     default = trees.default_left == 1
     # NaN counts as 0 where the split knows no missing values.
     nan_left = np.where(trees.missing == MISSING_TYPES["None"], trees.threshold >= 0, default)
-    odd: Ints = (nan_left + 2 * (trees.missing == MISSING_TYPES["Zero"]) + 4 * default).astype(np.int32)
-    return odd
+    laws: Ints = (NAN_LEFT * nan_left + ZERO_MISSING * (trees.missing == MISSING_TYPES["Zero"])).astype(np.int32)
+    return laws
 
 
 def _bias(trees: Trees) -> float:
@@ -277,30 +280,19 @@ class _Table:
 
 
 @njit(cache=True)
-def tidied(vector):
-    """The vector with what LightGBM reads as 0 made 0."""
-    out = np.empty(vector.shape[0])
-    for place in range(vector.shape[0]):
-        value = vector[place]
-        out[place] = 0.0 if -ZERO <= value <= ZERO else value
-    return out
+def child_of(node, values):
+    """The child that the readings lead to, without a branch."""
+    return node.right + np.int32(values[node.reading] <= node.threshold) * node.delta
 
 
 @njit(cache=True)
-def child_of(node, value):
-    """The child that a value leads to, without a branch."""
-    return node.right + goes_left(node, value) * node.delta
-
-
-@njit(cache=True)
-def raw_kernel(nodes, starts, places, counts, vector):
+def raw_kernel(nodes, starts, places, counts, inputs, zeros, nans, vector):
     """Sum of the leaves that a vector reaches, in the order of the model's trees."""
-    tidy = tidied(vector)
+    values = read(inputs, zeros, nans, vector)
     at = starts.copy()
     for step in range(counts.shape[0]):
         for tree in range(counts[step]):
-            node = nodes[at[tree]]
-            at[tree] = child_of(node, tidy[node.feature])
+            at[tree] = child_of(nodes[at[tree]], values)
     total = 0.0
     for tree in range(places.shape[0]):
         total += nodes[at[places[tree]]].value
@@ -308,7 +300,7 @@ def raw_kernel(nodes, starts, places, counts, vector):
 
 
 @njit(cache=True, nogil=True)
-def raws_kernel(nodes, starts, places, counts, vectors, out):
+def raws_kernel(nodes, starts, places, counts, inputs, zeros, nans, vectors, out):
     """`raw_kernel` of each row."""
     for row in range(vectors.shape[0]):
-        out[row] = raw_kernel(nodes, starts, places, counts, vectors[row])
+        out[row] = raw_kernel(nodes, starts, places, counts, inputs, zeros, nans, vectors[row])

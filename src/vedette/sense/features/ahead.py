@@ -4,21 +4,19 @@ Nothing here changes a result.
 """
 
 # Numba infers the types of kernels; annotations would be ignored by it.
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0917
+# ruff: noqa: ANN001, ANN201, PLR0917
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
 from numba import njit
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
+from vedette.core.prefetch import LINE, prefetch
 from vedette.sense.features.layout import E_LEN, E_OFF, E_START, ENT_WIDTH, FOREVER, O_OUT, R_TIME
 
 FAR, NEXT, SOON = 8, 4, 2
 """How many rows ahead of its turn a row's input, its entity, and its entity's events are asked for."""
-LINE = 8
+WORDS = LINE // 8
 """Words that come from memory together."""
 
 
@@ -40,26 +38,6 @@ def by_entity(entities, count):
     return order
 
 
-@intrinsic
-def _ask(_context, array, place):
-    """Asks the processor to bring a word of an array near; `place` is in it."""
-
-    def code(context, builder, signature, arguments):
-        kind = signature.args[0]
-        held = context.make_array(kind)(context, builder, arguments[0])
-        indices = cgutils.unpack_tuple(builder, arguments[1])
-        word = cgutils.get_item_pointer(context, builder, kind, held, indices, wraparound=False)
-        one = ir.IntType(32)
-        byte = builder.bitcast(word, ir.IntType(8).as_pointer())
-        asked = ir.FunctionType(ir.VoidType(), [byte.type, one, one, one])
-        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte.type], asked)
-        # To be read, kept in every cache, data.
-        builder.call(prefetch, [byte, one(0), one(3), one(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, place), code
-
-
 @njit(cache=True, error_model="numpy")
 def outputs(ops, place, stop):
     """Where the output of ops [place, stop) begins and ends."""
@@ -75,15 +53,15 @@ def foresee(pool, ent, width, rows, column, ahead, slot, out, puts):
 
     Changes no result. Of half a microsecond that a row waits for memory, the half is saved.
     """
-    _ask(rows, (ahead[FAR], R_TIME))
-    _ask(rows, (ahead[FAR], column))
+    prefetch(rows, (ahead[FAR], R_TIME))
+    prefetch(rows, (ahead[FAR], column))
     entity = rows[ahead[NEXT], column]
-    for word in range(0, ENT_WIDTH, LINE):
-        _ask(ent, (max(entity, 0), word))
+    for word in range(0, ENT_WIDTH, WORDS):
+        prefetch(ent, (max(entity, 0), word))
     meta = ent[max(rows[ahead[SOON], column], 0)]
     newest = meta[E_OFF] + (meta[E_START] + max(meta[E_LEN] - 1, 0)) * width
-    _ask(pool, (newest,))
-    _ask(pool, (newest + width - 1,))
+    prefetch(pool, (newest,))
+    prefetch(pool, (newest + width - 1,))
     if slot >= 0:
-        for place in range(puts[0], puts[1], LINE):
-            _ask(out, (slot, place))
+        for place in range(puts[0], puts[1], WORDS):
+            prefetch(out, (slot, place))
