@@ -88,6 +88,19 @@ def test_scores_equal_lightgbm_to_the_bit(kind, rounded):
     expected = booster.predict(rows, raw_score=True)
     assert trees.raws(rows).tobytes() == expected.tobytes()
     assert [trees.raw(row) for row in rows[:200]] == expected[:200].tolist()
+    assert trees.exact is rounded
+    assert trees.scored(rows)[0].tobytes() == expected.tobytes()
+
+
+def test_leaves_that_are_summed_while_explaining_are_the_ones_reached():
+    booster = train_booster(3, num_leaves=127, min_child_samples=5)
+    training.round_leaves(booster)
+    trees, rows = flatten(booster.dump_model()), odd_rows(5, booster)
+    assert trees.exact
+    assert trees.scored(rows)[0].tobytes() == trees.raws(rows).tobytes()
+    for splits, *_ in trees.paths.groups:
+        splits["left_leaf"] += 1
+    assert trees.scored(rows)[0].tobytes() != trees.raws(rows).tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -29,7 +29,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from vedette.core.errors import DataError, DefinitionError, PermanentError, TransientError
-from vedette.core.turns import step_back
+from vedette.core.turns import let_finish, step_back
 
 BUSY_S = 5.0
 """How long a writer waits for another process's commit."""
@@ -329,6 +329,7 @@ class Topic:
     # Making durable
 
     def _sync_loop(self) -> None:
+        let_finish()
         while True:
             # One look each few milliseconds while commits come; none at all while nothing does.
             with suppress(Empty):

@@ -44,6 +44,16 @@ def come_first() -> bool:
     return bool(ctypes.CDLL(None).syscall(number, 0, wanted, 0) == 0)
 
 
+def let_finish() -> None:
+    """Takes no processor from who is at work when this thread wakes, nor do those that it will start; on Linux only.
+
+    Its share of the processors stays.
+    """
+    if platform.system() == "Linux":
+        with suppress(OSError):  # where the machine does not let us, it interrupts others as before
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def step_back() -> None:
     """Leaves processors to others, for this thread and those that it will start; on Linux only.
 
@@ -52,8 +62,7 @@ def step_back() -> None:
     if platform.system() != "Linux" or os.sched_getscheduler(0) == os.SCHED_BATCH:
         return
     os.nice(NICENESS)
-    with suppress(OSError):  # where the machine does not let us, being nice is all
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    let_finish()
 
 
 def let_others_pass() -> None:

@@ -288,9 +288,10 @@ class Decider:
         inputs = np.array(vectors)
         if self._pick is not None:
             inputs = np.ascontiguousarray(inputs[:, self._pick])
-        scores = model.scores(inputs).tolist()
-        weights = model.explained(inputs) if self.reasoning is Reasoning.ALWAYS else [None] * len(scores)
-        return [Assessment(*each) for each in zip(scores, inputs, weights, strict=True)]
+        if self.reasoning is Reasoning.ALWAYS:
+            scores, weights = model.scored(inputs)
+            return [Assessment(*each) for each in zip(scores.tolist(), inputs, weights, strict=True)]
+        return [Assessment(*each) for each in zip(model.scores(inputs).tolist(), inputs, strict=True)]
 
     def fall_back(self, event: Event, part: str) -> Decision:
         """The answer when `part` stalled before anything else answered: rules over the event alone, then the policy."""

@@ -82,8 +82,8 @@ class Together(Protocol):
     def scores(self, vectors: Vector) -> Vector:
         """`score` of each row."""
 
-    def explained(self, vectors: Vector) -> Vector:
-        """`contributions` of each row."""
+    def scored(self, vectors: Vector) -> tuple[Vector, Vector]:
+        """`scores`, and `contributions` of each row."""
 
 
 @runtime_checkable

@@ -84,9 +84,10 @@ class Model:
         """Log odds that each feature added, exact Shapley values; `bias` plus their sum is `raw` within 1e-9."""
         return self.trees.contributions(vector)
 
-    def explained(self, vectors: Floats) -> Floats:
-        """`contributions` of each row."""
-        return self.trees.explained(vectors)
+    def scored(self, vectors: Floats) -> tuple[Floats, Floats]:
+        """`scores`, and `contributions` of each row."""
+        raws, contributions = self.trees.scored(vectors)
+        return self.calibration.scores(raws), contributions
 
     def warm(self) -> None:
         """Compiles the kernels, so that no decision waits for it."""

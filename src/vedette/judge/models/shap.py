@@ -42,6 +42,8 @@ Floats = npt.NDArray[np.float64]
 PARTS = "9080da2f2f05daf5"
 """Digest of `blocks.py` and `core/prefetch.py`: numba's cache sees a change of this file alone."""
 
+GRID = 2.0**-40
+"""Leaf values are multiples of this: finer than any score needs, coarse enough for exact sums of them."""
 MAX_POINTS = 64
 """With n points a path may read 2 n different inputs."""
 _DIGITS = 40
@@ -53,10 +55,13 @@ ROW = np.dtype([(name, "f8") for name in _NUMBERS] + [(name, "u4") for name in _
 
 `share`: share of training rows that the path's splits on this input let pass, above this split; `left`, `right`: the
 same below it. `parent`: edge that leads here. `same`: last edge above that split on the same input. Both are 0, an edge
-that every row goes, where there is none. `left_leaf`, `right_leaf`: value of the leaf on that side; 1 where a split is.
+that every row goes, where there is none. `left_leaf`, `right_leaf`: value of the leaf on that side; NaN where a split
+is.
 """
-SPLIT = np.dtype([("threshold", "f8"), *((name, "u4") for name in _PLACES)])
-"""What a walk reads of a split, beside its factors."""
+SPLIT = np.dtype(
+    [("threshold", "f8"), ("left_leaf", "i8"), ("right_leaf", "i8"), *((name, "u4") for name in _PLACES)], align=True
+)
+"""What a walk reads of a split, beside its factors; leaves in multiples of `GRID`, 0 where a split is."""
 ELSEWHERE, RIGHT, LEFT = 0, 1, 2
 """How a row passes a split: a split on the same input above it led the row another way, or it goes right or left."""
 WAYS, FACTORS = 3, 4
@@ -70,17 +75,22 @@ class Paths:
     groups: tuple[tuple[Any, ...], ...]
     """Splits of all trees parents first, where each tree starts, their factors, and the weights of the points."""
 
-    def add(self, values: Floats, out: Floats) -> None:
+    def add(self, values: Floats, out: Floats) -> Floats:
         """Adds each input's Shapley value, in log odds; the same bits for a row whatever rows are beside it.
 
         Args:
             values: Rows of readings.
             out: One number for each input of each row.
+
+        Returns:
+            Of each row the sum of the leaves that it reaches, where they are multiples of `GRID`.
         """
         sums = np.zeros((*out.shape, BLOCK))
+        reached = np.zeros(len(out), np.int64)
         for group in self.groups:
-            walk(*group, values, sums)
+            walk(*group, values, sums, reached)
         out += (sums[..., 0] + sums[..., 1]) + (sums[..., 2] + sums[..., 3])
+        return np.multiply(reached, GRID, dtype=np.float64)
 
 
 def to_paths(roots: Iterable[int], columns: Sequence[Any], covers: tuple[Floats, Floats, Floats]) -> Paths:
@@ -104,15 +114,26 @@ def to_paths(roots: Iterable[int], columns: Sequence[Any], covers: tuple[Floats,
     groups: list[tuple[Any, ...]] = []
     for blocks, mine in sorted(trees.items()):
         table = np.array([row for rows in mine for row in rows], ROW)
-        splits = np.empty(len(table), SPLIT)
-        for name in splits.dtype.names or ():
-            splits[name] = table[name]
+        splits = _splits(table)
         starts = np.cumsum([0, *map(len, mine)])
         points, weights = map(np.array, quadrature(blocks * BLOCK))
         for place in range(0, blocks * BLOCK, BLOCK):
             some = slice(place, place + BLOCK)
             groups.append((splits, starts, _factors(points[some], table), weights[some]))
+            # The next points are of the same trees, whose leaves have been added.
+            splits = splits.copy()
+            splits["left_leaf"] = splits["right_leaf"] = 0
     return Paths(tuple(groups))
+
+
+def _splits(rows: Any) -> Any:
+    found = np.empty(len(rows), SPLIT)
+    for name in ("threshold", *_PLACES):
+        found[name] = rows[name]
+    for name in ("left_leaf", "right_leaf"):
+        # Clipped are values that are far too large to be a multiple of the grid.
+        found[name] = np.clip(np.rint(np.nan_to_num(rows[name]) / GRID), -(2.0**62), 2.0**62)
+    return found
 
 
 def _factors(t: Floats, rows: Any) -> Floats:
@@ -121,7 +142,7 @@ def _factors(t: Floats, rows: Any) -> Floats:
     A leaf's value is part of its edge's factor. An input's gain counts beyond what the split on it above gave already.
     """
     names = ("share", "left", "right", "left_leaf", "right_leaf")
-    share, left, right, one, two = (rows[name][:, None] for name in names)
+    share, left, right, one, two = (np.nan_to_num(rows[name], nan=1.0)[:, None] for name in names)
     undo = 1.0 / (share + (1.0 - share) * t)
     above = (1.0 - share) * undo
     lost = -1.0 / (1.0 - t) - above
@@ -157,7 +178,7 @@ def _tree(
         node, parent, way = todo.pop()
         mine = int(feature[node])
         same, share = way.get(mine, (0, 1.0))
-        edge, shares, leaves = 2 * len(rows) + 1, [0.0, 0.0], [1.0, 1.0]
+        edge, shares, leaves = 2 * len(rows) + 1, [0.0, 0.0], [math.nan, math.nan]
         for side, child in enumerate((int(left[node]), int(right[node]))):
             cover = split_cover[child] if child >= 0 else leaf_cover[~child]
             shares[side] = share * float(cover) / float(split_cover[node])
@@ -201,8 +222,10 @@ def _root(points: int, place: int) -> tuple[Decimal, Decimal]:
 
 
 @njit(cache=True, nogil=True)
-def walk(splits, starts, factors, w, values, sums):
+def walk(splits, starts, factors, w, values, sums, reached):
     """Adds to each input's `sums` what four quadrature points give of its value: a tree at a time for all rows.
+
+    Adds to `reached` the leaf that each row comes to.
 
     A tree's factors are kilobytes, and those of all trees more than a processor keeps near: the next tree's are asked
     for while one is walked.
@@ -210,11 +233,12 @@ def walk(splits, starts, factors, w, values, sums):
     most = 0
     for tree in range(starts.shape[0] - 1):
         most = max(most, starts[tree + 1] - starts[tree])
-    # Of each edge: the product of its path's factors, then the sum of the leaves below it; whether the row goes it.
+    # Of each edge: the product of its path's factors, then the sum of the leaves below it; whether the row goes all
+    # edges on its path that ask for the same input, and whether it comes to its end.
     held = np.empty((2 * most + 1, BLOCK))
-    goes = np.empty(2 * most + 1, np.uint8)
+    goes, comes = np.empty(2 * most + 1, np.uint8), np.empty(2 * most + 1, np.uint8)
     ways = np.empty(most, np.uint64)
-    goes[0] = 1
+    goes[0] = comes[0] = 1
     for tree in range(starts.shape[0] - 1):
         first, stop = np.uint64(starts[tree]), np.uint64(starts[tree + 1])
         for place in range(stop, starts[min(tree + 2, starts.shape[0] - 1)]):
@@ -224,23 +248,33 @@ def walk(splits, starts, factors, w, values, sums):
                     prefetch(factors, (place, way, number))
         for row in range(values.shape[0]):
             held[0] = w
-            _down(splits, first, stop, factors, values[row], held, goes, ways)
+            reached[row] += _down(splits, first, stop, factors, values[row], held, goes, comes, ways)
             _up(splits, first, stop, factors, held, ways, sums[row])
 
 
 @njit(cache=True)
-def _down(splits, first, stop, factors, values, held, goes, ways):
-    """Products of the factors of each edge's path, and where the factors are of the way in which the row goes."""
-    edge = np.uint64(1)
+def _down(splits, first, stop, factors, values, held, goes, comes, ways):
+    """Products of the factors of each edge's path, and where the factors are of the way in which the row goes.
+
+    Returns:
+        The leaf that it comes to.
+    """
+    edge, leaf = np.uint64(1), np.int64(0)
     for place in range(first, stop):
         node = splits[place]
         here = goes[node.same]
         left = here & np.uint8(values[node.reading] <= node.threshold)
-        goes[edge], goes[edge + np.uint64(1)] = left, here ^ left
         way = np.uint64(FACTORS) * (np.uint64(WAYS) * place + np.uint64(here + left))
         ways[place - first] = way
         spread(held, node.parent, factors, way, edge)
+        right = here ^ left
+        goes[edge], goes[edge + np.uint64(1)] = left, right
+        at = comes[node.parent]
+        left, right = at & left, at & right
+        comes[edge], comes[edge + np.uint64(1)] = left, right
+        leaf += (node.left_leaf & -np.int64(left)) + (node.right_leaf & -np.int64(right))
         edge += np.uint64(2)
+    return leaf
 
 
 @njit(cache=True)

@@ -18,10 +18,8 @@ from numba import njit
 
 from vedette.core.errors import DataError, UnsupportedError
 from vedette.judge.models.readings import NAN_LEFT, ZERO_MISSING, Readings, read, read_all, to_readings
-from vedette.judge.models.shap import Paths, to_paths
+from vedette.judge.models.shap import GRID, Paths, to_paths
 
-GRID = 2.0**-40
-"""Leaf values are multiples of this: finer than any score needs, coarse enough for exact sums below `LARGEST`."""
 LARGEST = 2.0**12
 """Largest absolute raw score, in log odds."""
 MAX_NODES = 10_000_000
@@ -66,6 +64,10 @@ class Trees:
     """The same trees as the kernels read them."""
     paths: Paths = field(init=False, repr=False, compare=False)
     """The same trees as explanations read them."""
+    exact: bool = field(init=False, repr=False, compare=False)
+    """Whether all leaves are multiples of `GRID`, so that no sum of them is rounded."""
+    alone: float = field(init=False, repr=False, compare=False)
+    """What the trees that are a single leaf add to every raw score."""
     bias: float = field(init=False, repr=False, compare=False)
     """Mean raw score of the training rows: what contributions start from."""
 
@@ -74,7 +76,14 @@ class Trees:
         readings, places = to_readings(self.feature, _laws(self))
         columns = (places, self.feature, self.threshold, self.left, self.right)
         paths = to_paths(self.roots.tolist(), columns, (self.cover, self.leaf_cover, self.leaf))
-        held = {"readings": readings, "walk": _to_walk(self, places), "paths": paths, "bias": _bias(self)}
+        held = {
+            "readings": readings,
+            "walk": _to_walk(self, places),
+            "paths": paths,
+            "exact": _exact(self),
+            "alone": float(sum(self.leaf[~root] for root in self.roots if root < 0)),
+            "bias": _bias(self),
+        }
         for name, made in held.items():
             object.__setattr__(self, name, made)
 
@@ -98,9 +107,13 @@ class Trees:
 
     def explained(self, vectors: Floats) -> Floats:
         """`contributions` of each row, to the bit; several rows together cost less than one after the other."""
+        return self.scored(vectors)[1]
+
+    def scored(self, vectors: Floats) -> tuple[Floats, Floats]:
+        """`raws` and `explained`, to the bit, in one walk where sums of the leaves are exact in any order."""
         out = np.zeros(vectors.shape)
-        self.paths.add(read_all(*self.readings, np.ascontiguousarray(vectors, np.float64)), out)
-        return out
+        raws = self.paths.add(read_all(*self.readings, np.ascontiguousarray(vectors, np.float64)), out)
+        return raws + self.alone if self.exact else self.raws(vectors), out
 
     def check(self, features: int) -> None:
         """Makes sure that the trees read no feature beyond the first `features`.
@@ -183,6 +196,12 @@ def _laws(trees: Trees) -> Ints:
     nan_left = np.where(trees.missing == MISSING_TYPES["None"], trees.threshold >= 0, default)
     laws: Ints = (NAN_LEFT * nan_left + ZERO_MISSING * (trees.missing == MISSING_TYPES["Zero"])).astype(np.int32)
     return laws
+
+
+def _exact(trees: Trees) -> bool:
+    steps = trees.leaf / GRID
+    largest = len(trees.roots) * float(np.abs(trees.leaf).max(initial=0.0))
+    return bool((steps == np.rint(steps)).all()) and largest <= LARGEST
 
 
 def _bias(trees: Trees) -> float:
