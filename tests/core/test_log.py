@@ -214,7 +214,7 @@ def test_too_much_waiting_is_refused(tmp_path, clock, monkeypatch):
 
 
 FULL = """
-import resource, sys
+import os, resource, sys
 from pathlib import Path
 from vedette.core.clock import SystemClock
 from vedette.core.errors import TransientError
@@ -225,7 +225,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
 refused = 0
 for number in range(30):
     try:
-        log.append("event", "k", [b"%d" % number, bytes(20_000)])
+        log.append("event", "k", [b"%d" % number, os.urandom(20_000)])
     except TransientError as error:
         assert error.code == "log.append.failed", error.code
         refused += 1
@@ -250,7 +250,7 @@ def test_a_full_disk_refuses_whole_appends(tmp_path, clock):
         values = [record.value for record in subject.read("event", 0, 0, 100)]
     assert values[0] == b"before"
     assert values[-1] == b"after"
-    assert values[2:-1:2] == [bytes(20_000)] * (30 - refused)
+    assert list(map(len, values[2:-1:2])) == [20_000] * (30 - refused)
 
 
 def test_an_unconfirmed_write_is_told_and_stops_the_topic(tmp_path, clock, monkeypatch):
@@ -300,7 +300,8 @@ def test_a_damaged_file_is_told(tmp_path, clock):
 @pytest.mark.parametrize(
     "change",
     [
-        "payload = x'c1'",  # no msgpack
+        "payload = x'c1'",  # no msgpack, and nothing packed
+        "payload = x'c1ffffffff0f00'",  # far more than it holds
         "payload = x'90'",  # fewer values than the runs say
         "payload = x'93c40130c40131c40132'",  # more values than the runs say
         "runs = x'c1'",
@@ -379,6 +380,29 @@ def test_an_offset_beyond_every_offset_is_the_end(tmp_path, clock):
     with SqliteLog(tmp_path, clock, partitions=2) as subject:
         subject.append("event", "k", [b"1"])
         assert [subject.read("event", shard, 10**30, 5) for shard in range(2)] == [[], []]
+
+
+def test_large_records_take_less_room(tmp_path, clock):
+    values = [b'{"event_id":"%d","features":{"customer_count_1d":2.0}}' % number * 100 for number in range(50)]
+    with SqliteLog(tmp_path, clock) as subject:
+        subject.append("event", "k", values)
+    with SqliteLog(tmp_path, clock) as subject:
+        assert [record.value for record in subject.read("event", 0, 0, 100)] == values
+    assert (tmp_path / "event.db").stat().st_size < sum(map(len, values)) / 3
+
+
+def test_a_file_of_the_first_format_is_read_and_written(tmp_path, clock):
+    with SqliteLog(tmp_path, clock) as subject:
+        subject.append("event", "k", [b"1"])
+    with sqlite3.connect(tmp_path / "event.db") as connection:
+        connection.execute("pragma user_version = 1")
+    connection.close()
+    with SqliteLog(tmp_path, clock) as subject:
+        subject.append("event", "k", [b"2" * 5_000])
+        assert [record.value for record in subject.read("event", 0, 0, 10)] == [b"1", b"2" * 5_000]
+    with sqlite3.connect(tmp_path / "event.db") as connection:
+        assert connection.execute("pragma user_version").fetchone()[0] == _log_topic.FORMAT
+    connection.close()
 
 
 def test_a_newer_file_is_refused(tmp_path, clock):

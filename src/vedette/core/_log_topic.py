@@ -1,7 +1,7 @@
 """One topic in one SQLite file: a writer thread that groups commits, one that syncs, one that checkpoints.
 
 A row is a batch: the appends that shared a commit. Its primary key is `partition << 48 | offset of its first record`,
-so one tree serves every partition and an append touches one page. SQLite runs in WAL mode with `synchronous=NORMAL`: a
+so one tree serves every partition and an append touches few pages. SQLite runs in WAL mode with `synchronous=NORMAL`: a
 commit writes the WAL without waiting for the disk, and the sync thread syncs that file, which makes every commit before
 it durable at once. Checkpoints run on their own connection, so an append never pays for one.
 
@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from vedette.core.errors import DataError, DefinitionError, PermanentError, TransientError
+from vedette.core.packing import pack, unpack
 from vedette.core.turns import let_finish, step_back
 
 BUSY_S = 5.0
@@ -51,10 +52,12 @@ FEW_PAGES, MOST_COPIES = 64, 4
 """What may be left to copy when writers are stopped; how often it is tried to come there."""
 CALM_S = 0.01
 """A disk that takes longer to sync what is left is busy with something else, and would hold writers up."""
+PAUSE_S = 0.008
+"""The longest that writers wait for the last of it to be copied: a disk may suddenly take a fifth of a second."""
 PAGE_BYTES = 4_096
 MAX_PARTITIONS = 1_024
-FORMAT = 1
-"""PRAGMA user_version of the files this program writes."""
+FORMAT = 2
+"""PRAGMA user_version of the files this program writes. In the first, no row was packed."""
 
 _SHARD_BITS = 48
 _LAST = (1 << _SHARD_BITS) - 1
@@ -284,7 +287,8 @@ class Topic:
         count, base = sum(append.run.records for append in row), shard << _SHARD_BITS
         if count:
             runs = _encode([append.run for append in row])
-            payload = _encode([value for append in row for value in append.values])
+            payload = pack(_encode([value for append in row for value in append.values]))
+            self._since_checkpoint += len(payload) + PAGE_BYTES
             given = {"base": base, "last": base + _LAST, "count": count, "runs": runs, "payload": payload}
             # All rows are fetched: only then is the statement done, and committed when it is alone.
             end = connection.execute(_APPEND, given).fetchall()[0][0] - base
@@ -295,7 +299,6 @@ class Topic:
             end += append.run.records
 
     def _acknowledge(self, group: list[Append]) -> None:
-        self._since_checkpoint += sum(append.size for append in group) + PAGE_BYTES
         if self._since_checkpoint > CHECKPOINT_BYTES:
             self._since_checkpoint = 0
             self._large.set()
@@ -361,8 +364,26 @@ class Topic:
             self._large.clear()
             # An error leaves the WAL to grow meanwhile; when the disk is truly broken, appends say so.
             with suppress(sqlite3.Error):
-                _checkpoint(connection, self._wal)
+                _checkpoint(connection, self._wal, self._paused)
         connection.close()
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        """Nobody in this process writes meanwhile, but for `PAUSE_S` at most."""
+        self._writing.acquire()
+        held = [self._writing]
+
+        def go_on() -> None:
+            with suppress(IndexError):
+                held.pop().release()
+
+        late = threading.Timer(PAUSE_S, go_on)
+        late.start()
+        try:
+            yield
+        finally:
+            late.cancel()
+            go_on()
 
     # Reading
 
@@ -412,7 +433,7 @@ class Topic:
                     break
                 try:
                     found += _unpack(place - base, runs, payload, offset, limit - len(found))
-                except (msgspec.MsgspecError, TypeError, IndexError) as error:
+                except (msgspec.MsgspecError, TypeError, IndexError, ValueError) as error:
                     at = f"{self._path.stem}/{shard}/{place - base}"
                     raise DataError("log.file.damaged", "this batch cannot be read", hint=_RESTORE, at=at) from error
         return found
@@ -440,32 +461,39 @@ def _bring_to_disk(handle: int) -> None:
         sync(handle)
 
 
-def _checkpoint(connection: sqlite3.Connection, wal: int) -> None:
-    """Copies the WAL back; lets it be written over from its start when it is large.
+def _checkpoint(connection: sqlite3.Connection, wal: int, paused: Callable[[], AbstractContextManager[None]]) -> None:
+    """Copies the WAL back; has it written over from its start when it is large.
 
-    While the one thing that stops writers is done, little may be left to copy and to bring to the disk: each look takes
-    what came during the one before, which is less each time, and waits for the disk by itself. A disk that stays busy
-    is left for the next time, unless the WAL has grown too large.
+    SQLite begins it anew with the next commit when all of it is copied and on the disk. So writers are paused at the
+    end, and before that little may be left to copy and to bring to the disk: each look takes what came during the one
+    before, which is less each time, and waits for the disk by itself. A disk that stays busy, or is at the last moment,
+    is left for the next time, unless the WAL has grown too large: then writers are stopped until it is done.
     """
     before = 0
     for _ in range(MOST_COPIES):
-        _busy, pages, copied = connection.execute("pragma wal_checkpoint(passive)").fetchone()
+        pages, copied = _copy(connection)
         if pages * PAGE_BYTES <= RESTART_BYTES:
             return
         began = time.monotonic()
         _bring_to_disk(wal)
         if pages - before <= FEW_PAGES and time.monotonic() - began < CALM_S:
+            with paused():
+                pages, copied = _copy(connection)
             break
         before = copied
-    else:
-        if pages * PAGE_BYTES < KEPT_BYTES:
-            return
-    connection.execute("pragma wal_checkpoint(restart)")
+    if copied < pages and pages * PAGE_BYTES >= KEPT_BYTES:
+        connection.execute("pragma wal_checkpoint(restart)")
+
+
+def _copy(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Copies what writers leave alone: how many pages the WAL has, and how many of them are copied."""
+    _busy, pages, copied = connection.execute("pragma wal_checkpoint(passive)").fetchone()
+    return pages, copied
 
 
 def _unpack(first: int, runs: bytes, payload: bytes, offset: int, limit: int) -> list[tuple[int, str, bytes, int]]:
     """The records of one row from `offset` on, at most `limit`."""
-    values = _VALUES.decode(payload)
+    values = _VALUES.decode(unpack(payload))
     found = []
     place = first
     for run in _RUNS.decode(runs):
