@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -38,9 +39,10 @@ class Meters:
         self._failures = Counter(
             "vedette_guard_failures", "Errors the guards caught.", ["where", "code"], registry=self.registry
         )
-        self._decisions = Counter(
+        decisions = Counter(
             "vedette_decisions", "Decisions by action and fallback.", ["action", "fallback"], registry=self.registry
         )
+        self._decision = cache(decisions.labels)
         self._decision_seconds = Histogram(
             "vedette_decision_seconds", "From request in hand to answer.", buckets=_SECONDS, registry=self.registry
         )
@@ -57,9 +59,11 @@ class Meters:
         self._reports = Gauge(
             "vedette_bounty_reports", "Reports of weaknesses, by state.", ["what"], registry=self.registry
         )
-        self._requests = Counter(
+        requests = Counter(
             "vedette_http_requests", "Answers by route and status.", ["route", "status"], registry=self.registry
         )
+        # Finding a counter by its labels costs more than counting.
+        self._request = cache(requests.labels)
 
     def taken(self, consumer: str, count: int) -> None:
         """Counts records handled."""
@@ -84,7 +88,7 @@ class Meters:
 
     def decision(self, action: str, fallback: str, seconds: float) -> None:
         """Counts a decision; `fallback` is empty when every part answered in time."""
-        self._decisions.labels(action, fallback).inc()
+        self._decision(action, fallback).inc()
         self._decision_seconds.observe(seconds)
 
     def reviews(self, queues: Sequence[Waiting]) -> None:
@@ -110,7 +114,7 @@ class Meters:
 
     def request(self, route: str, status: int) -> None:
         """Counts an HTTP answer by the route's template, never by the path that was asked."""
-        self._requests.labels(route, str(status)).inc()
+        self._request(route, status).inc()
 
     def value(self, sample: str, **labels: str) -> float:
         """What a sample of the exposition stands at; 0 when it was never touched."""

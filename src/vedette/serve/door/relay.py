@@ -1,8 +1,9 @@
 """Requests of a door, worked on in one thread: read, decided and answered there, a group at a time.
 
 Nothing is handed from thread to thread while all goes well, so no request waits for another thread's turn at the
-interpreter. When a group takes longer than it ever should, a second thread reads on: it answers by policy whoever is
-due, and what it read is decided once the first goes on.
+interpreter. When more comes than can be decided on, who is due is answered by policy between two groups.
+When a group takes longer than it ever should, a second thread reads on: it answers by policy whoever is due, and what
+it read is decided once the first goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -34,8 +35,8 @@ LINGER_S = 0.002
 """The longest that a request waits for others, counted from when it came to the door. Who came is read meanwhile."""
 QUIET_S = 0.008
 """So long after the last group began, nobody waits for others."""
-LATE_S = 0.010
-"""Longer than this no group takes while all goes well."""
+LATE_S = 0.016
+"""Longer than this no group takes while all goes well, however many requests wait."""
 LOOK_S = 0.002
 """How often the second thread looks who is due."""
 
@@ -90,7 +91,7 @@ class Relay:
     def _read(self) -> bool:
         """Takes what has come, and waits for it if need be; False at the end."""
         with self._reading:
-            data = b"" if self._waiting else self._plug.recv(READ_BYTES)
+            data = b"" if self._waiting and not _comes(self._plug, 0) else self._plug.recv(READ_BYTES)
             self._since = time.monotonic()
             self._take(data)
             while data and (left := self._left()) > 0:
@@ -130,19 +131,22 @@ class Relay:
         self._waiting.append((service, pending))
 
     def _answer(self) -> None:
-        """Decides on what waits, each service's together, and answers."""
+        """Decides on who has waited longest, and on others of the same service with it, and answers."""
+        self._give_up()
         with self._reading:
-            self._working, self._waiting = self._waiting, []
+            self._working, self._waiting = _group(self._waiting)
         if self._working:
             self._begun = time.monotonic()
-        by_service: dict[DecisionService, list[Pending]] = {}
-        for service, pending in self._working:
-            by_service.setdefault(service, []).append(pending)
-        for service, some in by_service.items():
-            for start in range(0, len(some), MAX_GROUP):
-                service.work(some[start : start + MAX_GROUP])
-                self._send()
+            self._working[0][0].work([pending for _, pending in self._working])
         self._working = []
+        self._send()
+
+    def _give_up(self) -> None:
+        """Answers by policy who is due."""
+        now = time.monotonic()
+        for service, pending in [*self._working, *self._waiting]:
+            if pending.due < now:
+                service.give_up(pending)
         self._send()
 
     def _drain(self) -> None:
@@ -198,7 +202,7 @@ class Relay:
 
     def _relieve(self) -> None:
         while not self._ended:
-            time.sleep(LATE_S)
+            time.sleep(LATE_S / 2)
             since = self._since
             while since and self._since == since and time.monotonic() - since > LATE_S and not self._ended:
                 with suppress(*LOST):
@@ -215,11 +219,14 @@ class Relay:
                         time.sleep(LOOK_S)
             finally:
                 self._reading.release()
-        now = time.monotonic()
-        for service, pending in [*self._working, *self._waiting]:
-            if pending.due < now:
-                service.give_up(pending)
-        self._send()
+        self._give_up()
+
+
+def _group(waiting: Sequence[Held]) -> tuple[list[Held], list[Held]]:
+    """The first and those that are decided on with it, and the others."""
+    together = [held for held in waiting if held[0] is waiting[0][0]][:MAX_GROUP]
+    taken = set(map(id, together))
+    return together, [held for held in waiting if id(held) not in taken]
 
 
 def _comes(plug: socket.socket, seconds: float) -> bool:
