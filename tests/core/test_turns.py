@@ -10,7 +10,7 @@ import pytest
 
 SHOW = """
 import ctypes, os, struct, sys, threading
-from vedette.core.turns import TURN_NS, come_first, step_back
+from vedette.core.turns import TURN_NS, come_first, let_finish, step_back
 
 def turn():
     held = ctypes.create_string_buffer(56)
@@ -24,6 +24,13 @@ if sys.argv[1] == "first":
     thread.start()
     thread.join()
     print(asked, found[0] == turn() == TURN_NS, os.getpriority(os.PRIO_PROCESS, 0))
+elif sys.argv[1] == "finish":
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    thread = threading.Thread(target=lambda: (let_finish(), found.append(os.sched_getscheduler(0))))
+    thread.start()
+    thread.join()
+    nicer = os.getpriority(os.PRIO_PROCESS, 0) - before
+    print(nicer, found[0] == os.SCHED_BATCH, os.sched_getscheduler(0) == os.SCHED_OTHER)
 else:
     before = os.getpriority(os.PRIO_PROCESS, 0)
     step_back()
@@ -45,6 +52,11 @@ def kernel():
 def test_who_answers_has_the_shortest_turns_in_every_thread():
     asked, short, _nice = show("first")
     assert asked == short  # what a container forbids has no effect, and says so
+
+
+@pytest.mark.skipif(kernel() == (0, 0), reason="Linux alone has batches")
+def test_who_lets_others_finish_does_so_alone_and_keeps_its_share():
+    assert show("finish") == ["0", "True", "True"]
 
 
 @pytest.mark.skipif(kernel() == (0, 0), reason="Linux alone has batches")
