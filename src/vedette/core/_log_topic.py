@@ -169,6 +169,8 @@ class Topic:
         self._wal = os.open(f"{path}-wal", os.O_RDWR)
         self._lock = threading.Lock()
         self._writing = threading.Lock()
+        self._free = threading.Event()
+        self._free.set()
         self._work = threading.Condition(self._lock)
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._large = threading.Event()
@@ -255,6 +257,8 @@ class Topic:
 
     def _write_group(self, group: list[Append]) -> None:
         """Commits a group and tells its callers; called by whoever holds `_writing`."""
+        if not self._free.wait(PAUSE_S):
+            self._free.set()  # nobody else waits again
         try:
             self._write(group)
         except sqlite3.Error as error:
@@ -369,21 +373,13 @@ class Topic:
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
-        """Nobody in this process writes meanwhile, but for `PAUSE_S` at most."""
-        self._writing.acquire()
-        held = [self._writing]
-
-        def go_on() -> None:
-            with suppress(IndexError):
-                held.pop().release()
-
-        late = threading.Timer(PAUSE_S, go_on)
-        late.start()
+        """Nobody in this process writes meanwhile, unless it has waited for `PAUSE_S`."""
+        with self._writing:
+            self._free.clear()
         try:
             yield
         finally:
-            late.cancel()
-            go_on()
+            self._free.set()
 
     # Reading
 
@@ -478,10 +474,10 @@ def _checkpoint(connection: sqlite3.Connection, wal: int, paused: Callable[[], A
         _bring_to_disk(wal)
         if pages - before <= FEW_PAGES and time.monotonic() - began < CALM_S:
             with paused():
-                pages, copied = _copy(connection)
+                _copy(connection)
             break
         before = copied
-    if copied < pages and pages * PAGE_BYTES >= KEPT_BYTES:
+    if pages * PAGE_BYTES >= KEPT_BYTES:
         connection.execute("pragma wal_checkpoint(restart)")
 
 
