@@ -1,10 +1,13 @@
 """Decisions over HTTP, open loop, against a real `vedette serve --supervised`; then with files stalled.
 
-    python benchmarks/serve.py [--model DIR] [--rate 1000] [--seconds 10] [--runs 3] [--highest] [--stalls] [--stages]
+    python benchmarks/serve.py [--model DIR] [--rate 1000] [--seconds 10] [--runs 3] [--bare] [--highest] [--stalls]
+                               [--stages]
 
 Replays the test week with all features of the model, their reasons, 51 rules, and the record `written`. Requests are
 sent at fixed times whatever came back, and a latency counts from the time at which its request was due (`load.py`, a
-process of its own on the same machine). Without --model it trains that of `benchmarks/fraud.py --train-days 7`.
+process of its own on the same machine). With --bare the same requests go in turn to a server that only computes as long
+and keeps nothing (`bare.py`): how late that one is, the machine makes it. Without --model it trains that of
+`benchmarks/fraud.py --train-days 7`.
 """
 
 from __future__ import annotations
@@ -24,12 +27,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import stages as stages_of
 import week
 
-PORT = 8850
+PORT, BARE_PORT = 8850, 8851
 LIMITS_MS = {"p99": 10.0, "p99.9": 50.0}
 STALL_LIMIT_MS = 50.0
 STALL_S = 3.0
@@ -38,6 +41,13 @@ WARM_RATE, WARM_S = 200.0, 2.0
 STALL_RATE = 50.0
 FILES = ("log/event.db", "log/decision.db", "log/audit.db", "state.db", "money.db", "decisions/default/seen.db")
 STEPS = (1_000, 1_250, 1_500, 1_750, 2_000, 2_500, 3_000)
+
+
+class Pace(NamedTuple):
+    """Requests a second, and for how many seconds."""
+
+    rate: float
+    seconds: float
 
 
 class Requests:
@@ -60,15 +70,15 @@ class Requests:
 
 def wanted(given: argparse.Namespace) -> int:
     """How many payments a measurement sends."""
-    count = WARM_RATE * WARM_S + given.rate * given.seconds * given.runs
+    count = WARM_RATE * WARM_S + given.rate * given.seconds * given.runs * (1 + given.bare)
     count += sum(STEPS) * given.seconds / 2 if given.highest else 0
     count += len(FILES) * STALL_RATE * (STALL_S + 2.0) if given.stalls else 0
     return round(count)
 
 
-def measure(requests: Requests, rate: float, seconds: float) -> dict[str, Any]:
+def measure(requests: Requests, rate: float, seconds: float, port: int = PORT) -> dict[str, Any]:
     """One run of the load generator."""
-    command = [sys.executable, str(Path(__file__).with_name("load.py")), str(PORT), "--rate", str(rate)]
+    command = [sys.executable, str(Path(__file__).with_name("load.py")), str(port), "--rate", str(rate)]
     done = subprocess.run(command, input=requests.take(round(rate * seconds)), capture_output=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -94,6 +104,21 @@ def serving(home: Path, model: Path, rules: Path, *more: str) -> Iterator[subpro
         if not server.stdout.readline().startswith(b"listening"):
             raise SystemExit("the server did not start")
         yield server
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+@contextlib.contextmanager
+def computing() -> Iterator[int]:
+    """The server that only computes: its process."""
+    command = [sys.executable, str(Path(__file__).with_name("bare.py")), str(BARE_PORT)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        if not server.stdout.readline().startswith(b"listening"):
+            raise SystemExit("the server that only computes did not start")
+        yield server.pid
     finally:
         server.terminate()
         server.wait(60)
@@ -167,21 +192,36 @@ def pulse() -> float:
     return 1e3 * best
 
 
-def runs(requests: Requests, server: int, rate: float, seconds: float, count: int) -> bool:
-    """Several runs at one rate; whether the median run holds the limits."""
-    found = []
-    for number in range(count):
-        mine = children(server)
-        first, before = pulse(), costs(mine)
-        found.append(measure(requests, rate, seconds))
-        each = [1e6 * (after - was) / found[-1]["sent"] for after, was in zip(costs(mine), before, strict=True)]
-        more = "{:4.0f} + {:4.0f} ({:5.0f})  {:4.0f} {:4.0f}  ".format(*each, first, pulse())
-        show(f"{rate:.0f} a second, run {number + 1}", found[-1], more)
-    median = sorted(found, key=lambda each: each["p99.9"])[len(found) // 2]
-    middle = {each: statistics.median(one[each] for one in found) for each in LIMITS_MS}
-    told = ", ".join(f"{name} {middle[name]:.2f} ms ({most:.0f} asked)" for name, most in LIMITS_MS.items())
-    print(f"median {told}; load {os.getloadavg()[0]:.1f}")
-    return holds(median)
+def run(requests: Requests, pace: Pace, mine: list[int], name: str, port: int) -> dict[str, Any]:
+    """One run, shown with what it cost the processes that answer."""
+    first, before = pulse(), costs(mine)
+    found = measure(requests, *pace, port)
+    each = [1e6 * (after - was) / found["sent"] for after, was in zip(costs(mine), before, strict=True)]
+    show(name, found, "{:4.0f} + {:4.0f} ({:5.0f})  {:4.0f} {:4.0f}  ".format(*each, first, pulse()))
+    return found
+
+
+def runs(requests: Requests, pace: Pace, server: int, count: int, bare: int) -> bool:
+    """Several runs at one rate, each followed by one of the server that only computes, if there is one.
+
+    Returns:
+        Whether the median run holds the limits.
+    """
+    found, beside = [], []
+    for number in range(1, count + 1):
+        found.append(run(requests, pace, children(server), f"{pace.rate:.0f} a second, run {number}", PORT))
+        if bare:
+            beside.append(run(requests, pace, [bare], "  a server that only computes", BARE_PORT))
+    print(f"median {middle(found)}; load {os.getloadavg()[0]:.1f}")
+    if beside:
+        print(f"median of the server that only computes {middle(beside)}")
+    return holds(sorted(found, key=lambda each: each["p99.9"])[len(found) // 2])
+
+
+def middle(found: list[dict[str, Any]]) -> str:
+    """The medians of what is limited."""
+    told = {each: statistics.median(one[each] for one in found) for each in LIMITS_MS}
+    return ", ".join(f"{name} {told[name]:.2f} ms ({most:.0f} asked)" for name, most in LIMITS_MS.items())
 
 
 def highest(requests: Requests, seconds: float) -> None:
@@ -235,7 +275,8 @@ def main(given: argparse.Namespace) -> int:
                 flush=True,
             )
             measure(requests, WARM_RATE, WARM_S)
-            good = runs(requests, server.pid, given.rate, given.seconds, given.runs)
+            with computing() if given.bare else contextlib.nullcontext(0) as bare:
+                good = runs(requests, Pace(given.rate, given.seconds), server.pid, given.runs, bare)
             if given.highest:
                 highest(requests, given.seconds / 2)
             late = stalls(requests, home) if given.stalls else False
@@ -252,6 +293,7 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=1_000.0)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--bare", action="store_true", help="a server that only computes, in turn")
     parser.add_argument("--highest", action="store_true")
     parser.add_argument("--stalls", action="store_true")
     parser.add_argument("--stages", action="store_true", help="what each stage costs in CPU time")
