@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from typing import cast
 
 import uvloop
 
@@ -38,8 +39,7 @@ class Computing(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is here."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport, self._got = transport, b""
+        self._transport, self._got = cast(asyncio.Transport, transport), b""
 
     def data_received(self, data: bytes) -> None:
         """Some of a request is here, or all of it."""

@@ -51,10 +51,12 @@ class Pace(NamedTuple):
 
 
 class Requests:
-    """Requests in order; none is sent twice."""
+    """Requests in order; none is sent to the service twice."""
 
     def __init__(self, rows: list[dict[str, Any]], secret: str) -> None:
         self._rows, self._secret, self._next = rows, secret, 0
+        self.last = b""
+        """What was taken last."""
 
     def take(self, count: int) -> bytes:
         """The next requests as `load.py` reads them."""
@@ -65,12 +67,13 @@ class Requests:
         self._next += count
         if len(parts) < count:
             raise SystemExit("the week has no more payments: ask for fewer seconds")
-        return b"".join(parts)
+        self.last = b"".join(parts)
+        return self.last
 
 
 def wanted(given: argparse.Namespace) -> int:
     """How many payments a measurement sends."""
-    count = WARM_RATE * WARM_S + given.rate * given.seconds * given.runs * (1 + given.bare)
+    count = WARM_RATE * WARM_S + given.rate * given.seconds * given.runs
     count += sum(STEPS) * given.seconds / 2 if given.highest else 0
     count += len(FILES) * STALL_RATE * (STALL_S + 2.0) if given.stalls else 0
     return round(count)
@@ -79,7 +82,8 @@ def wanted(given: argparse.Namespace) -> int:
 def measure(requests: Requests, rate: float, seconds: float, port: int = PORT) -> dict[str, Any]:
     """One run of the load generator."""
     command = [sys.executable, str(Path(__file__).with_name("load.py")), str(port), "--rate", str(rate)]
-    done = subprocess.run(command, input=requests.take(round(rate * seconds)), capture_output=True, check=True)
+    sent = requests.last if port == BARE_PORT else requests.take(round(rate * seconds))
+    done = subprocess.run(command, input=sent, capture_output=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
