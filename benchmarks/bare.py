@@ -2,9 +2,9 @@
 
     python benchmarks/bare.py PORT
 
-One thread of one process reads a request, decodes and encodes a record of a decision's size so often that it costs what
-the worker of `vedette serve` uses for a decision at the same speed of the machine, and answers with it. It has no disk,
-no lock, no second thread and no second process, and keeps nothing.
+One thread of one process reads a request, decodes and encodes a record of a decision's size so often that it costs
+nearly what the worker of `vedette serve` uses for a decision at the same speed of the machine, and answers with it. It
+has no disk, no lock, no second thread and no second process, and keeps nothing.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import stages as stages_of
 import week
@@ -43,32 +43,22 @@ FILES = ("log/event.db", "log/decision.db", "log/audit.db", "state.db", "money.d
 STEPS = (1_000, 1_250, 1_500, 1_750, 2_000, 2_500, 3_000)
 
 
-class Pace(NamedTuple):
-    """Requests a second, and for how many seconds."""
-
-    rate: float
-    seconds: float
-
-
 class Requests:
     """Requests in order; none is sent to the service twice."""
 
     def __init__(self, rows: list[dict[str, Any]], secret: str) -> None:
         self._rows, self._secret, self._next = rows, secret, 0
-        self.last = b""
-        """What was taken last."""
 
-    def take(self, count: int) -> bytes:
-        """The next requests as `load.py` reads them."""
-        parts = []
+    def take(self, rate: float, seconds: float) -> bytes:
+        """The next requests, enough for so many seconds, as `load.py` reads them."""
+        parts, count = [], round(rate * seconds)
         for row in self._rows[self._next : self._next + count]:
             request = stages_of.to_request(row, self._secret)
             parts.append(struct.pack(">I", len(request)) + request)
         self._next += count
         if len(parts) < count:
             raise SystemExit("the week has no more payments: ask for fewer seconds")
-        self.last = b"".join(parts)
-        return self.last
+        return b"".join(parts)
 
 
 def wanted(given: argparse.Namespace) -> int:
@@ -79,11 +69,10 @@ def wanted(given: argparse.Namespace) -> int:
     return round(count)
 
 
-def measure(requests: Requests, rate: float, seconds: float, port: int = PORT) -> dict[str, Any]:
+def measure(requests: bytes, rate: float, port: int = PORT) -> dict[str, Any]:
     """One run of the load generator."""
     command = [sys.executable, str(Path(__file__).with_name("load.py")), str(port), "--rate", str(rate)]
-    sent = requests.last if port == BARE_PORT else requests.take(round(rate * seconds))
-    done = subprocess.run(command, input=sent, capture_output=True, check=True)
+    done = subprocess.run(command, input=requests, capture_output=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -102,11 +91,18 @@ def vedette(home: Path, *arguments: str) -> str:
 def serving(home: Path, model: Path, rules: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:
     environ = {**os.environ, "VEDETTE_HOME": str(home)}
     parts = ["--model", str(model), "--rules", str(rules), "--port", str(PORT), "--supervised", *more]
-    server = subprocess.Popen([sys.executable, "-m", "vedette", "serve", *parts], env=environ, stdout=subprocess.PIPE)
+    with listening("-m", "vedette", "serve", *parts, environ=environ) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def listening(*arguments: str, environ: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A server of ours, from when it listens on."""
+    server = subprocess.Popen([sys.executable, *arguments], env=environ, stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
         if not server.stdout.readline().startswith(b"listening"):
-            raise SystemExit("the server did not start")
+            raise SystemExit(f"the server did not start: {' '.join(arguments[:3])}")
         yield server
     finally:
         server.terminate()
@@ -116,16 +112,8 @@ def serving(home: Path, model: Path, rules: Path, *more: str) -> Iterator[subpro
 @contextlib.contextmanager
 def computing() -> Iterator[int]:
     """The server that only computes: its process."""
-    command = [sys.executable, str(Path(__file__).with_name("bare.py")), str(BARE_PORT)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        assert server.stdout is not None
-        if not server.stdout.readline().startswith(b"listening"):
-            raise SystemExit("the server that only computes did not start")
+    with listening(str(Path(__file__).with_name("bare.py")), str(BARE_PORT)) as server:
         yield server.pid
-    finally:
-        server.terminate()
-        server.wait(60)
 
 
 def children(pid: int) -> list[int]:
@@ -196,26 +184,27 @@ def pulse() -> float:
     return 1e3 * best
 
 
-def run(requests: Requests, pace: Pace, mine: list[int], name: str, port: int) -> dict[str, Any]:
+def run(requests: bytes, rate: float, mine: list[int], name: str, port: int) -> dict[str, Any]:
     """One run, shown with what it cost the processes that answer."""
     first, before = pulse(), costs(mine)
-    found = measure(requests, *pace, port)
+    found = measure(requests, rate, port)
     each = [1e6 * (after - was) / found["sent"] for after, was in zip(costs(mine), before, strict=True)]
     show(name, found, "{:4.0f} + {:4.0f} ({:5.0f})  {:4.0f} {:4.0f}  ".format(*each, first, pulse()))
     return found
 
 
-def runs(requests: Requests, pace: Pace, server: int, count: int, bare: int) -> bool:
+def runs(given: argparse.Namespace, requests: Requests, server: int, bare: int) -> bool:
     """Several runs at one rate, each followed by one of the server that only computes, if there is one.
 
     Returns:
         Whether the median run holds the limits.
     """
     found, beside = [], []
-    for number in range(1, count + 1):
-        found.append(run(requests, pace, children(server), f"{pace.rate:.0f} a second, run {number}", PORT))
+    for number in range(1, given.runs + 1):
+        sent, name = requests.take(given.rate, given.seconds), f"{given.rate:.0f} a second, run {number}"
+        found.append(run(sent, given.rate, children(server), name, PORT))
         if bare:
-            beside.append(run(requests, pace, [bare], "  a server that only computes", BARE_PORT))
+            beside.append(run(sent, given.rate, [bare], "  a server that only computes", BARE_PORT))
     print(f"median {middle(found)}; load {os.getloadavg()[0]:.1f}")
     if beside:
         print(f"median of the server that only computes {middle(beside)}")
@@ -232,7 +221,7 @@ def highest(requests: Requests, seconds: float) -> None:
     """Goes up until p99.9 is too late."""
     best = 0
     for rate in STEPS:
-        found = measure(requests, rate, seconds)
+        found = measure(requests.take(rate, seconds), rate)
         show(f"{rate} a second", found)
         if found["p99.9"] > LIMITS_MS["p99.9"] or found["statuses"] != {"200": found["sent"]}:
             break
@@ -245,7 +234,7 @@ def stalls(requests: Requests, home: Path) -> bool:
     late = False
     for file in FILES:
         with locked(home / file, after=1.0):
-            found = measure(requests, STALL_RATE, STALL_S + 2.0)
+            found = measure(requests.take(STALL_RATE, STALL_S + 2.0), STALL_RATE)
         show(f"{file} locked {STALL_S:.0f} s", found)
         late |= found["max"] > STALL_LIMIT_MS or set(found["statuses"]) != {"200"}
     print(f"with each file locked the slowest answer is {'LATER than' if late else 'within'} {STALL_LIMIT_MS:.0f} ms")
@@ -278,9 +267,9 @@ def main(given: argparse.Namespace) -> int:
                 f"{'open loop':<34} {'sent':>6}{head}  worker + rest CPU us (kept waiting)  pulse  answered by policy",
                 flush=True,
             )
-            measure(requests, WARM_RATE, WARM_S)
+            measure(requests.take(WARM_RATE, WARM_S), WARM_RATE)
             with computing() if given.bare else contextlib.nullcontext(0) as bare:
-                good = runs(requests, Pace(given.rate, given.seconds), server.pid, given.runs, bare)
+                good = runs(given, requests, server.pid, bare)
             if given.highest:
                 highest(requests, given.seconds / 2)
             late = stalls(requests, home) if given.stalls else False

@@ -49,7 +49,7 @@ every later write would wait.
 KEPT_BYTES = 2 * RESTART_BYTES
 """A larger WAL is cut when it is begun anew: above what it usually reaches, so that it usually keeps its size."""
 FEW_PAGES, MOST_COPIES = 64, 4
-"""What may be left to copy when writers are stopped; how often it is tried to come there."""
+"""What may be left to copy when writers are paused; how often it is tried to come there."""
 CALM_S = 0.01
 """A disk that takes longer to sync what is left is busy with something else, and would hold writers up."""
 PAUSE_S = 0.008

@@ -227,7 +227,10 @@ class Recorder:
 
     def _append(self, topic: str, values: list[bytes]) -> int:
         self.decider.stage = "log"
-        return self._log.append(topic, self._key, values, durability=self._durability)
+        try:
+            return self._log.append(topic, self._key, values, durability=self._durability)
+        finally:
+            self.decider.stage = "queue"
 
     def _note(self, first: int, decisions: Sequence[Decision]) -> None:
         for place, decision in enumerate(decisions, first):

@@ -248,7 +248,6 @@ class DecisionService:
             self._answer(group)
         except VedetteError as error:
             self._refused(group, error)
-        self._recorder.decider.stage = "queue"  # who is given up now has waited for its turn
 
     def _go_on(self) -> None:
         """Decides on some more of the first lot."""
